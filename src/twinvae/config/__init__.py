@@ -1,0 +1,57 @@
+"""What a run is: validated, documented, printable."""
+
+from twinvae.config.cohort import CohortConfig, PhantomConfig, Role, SourceConfig, SplitConfig
+from twinvae.config.load import dump_config, load_config, preset_names, preset_text, validated
+from twinvae.config.model import (
+    AugmentConfig,
+    ModelConfig,
+    NetworksConfig,
+    TrainConfig,
+    TrainingConfig,
+)
+from twinvae.config.recipe import (
+    BrainMask,
+    CropResize,
+    PercentileScale,
+    RecipeStep,
+    Reorient,
+    ResampleInPlane,
+    SelectSlices,
+)
+from twinvae.config.run import (
+    ComputeConfig,
+    DecisionConfig,
+    EvaluationConfig,
+    RunConfig,
+    ScoringConfig,
+)
+
+__all__ = [
+    "AugmentConfig",
+    "BrainMask",
+    "CohortConfig",
+    "ComputeConfig",
+    "CropResize",
+    "DecisionConfig",
+    "EvaluationConfig",
+    "ModelConfig",
+    "NetworksConfig",
+    "PercentileScale",
+    "PhantomConfig",
+    "RecipeStep",
+    "Reorient",
+    "ResampleInPlane",
+    "Role",
+    "RunConfig",
+    "ScoringConfig",
+    "SelectSlices",
+    "SourceConfig",
+    "SplitConfig",
+    "TrainConfig",
+    "TrainingConfig",
+    "dump_config",
+    "load_config",
+    "preset_names",
+    "preset_text",
+    "validated",
+]

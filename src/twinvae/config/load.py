@@ -1,0 +1,116 @@
+"""Reading configurations: a YAML file, or a preset that ships with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from twinvae.config.run import RunConfig
+from twinvae.errors import ConfigError
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_PRESETS = files("twinvae.config").joinpath("presets")
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with the package."""
+    return sorted(
+        p.name.removesuffix(".yaml") for p in _PRESETS.iterdir() if p.name[-5:] == ".yaml"
+    )
+
+
+def preset_text(name: str) -> str:
+    """The YAML of a preset as it ships, comments included."""
+    if name not in preset_names():
+        raise ConfigError(f"preset {name!r}: expected one of {', '.join(preset_names())}")
+    return _PRESETS.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def validated(model: type[_Model], values: Any, where: str) -> _Model:
+    """Build ``model`` from ``values``; a ``ConfigError`` lists each bad field of ``where``."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(str(part) for part in e['loc']) or '(whole)'}: "
+            f"{e['msg'].removeprefix('Value error, ')}, found {_short(e['input'])}"
+            for e in error.errors()
+        ]
+        raise ConfigError(f"{where}: not a valid configuration\n" + "\n".join(lines)) from None
+
+
+def load_config(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """Load a preset by name or a YAML file by path.
+
+    A file may say ``preset: NAME`` at its top: its other entries are then merged over that
+    preset. ``overrides`` maps dotted names (``training.healthy.epochs``) to values. Relative
+    paths inside a file are resolved against its folder.
+    """
+    where = str(name_or_path)
+    path = Path(name_or_path)
+    if where in preset_names():
+        values, folder = _parse(preset_text(where), f"preset {where}"), Path.cwd()
+    elif path.is_file():
+        values, folder = _parse(path.read_text(encoding="utf-8"), where), path.resolve().parent
+    else:
+        raise ConfigError(
+            f"{where}: expected a YAML file or one of the presets {', '.join(preset_names())}"
+        )
+    if "preset" in values:
+        base = values.pop("preset")
+        values = _merge(_parse(preset_text(str(base)), f"preset {base}"), values)
+    for dotted, value in (overrides or {}).items():
+        values = _merge(values, _nested(dotted, value))
+    return _resolve_paths(validated(RunConfig, values, where), folder)
+
+
+def dump_config(config: BaseModel) -> dict[str, Any]:
+    """The configuration as plain values, ready for YAML or JSON."""
+    return config.model_dump(mode="json")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: expected YAML, found {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected a mapping of settings, found {_short(values)}")
+    return values
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested mappings; ``cohort`` is replaced whole, since it names one place only."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(old, dict) and key != "cohort":
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _nested(dotted: str, value: Any) -> dict[str, Any]:
+    head, _, rest = dotted.partition(".")
+    return {head: _nested(rest, value) if rest else value}
+
+
+def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
+    cohort = config.cohort
+    update: dict[str, Any] = {
+        "sources": tuple(s.model_copy(update={"path": folder / s.path}) for s in cohort.sources)
+    }
+    if cohort.manifest is not None:
+        update["manifest"] = folder / cohort.manifest
+    return config.model_copy(update={"cohort": cohort.model_copy(update=update)})

@@ -1,0 +1,111 @@
+"""What a model is and how it is trained."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from twinvae.config.base import Documented
+
+
+class ModelConfig(Documented):
+    """One autoencoder; the defaults are the paper's VAE-H."""
+
+    kind: str = "vae"
+    """Which model; `twinvae models list` names them."""
+    image_size: int = Field(default=64, ge=16, le=512)
+    """Side of the square input, in pixels; a multiple of 2 to the number of encoder channels."""
+    encoder_channels: tuple[int, ...] = Field(default=(64, 128, 256, 512), min_length=1)
+    """Output channels of each 4×4 convolution of stride 2."""
+    decoder_channels: tuple[int, ...] = (256, 128, 64)
+    """Output channels of each 4×4 transposed convolution of stride 2; one more, with one output
+    channel, gives the image. One entry fewer than the encoder has."""
+    latent_size: int = Field(default=128, ge=1)
+    """Number of latent variables."""
+    activation: Literal["elu", "leaky_relu"] = "elu"
+    """Non-linearity after each hidden layer."""
+    variance: Literal["scalar", "per_pixel"] = "scalar"
+    """Variance of the likelihood in logit space: one learned number, or one per pixel from a
+    transposed convolution of its own."""
+    min_variance: float = Field(default=0.001, gt=0)
+    """Added to softplus(p)², so that the likelihood stays bounded."""
+    clip: float = Field(default=0.01, gt=0, lt=0.5)
+    """Pixels are clipped to [clip, 1 − clip] before their log-density is taken."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if len(self.decoder_channels) != len(self.encoder_channels) - 1:
+            raise ValueError(
+                f"decoder_channels must have one entry fewer than encoder_channels "
+                f"({len(self.encoder_channels) - 1}), found {len(self.decoder_channels)}"
+            )
+        if self.image_size % 2 ** len(self.encoder_channels):
+            raise ValueError(
+                f"image_size must be a multiple of {2 ** len(self.encoder_channels)}, "
+                f"found {self.image_size}"
+            )
+        if min(self.encoder_channels + self.decoder_channels) < 1:
+            raise ValueError("channels must be positive")
+        return self
+
+
+class AugmentConfig(Documented):
+    """Random changes to a training slice; the target of the reconstruction stays noise-free."""
+
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a left-right flip."""
+    brightness: float = Field(default=0.1, ge=0, lt=1)
+    """Intensities are multiplied by a factor drawn uniformly from 1 ± brightness."""
+    noise: float = Field(default=0.01, ge=0, le=1)
+    """Standard deviation of the white noise added to the input, in intensity units of [0, 1]."""
+
+
+class TrainConfig(Documented):
+    """How one model is fitted; the defaults are the paper's."""
+
+    epochs: int = Field(default=200, ge=1)
+    """Passes through the training slices."""
+    batch_size: int = Field(default=32, ge=1)
+    """Slices per optimiser step."""
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """Adam's step size at the start; betas are 0.9 and 0.999."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """`cosine` lets the step size fall to 2 % of its start along half a cosine."""
+    posterior_samples: int = Field(default=3, ge=1)
+    """Samples of the latent variables per slice in the ELBO."""
+    kl_weight: float = Field(default=1.0, ge=0)
+    """Weight of the KL term once the ramp is over; 1 is the ELBO."""
+    kl_ramp_epochs: float = Field(default=5, ge=0)
+    """The KL weight rises linearly from 0 over this many epochs."""
+    clip_norm: float = Field(default=1000.0, gt=0)
+    """Largest global norm of the gradient."""
+    augment: AugmentConfig = AugmentConfig()
+    """Augmentation of the training slices."""
+
+
+class NetworksConfig(Documented):
+    """The two models of the method."""
+
+    healthy: ModelConfig
+    """VAE-H, trained on healthy slices; it gives x_h."""
+    mixed: ModelConfig
+    """VAE, trained on mixed slices; it gives the encodings that are compared."""
+
+    @model_validator(mode="after")
+    def _same_size(self) -> Self:
+        if self.healthy.image_size != self.mixed.image_size:
+            raise ValueError(
+                f"both models need one image_size, found {self.healthy.image_size} "
+                f"and {self.mixed.image_size}"
+            )
+        return self
+
+
+class TrainingConfig(Documented):
+    """How each model is fitted."""
+
+    healthy: TrainConfig = TrainConfig()
+    """Training of VAE-H."""
+    mixed: TrainConfig = TrainConfig()
+    """Training of VAE."""

@@ -1,0 +1,129 @@
+"""What a run is: everything that decides its outcome, validated, printable, stored with it."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from twinvae.config.base import Documented
+from twinvae.config.cohort import CohortConfig
+from twinvae.config.model import NetworksConfig, TrainingConfig
+from twinvae.config.recipe import CropResize, RecipeStep
+
+Percentile = float
+
+
+class ComputeConfig(Documented):
+    """On what the work is done; changes speed, not meaning."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes the GPU when there is one."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the networks' passes in training and scoring alike. bf16 is faster on GPUs and
+    on CPUs with AVX512-BF16 or AMX, and several times slower on CPUs without."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads for torch; by default one per core."""
+    jobs: int | None = Field(default=None, ge=1)
+    """Processes for preparing scans; by default one per core."""
+
+
+class ScoringConfig(Documented):
+    """Which scores are computed for every slice."""
+
+    scores: tuple[str, ...] = ("latent_l2", "image_l2", "healthy_mean_norm", "residual_local")
+    """Names from `twinvae scores list`; the trivial rivals are always added."""
+    local_fwhm_mm: float = Field(default=8.0, gt=0)
+    """Full width at half maximum, in mm, of the Gaussian that smooths maps before a local score
+    takes their maximum."""
+    batch_size: int = Field(default=256, ge=1)
+    """Slices scored at once; does not change the scores."""
+
+
+class DecisionConfig(Documented):
+    """How scores become verdicts; fixed before any test scan is looked at."""
+
+    score: str = "latent_l2"
+    """The score that verdicts use."""
+    percentiles: tuple[float, ...] = Field(default=(99.0,), min_length=1)
+    """Percentiles of healthy validation slices offered as thresholds; verdicts use the first."""
+    scan_percentile: float = Field(default=90.0, gt=0, lt=100)
+    """Percentile of the healthy validation scans' highest slice scores above which a scan is
+    called abnormal."""
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        for value in self.percentiles:
+            if not 0 < value < 100:
+                raise ValueError(f"percentiles must lie between 0 and 100, found {value:g}")
+        return self
+
+
+class EvaluationConfig(Documented):
+    """How the run is judged."""
+
+    min_tumour_px: tuple[int, ...] = (0, 10, 20, 25, 50, 75, 100, 125, 150)
+    """Smallest tumours that count: a slice is a tumour slice when its mask holds more pixels."""
+    headline_min_tumour_px: int = Field(default=50, ge=0)
+    """The one of them that headlines use."""
+    resamples: int = Field(default=2000, ge=0)
+    """Bootstrap resamples of subjects behind each interval; 0 leaves intervals out."""
+    match_log_area: float = Field(default=0.15, gt=0)
+    """Pairs of slices count as similar when their log brain areas differ by less than this, …"""
+    match_position: float = Field(default=0.08, gt=0)
+    """… and their relative positions by less than this."""
+
+    @model_validator(mode="after")
+    def _headline_is_listed(self) -> Self:
+        if self.headline_min_tumour_px not in self.min_tumour_px:
+            raise ValueError(
+                f"headline_min_tumour_px must be one of min_tumour_px {list(self.min_tumour_px)}, "
+                f"found {self.headline_min_tumour_px}"
+            )
+        return self
+
+
+class RunConfig(Documented):
+    """One run, from scans to report."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    """Name of the run; its folder is runs/NAME unless told otherwise."""
+    about: str = ""
+    """One sentence on what the run is for; shown on the report."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of weights, batches, augmentation and posterior samples."""
+    contrast: str = "T2w"
+    """MRI contrast as BIDS writes it: T2w, T1w, FLAIR, …"""
+    cohort: CohortConfig
+    """Where the scans come from."""
+    recipe: tuple[RecipeStep, ...] = Field(min_length=1)
+    """Preprocessing, in order."""
+    models: NetworksConfig
+    """The two networks."""
+    training: TrainingConfig = TrainingConfig()
+    """How they are fitted."""
+    scoring: ScoringConfig = ScoringConfig()
+    """What is computed for each slice."""
+    decision: DecisionConfig = DecisionConfig()
+    """How scores become verdicts."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How the run is judged."""
+    compute: ComputeConfig = ComputeConfig()
+    """On what it runs."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        last = self.recipe[-1]
+        if not isinstance(last, CropResize):
+            raise ValueError(f"recipe must end with crop_resize, found {last.step}")
+        if last.size != self.models.healthy.image_size:
+            raise ValueError(
+                f"recipe's crop_resize size {last.size} and the models' image_size "
+                f"{self.models.healthy.image_size} must agree"
+            )
+        if self.decision.score not in self.scoring.scores:
+            raise ValueError(
+                f"decision.score {self.decision.score!r} must be one of scoring.scores "
+                f"{list(self.scoring.scores)}"
+            )
+        return self

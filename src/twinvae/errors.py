@@ -1,0 +1,39 @@
+"""The errors a user can cause, each with the exit code the command line returns for it."""
+
+from __future__ import annotations
+
+
+class TwinvaeError(Exception):
+    """A problem the user can mend; its message says what, where, expected and found."""
+
+    exit_code = 1
+
+
+class ConfigError(TwinvaeError):
+    """A configuration, preset or command-line value that is not valid."""
+
+    exit_code = 2
+
+
+class DataError(TwinvaeError):
+    """A scan, mask, manifest or table that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class StageError(TwinvaeError):
+    """A stage was asked for before the files it reads exist, or those files do not fit together."""
+
+    exit_code = 4
+
+
+class CalibrationError(TwinvaeError):
+    """A threshold was asked for that the healthy validation data cannot support."""
+
+    exit_code = 5
+
+
+class PartialFailureError(TwinvaeError):
+    """The work was done, but some scans were skipped; they are listed in the message."""
+
+    exit_code = 6
