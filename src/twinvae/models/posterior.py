@@ -1,0 +1,34 @@
+"""Independent Gaussian posteriors of the latent variables, and their KL to the prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+TINY = 1e-6  # keeps the variance away from zero when softplus underflows
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """q(z | x) = N(mean, diag(variance)); both of shape (batch, latent)."""
+
+    mean: Tensor
+    variance: Tensor
+
+    @classmethod
+    def from_parameters(cls, mean: Tensor, raw: Tensor) -> DiagonalGaussian:
+        """Variance = softplus(raw)² + tiny, in float32 whatever the network computed in."""
+        return cls(mean.float(), functional.softplus(raw.float()).square() + TINY)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw ``count`` reparametrised samples; shape (count, batch, latent)."""
+        noise = torch.randn((count, *self.mean.shape), generator=generator, device=self.mean.device)
+        return self.mean + noise * self.variance.sqrt()
+
+    def kl_to_prior(self) -> Tensor:
+        """KL(q ‖ N(0, I)) in nats, shape (batch,). Kingma & Welling 2014, appendix B."""
+        terms = self.mean.square() + self.variance - 1.0 - self.variance.log()
+        return 0.5 * terms.sum(dim=-1)

@@ -1,0 +1,215 @@
+"""One ``fit``, used once per model."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from twinvae.config import TrainConfig, dump_config
+from twinvae.errors import DataError, StageError
+from twinvae.files import digest, write_text
+from twinvae.models import VAE, Loss, save_model
+from twinvae.progress import Bar, progress_bar
+from twinvae.training.augment import augment
+from twinvae.training.checkpoint import (
+    Checkpoint,
+    delete_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from twinvae.training.compute import Compute
+
+_VALIDATION_SLICES = 512  # enough to see overfitting; more would only cost time
+_FINAL_RATE = 0.02  # where the cosine schedule ends, as a share of the learning rate
+
+
+@dataclass(frozen=True)
+class SliceData:
+    """Slices of one role: the store's images and the rows to train on and to watch."""
+
+    images: NDArray[np.uint16]
+    """(n, H, W), intensity in [0, 1] times 65535; usually memory-mapped."""
+    train: NDArray[np.intp]
+    """Row numbers of training slices."""
+    val: NDArray[np.intp]
+    """Row numbers of validation slices; only their ELBO is logged, it decides nothing."""
+
+    def batch(self, rows: NDArray[np.intp], device: torch.device) -> Tensor:
+        """Slices ``rows`` as float32 (len(rows), 1, H, W) in [0, 1]."""
+        return to_tensor(self.images[rows], device)
+
+
+def to_tensor(images: NDArray[np.uint16], device: torch.device) -> Tensor:
+    """Stored slices (n, H, W) as float32 (n, 1, H, W) in [0, 1] on ``device``."""
+    scaled = np.asarray(images, dtype=np.float32) / np.float32(65535)
+    return torch.from_numpy(scaled).unsqueeze(1).to(device)
+
+
+def fit(
+    model: VAE,
+    data: SliceData,
+    options: TrainConfig,
+    compute: Compute,
+    *,
+    seed: int,
+    folder: Path,
+    label: str,
+) -> VAE:
+    """Train ``model`` and store it in ``folder``; resume there if it was cut off.
+
+    Every epoch draws from generators seeded by (seed, epoch), so a resumed training gives the very
+    weights of an uninterrupted one. The global random state is not touched. Raises ``DataError``
+    when there is nothing to train on and ``StageError`` when the loss stops being finite.
+    """
+    if not len(data.train):
+        raise DataError(f"{label}: expected training slices, found none")
+    model.to(compute.device).train()
+    optimiser = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
+    training = _Training(model, optimiser, data, options, compute, seed)
+    fingerprint = _fingerprint(training)
+    done = load_checkpoint(folder, model, optimiser, fingerprint)
+    log = _resumed_log(folder / "log.jsonl", done)
+    steps = math.ceil(len(data.train) / options.batch_size)
+    with progress_bar(label, options.epochs * steps) as bar:
+        bar.advance(done * steps)
+        for epoch in range(done, options.epochs):
+            log.append(training.epoch(epoch, bar))
+            checkpoint = Checkpoint(epoch + 1, fingerprint)
+            save_checkpoint(folder, model, optimiser, checkpoint)
+            write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in log))
+    model.eval()
+    save_model(model, folder)
+    delete_checkpoint(folder)
+    return model
+
+
+@dataclass
+class _Training:
+    """What every epoch of one training shares."""
+
+    model: VAE
+    optimiser: torch.optim.Adam
+    data: SliceData
+    options: TrainConfig
+    compute: Compute
+    seed: int
+
+    def epoch(self, epoch: int, bar: Bar) -> dict[str, Any]:
+        """One pass through the training slices; returns its line of the log."""
+        started = time.monotonic()
+        generator = _generator(self.compute.device, self.seed, epoch)
+        batches = list(_batches(self.data.train, self.options.batch_size, self.seed, epoch))
+        sums = np.zeros(3)
+        for step, rows in enumerate(batches):
+            epochs_done = epoch + step / len(batches)
+            for group in self.optimiser.param_groups:
+                group["lr"] = _learning_rate(self.options, epochs_done / self.options.epochs)
+            weight = _kl_weight(self.options, epochs_done)
+            terms = np.array([term.item() for term in self.step(rows, weight, generator)])
+            if not np.isfinite(terms[0]):
+                raise StageError(
+                    f"training diverged in epoch {epoch + 1}: expected a finite loss, found "
+                    f"{terms[0]}; try a smaller learning_rate or clip_norm"
+                )
+            sums += terms * len(rows)
+            bar.advance()
+            bar.note(f"−log p {-terms[1]:.0f}  KL {terms[2]:.1f}")
+        objective, log_likelihood, kl = sums / len(self.data.train)
+        return {
+            "epoch": epoch + 1,
+            "objective": objective,
+            "log_likelihood": log_likelihood,
+            "kl": kl,
+            "elbo": log_likelihood - kl,
+            "kl_weight": weight,
+            "val_elbo": self.validation_elbo(),
+            "seconds": time.monotonic() - started,
+        }
+
+    def step(self, rows: NDArray[np.intp], kl_weight: float, generator: torch.Generator) -> Loss:
+        """One optimiser step on the slices ``rows``."""
+        clean = self.data.batch(rows, self.compute.device)
+        noisy, target = augment(clean, self.options.augment, generator)
+        samples = self.options.posterior_samples
+        with self.compute.autocast():
+            loss = self.model.loss(
+                noisy, target, samples=samples, kl_weight=kl_weight, generator=generator
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.objective.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
+        self.optimiser.step()
+        return loss
+
+    def validation_elbo(self) -> float | None:
+        """ELBO of untouched validation slices with one posterior sample, in nats a slice."""
+        val = self.data.val
+        if not len(val):
+            return None
+        rows = val[np.unique(np.linspace(0, len(val) - 1, _VALIDATION_SLICES, dtype=np.intp))]
+        generator = _generator(self.compute.device, self.seed, -1)
+        total = 0.0
+        with torch.inference_mode(), self.compute.autocast():
+            for part in np.array_split(rows, math.ceil(len(rows) / 128)):
+                x = self.data.batch(part, self.compute.device)
+                total -= self.model.loss(x, x, generator=generator).objective.item() * len(part)
+        return total / len(rows)
+
+
+def _batches(
+    rows: NDArray[np.intp], size: int, seed: int, epoch: int
+) -> Iterator[NDArray[np.intp]]:
+    """Rows in an order of this epoch's own; sorted within a batch, for the memory map's sake."""
+    order = np.random.default_rng((seed, epoch)).permutation(rows)
+    for start in range(0, len(order), size):
+        yield np.sort(order[start : start + size])
+
+
+def _kl_weight(options: TrainConfig, epochs_done: float) -> float:
+    ramp = options.kl_ramp_epochs
+    return options.kl_weight * (min(1.0, epochs_done / ramp) if ramp else 1.0)
+
+
+def _learning_rate(options: TrainConfig, progress: float) -> float:
+    if options.schedule == "constant":
+        return options.learning_rate
+    falling = 0.5 * (1 + math.cos(math.pi * progress))
+    return options.learning_rate * (_FINAL_RATE + (1 - _FINAL_RATE) * falling)
+
+
+def _generator(device: torch.device, seed: int, epoch: int) -> torch.Generator:
+    entropy = np.random.SeedSequence((seed, epoch + 1)).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(entropy[0] >> np.uint64(1)))
+
+
+def _fingerprint(training: _Training) -> str:
+    """Changes with everything that decides the weights."""
+    data = training.data
+    return digest(
+        {
+            "model": dump_config(training.model.config),
+            "training": dump_config(training.options),
+            "seed": training.seed,
+            "precision": "bf16" if training.compute.bf16 else "fp32",
+            "rows": data.train.tolist(),
+            "images": data.images[data.train[:: max(1, len(data.train) // 8)]].tolist(),
+        }
+    )
+
+
+def _resumed_log(path: Path, epochs: int) -> list[dict[str, Any]]:
+    """The log's first ``epochs`` lines: a kill may have come between checkpoint and log."""
+    if not epochs or not path.is_file():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return rows[:epochs]
