@@ -24,17 +24,20 @@ _LOG_EVERY_S = 15.0  # without a terminal, one plain line this often keeps a log
 class Bar:
     """A running progress bar: ``advance`` it, and ``note`` what the last piece of work said."""
 
-    def __init__(self, progress: Progress, task: TaskID, label: str, total: int) -> None:
+    def __init__(
+        self, progress: Progress, task: TaskID, label: str, total: int, *, plain: bool
+    ) -> None:
         self._progress, self._task, self._label, self._total = progress, task, label, total
         self._done, self._note, self._started = 0, "", time.monotonic()
         self._last_line = self._started
+        self._plain = plain
 
     def advance(self, steps: int = 1) -> None:
         """Count ``steps`` pieces of work as done."""
         self._done += steps
         self._progress.advance(self._task, steps)
         now = time.monotonic()
-        if not console.is_terminal and now - self._last_line > _LOG_EVERY_S and self._done:
+        if self._plain and now - self._last_line > _LOG_EVERY_S and self._done:
             self._last_line = now
             left = (now - self._started) / self._done * (self._total - self._done)
             console.print(
@@ -48,7 +51,7 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(label: str, total: int) -> Iterator[Bar]:
+def progress_bar(label: str, total: int, *, hidden: bool = False) -> Iterator[Bar]:
     """Show progress through ``total`` pieces of work, with the time left."""
     columns = (
         TextColumn("{task.description}"),
@@ -59,5 +62,6 @@ def progress_bar(label: str, total: int) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield Bar(progress, progress.add_task(label, total=total, note=""), label, total)
+    with Progress(*columns, console=console, disable=hidden or not console.is_terminal) as progress:
+        task = progress.add_task(label, total=total, note="")
+        yield Bar(progress, task, label, total, plain=not (hidden or console.is_terminal))

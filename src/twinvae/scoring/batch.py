@@ -1,0 +1,101 @@
+"""What a score may look at: a batch of slices and, computed once on demand, what the models say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from twinvae.config import ScoringConfig
+from twinvae.models import VAE, DiagonalGaussian
+
+
+@dataclass(frozen=True)
+class Models:
+    """The two trained models of the method, in evaluation mode."""
+
+    healthy: VAE
+    mixed: VAE
+
+
+class SliceBatch:
+    """Slices and everything derived from them.
+
+    Reconstructions and encodings are computed when the first score asks for them and shared by the
+    others, so that any number of closed-form scores costs one pass of each network.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        brain: Tensor,
+        *,
+        position: Tensor,
+        brain_mm2: Tensor,
+        pixel_mm: Tensor,
+        models: Models,
+        options: ScoringConfig,
+    ) -> None:
+        self.x = x
+        """Slices, float32 (n, 1, H, W) in [0, 1]."""
+        self.brain = brain
+        """Brain masks, bool (n, 1, H, W)."""
+        self.position = position
+        """Relative position, (n,): 0 at the brain's lowest slice, 1 at its highest."""
+        self.brain_mm2 = brain_mm2
+        """Brain area before the resize in mm², (n,)."""
+        self.pixel_mm = pixel_mm
+        """Side of a pixel of ``x`` in mm, (n,)."""
+        self.models = models
+        self.options = options
+
+    @cached_property
+    def x_h(self) -> Tensor:
+        """Healthy reconstruction of ``x``, float32 (n, 1, H, W) in (0, 1)."""
+        return self.models.healthy.reconstruct(self.x)
+
+    @cached_property
+    def healthy_posterior(self) -> DiagonalGaussian:
+        """VAE-H's encoding of ``x``."""
+        return self.models.healthy.encode(self.x)
+
+    @cached_property
+    def posterior(self) -> DiagonalGaussian:
+        """VAE's encoding of ``x``."""
+        return self.models.mixed.encode(self.x)
+
+    @cached_property
+    def posterior_h(self) -> DiagonalGaussian:
+        """VAE's encoding of ``x_h``."""
+        return self.models.mixed.encode(self.x_h)
+
+    def smooth(self, image: Tensor) -> Tensor:
+        """``image`` (n, 1, H, W) under a Gaussian of ``local_fwhm_mm``; zero beyond the border."""
+        return gaussian_smooth(image, self.options.local_fwhm_mm / self.pixel_mm)
+
+    def brain_max(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Maximum of ``image`` (n, 1, H, W) over the brain (or ``mask``), (n,); 0 if empty."""
+        inside = self.brain if mask is None else mask
+        best = image.masked_fill(~inside, -torch.inf).flatten(1).amax(1)
+        return torch.where(best.isinf(), torch.zeros_like(best), best)
+
+
+def gaussian_smooth(image: Tensor, fwhm_px: Tensor) -> Tensor:
+    """Convolve ``image`` (n, 1, H, W) with a Gaussian of its own width each, ``fwhm_px`` (n,).
+
+    Separable, as a product with one banded matrix per axis; values beyond the border count as 0.
+    """
+    sigma = (fwhm_px / 2.3548200450309493).to(image).view(-1, 1, 1)  # 2·sqrt(2·ln 2)
+    rows, columns = _kernel(image.shape[-2], sigma), _kernel(image.shape[-1], sigma)
+    return (rows @ image.squeeze(1) @ columns.mT).unsqueeze(1)
+
+
+def _kernel(side: int, sigma: Tensor) -> Tensor:
+    """Banded smoothing matrices (n, side, side); each full row sums to one away from the border."""
+    at = torch.arange(side, device=sigma.device, dtype=sigma.dtype)
+    weights = torch.exp(-0.5 * ((at[:, None] - at[None, :]) / sigma).square())
+    reach = torch.arange(-side, side + 1, device=sigma.device, dtype=sigma.dtype)
+    total = torch.exp(-0.5 * (reach / sigma).square()).sum(-1, keepdim=True)
+    return weights / total

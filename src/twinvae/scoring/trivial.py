@@ -1,0 +1,91 @@
+"""Trivial rivals: what can be said of a slice with nothing trained. A detector must beat them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from twinvae.scoring.batch import SliceBatch
+from twinvae.scoring.registry import score
+
+_RIM_MM = 6.0  # the brain's rim is never symmetric to the pixel
+_OURS = "trivial rival: whoever claims a detector must beat it"
+
+
+@score("trivial_position", "closeness to the middle of the brain along z", _OURS)
+def position(batch: SliceBatch) -> Tensor:
+    """−|position − ½|."""
+    return -(batch.position - 0.5).abs()
+
+
+@score("trivial_brain_area", "brain area of the slice in mm²", _OURS)
+def brain_area(batch: SliceBatch) -> Tensor:
+    """Area before the resize."""
+    return batch.brain_mm2
+
+
+@score("trivial_mean_intensity", "mean intensity over the brain", _OURS)
+def mean_intensity(batch: SliceBatch) -> Tensor:
+    """Sum over the brain by its size."""
+    return (batch.x * batch.brain).flatten(1).sum(1) / batch.brain.flatten(1).sum(1).clamp(min=1)
+
+
+@score("trivial_p99_intensity", "99th percentile of intensity over the brain", _OURS)
+def p99_intensity(batch: SliceBatch) -> Tensor:
+    """Linear interpolation between order statistics."""
+    return _brain_quantile(batch, 0.99)
+
+
+@score("trivial_hyperintense", "share of brain pixels brighter than 1.5 × the median", _OURS)
+def hyperintense(batch: SliceBatch) -> Tensor:
+    """Share in [0, 1]; the median is the slice's own."""
+    bright = batch.x > 1.5 * _brain_quantile(batch, 0.5).view(-1, 1, 1, 1)
+    count = (bright & batch.brain).flatten(1).sum(1)
+    return count / batch.brain.flatten(1).sum(1).clamp(min=1)
+
+
+@score("trivial_smoothed_max", "maximum over the brain of the smoothed intensity", _OURS)
+def smoothed_max(batch: SliceBatch) -> Tensor:
+    """The local score with nothing subtracted."""
+    return batch.brain_max(batch.smooth(batch.x * batch.brain))
+
+
+@score(
+    "trivial_asymmetry",
+    "maximum over the brain, rim eroded, of the smoothed difference from the mirror image",
+    _OURS,
+)
+def asymmetry(batch: SliceBatch) -> Tensor:
+    """Max of G * (x − mirror of x) about the midline of the slice's brain."""
+    difference = batch.smooth((batch.x - mirror(batch.x, batch.brain)) * batch.brain)
+    inside = _erode(batch.brain, batch.pixel_mm)
+    return batch.brain_max(difference, inside & mirror(inside.float(), batch.brain).bool())
+
+
+def mirror(image: Tensor, brain: Tensor) -> Tensor:
+    """``image`` (n, 1, H, W) mirrored left-right about the mean column of each slice's ``brain``.
+
+    The midline is rounded to half a pixel; what comes from beyond the border is zero.
+    """
+    width = image.shape[-1]
+    columns = torch.arange(width, device=image.device)
+    weight = brain.sum(dim=(1, 2)).to(torch.float32)
+    centre = (weight * columns).sum(1) / weight.sum(1).clamp(min=1)
+    twice = torch.where(weight.sum(1) > 0, (2 * centre).round(), torch.full_like(centre, width - 1))
+    source = twice.long()[:, None] - columns
+    inside = (source >= 0) & (source < width)
+    index = source.clamp(0, width - 1)[:, None, None, :].expand(image.shape)
+    return image.gather(-1, index) * inside[:, None, None, :]
+
+
+def _erode(mask: Tensor, pixel_mm: Tensor) -> Tensor:
+    """``mask`` without its rim of ``_RIM_MM``, by a square window (pixel size of the first)."""
+    reach = max(1, round(_RIM_MM / float(pixel_mm[0])))
+    outside = functional.pad((~mask).float(), (reach,) * 4, value=1.0)
+    return functional.max_pool2d(outside, 2 * reach + 1, stride=1) == 0
+
+
+def _brain_quantile(batch: SliceBatch, q: float) -> Tensor:
+    values = batch.x.masked_fill(~batch.brain, torch.nan).flatten(1)
+    return values.nanquantile(q, dim=1).nan_to_num(0.0)
