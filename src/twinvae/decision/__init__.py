@@ -1,0 +1,19 @@
+"""Thresholds from healthy validation slices, and the verdicts they give."""
+
+from twinvae.decision.calibrate import calibrate
+from twinvae.decision.verdict import (
+    ScanVerdict,
+    abnormal_slices,
+    scan_threshold,
+    scan_verdict,
+    slice_threshold,
+)
+
+__all__ = [
+    "ScanVerdict",
+    "abnormal_slices",
+    "calibrate",
+    "scan_threshold",
+    "scan_verdict",
+    "slice_threshold",
+]

@@ -1,0 +1,120 @@
+"""The scores table: what is written reads back, and what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from twinvae.errors import DataError
+from twinvae.scoring.table import (
+    KEY_COLUMNS,
+    check_scores,
+    is_trivial,
+    read_scores,
+    score_columns,
+    write_scores,
+)
+
+
+def table() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "subject": ["001", "001", "002", "003"],
+            "source": ["a", "a", "b", "b"],
+            "role": ["healthy", "healthy", "mixed", "mixed"],
+            "split": ["val", "val", "test", "train"],
+            "slice": [10, 11, 7, 8],
+            "position": [0.1, 1 / 3, 0.5, 0.7],
+            "brain_px": [100, 200, 300, 400],
+            "tumour_px": [0, 0, 12, np.nan],
+            "latent_l2": [0.1, 1e-17, np.pi, 4.0],
+            "trivial_position": [1.0, 2.0, 3.0, 4.0],
+        }
+    )
+
+
+def test_round_trip_is_exact_and_keeps_text_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "scores.tsv"
+    write_scores(path, table())
+    again = read_scores(path)
+    assert tuple(again.columns[:8]) == KEY_COLUMNS
+    assert again["subject"].tolist() == ["001", "001", "002", "003"]
+    assert again["latent_l2"].tolist() == [0.1, 1e-17, np.pi, 4.0]
+    assert again["slice"].dtype == np.int64
+    assert np.isnan(again["tumour_px"].iloc[3])
+    assert again["tumour_px"].iloc[2] == 12
+    assert path.read_text().splitlines()[4].startswith("003\tb\tmixed\ttrain\t8\t0.7\t400\t\t4.0")
+
+
+def test_rewriting_gives_the_same_bytes(tmp_path: Path) -> None:
+    write_scores(tmp_path / "a.tsv", table())
+    write_scores(tmp_path / "b.tsv", read_scores(tmp_path / "a.tsv"))
+    assert (tmp_path / "a.tsv").read_bytes() == (tmp_path / "b.tsv").read_bytes()
+
+
+def test_score_columns_leave_out_keys_and_session() -> None:
+    with_session = table().assign(session="ses-1")
+    assert score_columns(with_session) == ("latent_l2", "trivial_position")
+    assert is_trivial("trivial_position")
+    assert not is_trivial("latent_l2")
+    assert check_scores(with_session)["session"].tolist() == ["ses-1"] * 4
+
+
+def test_healthy_without_count_has_no_tumour() -> None:
+    assert check_scores(table().assign(tumour_px=np.nan))["tumour_px"].tolist()[:2] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "value", "said"),
+    [
+        ("latent_l2", 2, "abc", "line 4, column latent_l2: expected a number, found 'abc'"),
+        ("latent_l2", 1, "", "line 3, column latent_l2: expected a number, found nothing"),
+        ("latent_l2", 0, "nan", "line 2, column latent_l2: expected a finite number, found 'nan'"),
+        ("trivial_position", 3, "inf", "line 5, column trivial_position: expected a finite"),
+        ("role", 1, "sick", "line 3, column role: expected one of healthy, mixed, found 'sick'"),
+        ("split", 0, "dev", "line 2, column split: expected one of train, val, test, found 'dev'"),
+        ("slice", 0, "1.5", "line 2, column slice: expected a whole number"),
+        ("brain_px", 3, "-1", "line 5, column brain_px: expected a number that is not negative"),
+        ("subject", 2, "", "line 4, column subject: expected a name, found nothing"),
+        ("tumour_px", 0, "3", "line 2, column tumour_px: expected 0 in a healthy scan, found '3'"),
+    ],
+)
+def test_bad_cells_are_named(tmp_path: Path, column: str, row: int, value: str, said: str) -> None:
+    bad = table().astype(object)
+    bad.loc[row, column] = value
+    path = tmp_path / "scores.tsv"
+    bad.to_csv(path, sep="\t", index=False)
+    with pytest.raises(DataError) as error:
+        read_scores(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert said in str(error.value)
+
+
+def test_missing_columns_scores_and_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="missing column brain_px, tumour_px"):
+        check_scores(table().drop(columns=["brain_px", "tumour_px"]))
+    with pytest.raises(DataError, match="at least one score column"):
+        check_scores(table()[list(KEY_COLUMNS)])
+    with pytest.raises(DataError, match=r"nothing\.tsv: no such file"):
+        read_scores(tmp_path / "nothing.tsv")
+    with pytest.raises(DataError, match="found a folder"):
+        read_scores(tmp_path)
+    (tmp_path / "empty.tsv").write_text("")
+    with pytest.raises(DataError, match="expected a tab-separated table"):
+        read_scores(tmp_path / "empty.tsv")
+
+
+def test_subject_in_two_splits_is_refused() -> None:
+    bad = table()
+    bad.loc[1, "split"] = "test"
+    with pytest.raises(DataError, match="subject 001 of source a in one split, found val, test"):
+        check_scores(bad)
+
+
+def test_nothing_is_written_when_the_table_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        write_scores(tmp_path / "scores.tsv", table().assign(latent_l2=np.nan))
+    assert list(tmp_path.iterdir()) == []
