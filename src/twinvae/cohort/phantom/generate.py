@@ -1,0 +1,136 @@
+"""A generated cohort: two BIDS data sets, ``healthy`` and ``mixed``, from one seed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from twinvae.cohort.phantom.layout import (
+    MASKS,
+    lesion_mm3,
+    subject_files,
+    subject_id,
+    write_dataset,
+    write_subject,
+)
+from twinvae.cohort.phantom.subject import body_of, has_tumour, make_subject
+from twinvae.config import PhantomConfig, Role
+from twinvae.errors import DataError
+from twinvae.files import read_json, write_json
+from twinvae.progress import progress_bar
+
+# Raise this whenever the generator's voxels change, so that folders made before are made anew.
+GENERATOR_VERSION = 1
+_STAMP = "phantom.json"
+_ROLES: tuple[Role, ...] = ("healthy", "mixed")
+
+
+def generate_cohort(out: Path, options: PhantomConfig, *, jobs: int | None = None) -> None:
+    """Write ``options.healthy`` and ``options.mixed`` subjects to ``out/healthy``, ``out/mixed``.
+
+    Subjects already complete in ``out`` are kept when they were made with the same seed, voxel
+    size and share of tumours; anything else in a folder this function made is replaced. The bytes
+    do not depend on ``jobs``, the number of processes (by default one per core).
+    """
+    out = Path(out)
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs must be at least 1, found {jobs}")
+    _claim(out, options)
+    todo = [
+        (role, index)
+        for role in _ROLES
+        for index in range(getattr(options, role))
+        if not all(p.is_file() for p in subject_files(out / role, role, index).values())
+    ]
+    with progress_bar("phantom", total=len(todo)) as bar:
+        for role, index in _run(out, options, todo, jobs or len(os.sched_getaffinity(0))):
+            bar.note(subject_id(role, index))
+            bar.advance()
+    for role in _ROLES:
+        _drop_surplus(out / role, role, getattr(options, role))
+        write_dataset(out / role, role, _participants(out / role, role, options))
+
+
+def _claim(out: Path, options: PhantomConfig) -> None:
+    """Make sure ``out`` is ours, and that what is in it was made with the same options."""
+    stamp = {
+        "generator": GENERATOR_VERSION,
+        "seed": options.seed,
+        "spacing_mm": options.spacing_mm,
+        "tumour_share": options.tumour_share,
+    }
+    path = out / _STAMP
+    if path.is_file():
+        if read_json(path) == stamp:
+            return
+        for role in _ROLES:
+            shutil.rmtree(out / role, ignore_errors=True)
+    elif any((out / role).exists() for role in _ROLES):
+        raise DataError(
+            f"{out}: holds a healthy/ or mixed/ folder that twinvae did not generate (there is no "
+            f"{_STAMP}); expected an empty or new folder"
+        )
+    write_json(path, stamp)
+
+
+def _run(
+    out: Path, options: PhantomConfig, todo: list[tuple[Role, int]], jobs: int
+) -> Iterator[tuple[Role, int]]:
+    """Generate the subjects of ``todo``, yielding each as it is done."""
+    if jobs == 1 or len(todo) < 4:
+        for role, index in todo:
+            _generate(out, options, role, index)
+            yield role, index
+        return
+    # Spawned, not forked: the parent may hold torch's threads, which a fork would break.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context) as pool:
+        futures = {
+            pool.submit(_generate, out, options, role, index): (role, index) for role, index in todo
+        }
+        try:
+            for future in as_completed(futures):
+                future.result()
+                yield futures[future]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _generate(out: Path, options: PhantomConfig, role: Role, index: int) -> None:
+    # One thread: more would compete with the other processes and could round differently.
+    with threadpool_limits(1):
+        write_subject(out / role, role, index, make_subject(options, role, index))
+
+
+def _drop_surplus(root: Path, role: Role, count: int) -> None:
+    """Remove subjects of an earlier, larger cohort of the same options."""
+    wanted = {subject_id(role, index) for index in range(count)}
+    for folder in (root, root / MASKS):
+        for found in folder.glob("sub-*"):
+            if found.name not in wanted:
+                shutil.rmtree(found)
+
+
+def _participants(root: Path, role: Role, options: PhantomConfig) -> list[dict[str, str]]:
+    rows = []
+    for index in range(getattr(options, role)):
+        row = {
+            "participant_id": subject_id(role, index),
+            "age": str(body_of(options, role, index).age),
+        }
+        if role == "mixed":
+            tumour = has_tumour(options, index)
+            mm3 = lesion_mm3(root, index) if tumour else 0.0
+            diameter = f"{np.cbrt(6 * mm3 / np.pi):.1f}" if tumour else "n/a"
+            row |= {"tumour": "yes" if tumour else "no", "tumour_mm3": f"{mm3:g}"}
+            row["tumour_diameter_mm"] = diameter
+        rows.append(row)
+    return rows

@@ -1,0 +1,132 @@
+"""The MNI152 tissue maps every generated brain is made from.
+
+They are the ICBM 2009a symmetric averages (Fonov et al. 2011) in the wheel of nilearn; the files
+are read directly because importing nilearn takes 1.5 s and this is done once in every process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from twinvae.cohort.phantom.fields import FloatArray
+from twinvae.errors import DataError
+
+ORIGIN_MM = np.array([-98.0, -134.0, -72.0], dtype=np.float32)
+COARSE = 2  # the smooth maps are kept on a grid of 2 mm
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Anatomy in MNI space, RAS; ``ORIGIN_MM`` is the centre of voxel (0, 0, 0)."""
+
+    tissue: tuple[npt.NDArray[np.uint8], ...]
+    """Grey matter, white matter, CSF and brain, each (197, 233, 189) at 1 mm, 255 = wholly so."""
+    detail: npt.NDArray[np.uint8]
+    """T1 intensity over what the tissue shares predict, at 1 mm; 128 = as predicted."""
+    depth_mm: FloatArray
+    """Distance to the surface of the brain at 2 mm; 0 outside."""
+    ventricle: FloatArray
+    """(3, …) at 2 mm: unit pull towards the ventricles, fading with distance."""
+    seeds_mm: FloatArray
+    """(n, 3): places in mm where a glioma may begin: cerebral white matter, 10 mm deep."""
+
+
+@cache
+def load_maps() -> Maps:
+    """Read the maps once per process (about 1 s)."""
+    t1, grey, white = (_read(name) for name in ("t1", "gm", "wm"))
+    brain = t1 > 0
+    csf = _csf(t1, grey, white, brain)
+    soft = ndimage.uniform_filter(brain.astype(np.uint8) * np.uint8(255), size=3)
+    coarse = np.s_[::COARSE, ::COARSE, ::COARSE]
+    depth = ndimage.distance_transform_edt(brain[coarse]).astype(np.float32) * COARSE
+    return Maps(
+        tissue=(grey, white, csf, soft),
+        detail=_detail(t1, grey, white, csf, brain),
+        depth_mm=depth,
+        ventricle=_ventricle_pull(csf[coarse] > 128, depth),
+        seeds_mm=_seeds(white[coarse] > 230, depth),
+    )
+
+
+def _read(name: str) -> npt.NDArray[np.uint8]:
+    package = find_spec("nilearn")
+    if package is None or not package.submodule_search_locations:
+        raise DataError("nilearn: not installed, expected its wheel with the MNI152 maps")
+    folder = Path(package.submodule_search_locations[0]) / "datasets" / "data"
+    path = folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
+    if not path.is_file():
+        raise DataError(f"{path}: no such file, expected the MNI152 map that nilearn ships")
+    return np.asarray(nib.load(path).dataobj, dtype=np.uint8)  # type: ignore[attr-defined]
+
+
+def _csf(
+    t1: npt.NDArray[np.uint8],
+    grey: npt.NDArray[np.uint8],
+    white: npt.NDArray[np.uint8],
+    brain: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.uint8]:
+    """CSF = brain − GM − WM, or the darkness of the T1 average where that says more.
+
+    Averaging over people hides most sulci in the GM map; the T1 average still shows them.
+    """
+    rest = 255 - grey.astype(np.int16) - white
+    dark = (150 - t1.astype(np.int16)) * 3
+    csf: npt.NDArray[np.uint8] = (np.clip(np.maximum(rest, dark), 0, 255) * brain).astype(np.uint8)
+    return csf
+
+
+def _detail(
+    t1: npt.NDArray[np.uint8],
+    grey: npt.NDArray[np.uint8],
+    white: npt.NDArray[np.uint8],
+    csf: npt.NDArray[np.uint8],
+    brain: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.uint8]:
+    """What the T1 average shows inside a tissue: the deep nuclei, tracts, layers."""
+    weights = [(165, grey.astype(np.int32)), (224, white.astype(np.int32)), (75, csf)]
+    total = np.maximum(grey.astype(np.int32) + white + csf, 1)
+    predicted = sum(t1_level * share.astype(np.int32) for t1_level, share in weights) // total
+    detail = 128 + (t1.astype(np.int32) - predicted) * brain
+    return np.clip(detail, 0, 255).astype(np.uint8)
+
+
+def _ventricle_pull(csf: npt.NDArray[np.bool_], depth: FloatArray) -> FloatArray:
+    """Field that, added to the sampling place, makes the ventricles larger."""
+    x, y, z = (
+        ORIGIN_MM[axis] + COARSE * np.arange(n, dtype=np.float32)
+        for axis, n in enumerate(csf.shape)
+    )
+    box = (
+        (np.abs(x) < 48)[:, None, None]
+        & ((y > -56) & (y < 40))[None, :, None]
+        & ((z > -12) & (z < 34))[None, None, :]
+    )
+    cistern = (np.abs(x) < 14)[:, None, None] & (y < -34)[None, :, None]
+    labels, _ = ndimage.label(csf & box & ~cistern & (depth > 14))
+    size_ml = np.bincount(labels.ravel()) * COARSE**3 / 1000
+    size_ml[0] = 0
+    ventricles = (size_ml > 2)[labels]
+    outside = ndimage.distance_transform_edt(~ventricles)
+    inside = ndimage.distance_transform_edt(ventricles)
+    distance = ndimage.gaussian_filter((outside - inside).astype(np.float32) * COARSE, 1.0)
+    fade = np.exp(-np.abs(distance) / 14) * np.clip(depth / 14, 0, 1)
+    pull = [-g / COARSE * fade for g in np.gradient(distance)]
+    return np.stack(pull).astype(np.float32)
+
+
+def _seeds(white: npt.NDArray[np.bool_], depth: FloatArray) -> FloatArray:
+    places = np.argwhere(white & (depth > 10)) * COARSE + ORIGIN_MM
+    lateral = np.abs(places[:, 0]) > 14
+    cerebral = (places[:, 2] > -16) | ((places[:, 2] > -30) & (places[:, 1] > -30))
+    lobar = lateral & cerebral & (places[:, 2] < 55)
+    seeds: FloatArray = places[lobar].astype(np.float32)
+    return seeds
