@@ -17,8 +17,8 @@ from torch import Tensor
 
 from twinvae.config import TrainConfig, dump_config
 from twinvae.errors import DataError, StageError
-from twinvae.files import digest, write_text
-from twinvae.models import VAE, Loss, save_model
+from twinvae.files import digest, read_json, write_json, write_text
+from twinvae.models import VAE, Loss, load_model, save_model
 from twinvae.progress import Bar, progress_bar
 from twinvae.training.augment import augment
 from twinvae.training.checkpoint import (
@@ -68,7 +68,7 @@ def fit(
     """Train ``model`` and store it in ``folder``; resume there if it was cut off.
 
     Every epoch draws from generators seeded by (seed, epoch), so a resumed training gives the very
-    weights of an uninterrupted one. The global random state is not touched. Raises ``DataError``
+    weights of an uninterrupted one; a finished one is loaded. The global random state is not touched. Raises ``DataError``
     when there is nothing to train on and ``StageError`` when the loss stops being finite.
     """
     if not len(data.train):
@@ -77,6 +77,9 @@ def fit(
     optimiser = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
     training = _Training(model, optimiser, data, options, compute, seed)
     fingerprint = _fingerprint(training)
+    finished = folder / "trained.json"
+    if finished.is_file() and read_json(finished)["fingerprint"] == fingerprint:
+        return load_model(folder).to(compute.device)
     done = load_checkpoint(folder, model, optimiser, fingerprint)
     log = _resumed_log(folder / "log.jsonl", done)
     steps = math.ceil(len(data.train) / options.batch_size)
@@ -89,6 +92,7 @@ def fit(
             write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in log))
     model.eval()
     save_model(model, folder)
+    write_json(finished, {"fingerprint": fingerprint, "seconds": sum(r["seconds"] for r in log)})
     delete_checkpoint(folder)
     return model
 

@@ -1,0 +1,38 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both do all the set-up themselves.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Torch: the build for this machine is chosen below. TORCH_INDEX_URL, when set, names the package
+# index to take it from (PyTorch's install page lists one for CPU-only builds).
+TORCH_VERSION ?= 2.13.0
+TORCH_INDEX_URL ?=
+
+.PHONY: setup demo test lint clean
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@if $(BIN)/python -c 'import torch' 2>/dev/null; then echo "torch: keeping the one installed"; \
+	elif [ -n "$(TORCH_INDEX_URL)" ]; then echo "torch: from $(TORCH_INDEX_URL)"; \
+	  $(BIN)/pip install --quiet torch --index-url $(TORCH_INDEX_URL); \
+	elif nvidia-smi >/dev/null 2>&1; then echo "torch: NVIDIA driver found, taking the CUDA build"; \
+	  $(BIN)/pip install --quiet 'torch>=2.6'; \
+	else echo "torch: no NVIDIA driver, taking a CPU build where the package index offers one"; \
+	  $(BIN)/pip install --quiet torch==$(TORCH_VERSION); fi
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## generate a cohort, train both models, write runs/demo/report.html
+	$(BIN)/twinvae run demo --out runs/demo
+
+test: setup lint  ## every check that a change must pass
+	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90
+
+lint: setup
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info
