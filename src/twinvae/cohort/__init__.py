@@ -1,0 +1,17 @@
+"""Where scans come from: the manifest, one file per layout, splits by subject."""
+
+from twinvae.cohort.index import LAYOUTS, Layout, index_sources
+from twinvae.cohort.manifest import COLUMNS, read_manifest, validate_manifest, write_manifest
+from twinvae.cohort.split import assign_splits, split_sizes
+
+__all__ = [
+    "COLUMNS",
+    "LAYOUTS",
+    "Layout",
+    "assign_splits",
+    "index_sources",
+    "read_manifest",
+    "split_sizes",
+    "validate_manifest",
+    "write_manifest",
+]

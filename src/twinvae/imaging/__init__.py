@@ -1,0 +1,44 @@
+"""One volume at a time: reading and writing, the recipe, the slice store."""
+
+from twinvae.imaging.back import back_to_scan, brain_on_scan, in_scan_units
+from twinvae.imaging.prepare import prepare_cohort
+from twinvae.imaging.recipe import (
+    FULL_SCALE,
+    INDEX_COLUMNS,
+    FittedRecipe,
+    PreparedScan,
+    fit_recipe,
+    prepare_scan,
+    unit_images,
+)
+from twinvae.imaging.scan import ScanFiles
+from twinvae.imaging.store import Block, SliceStore
+from twinvae.imaging.volume import (
+    Volume,
+    read_brain_mask,
+    read_tumour_mask,
+    read_volume,
+    write_volume,
+)
+
+__all__ = [
+    "FULL_SCALE",
+    "INDEX_COLUMNS",
+    "Block",
+    "FittedRecipe",
+    "PreparedScan",
+    "ScanFiles",
+    "SliceStore",
+    "Volume",
+    "back_to_scan",
+    "brain_on_scan",
+    "fit_recipe",
+    "in_scan_units",
+    "prepare_cohort",
+    "prepare_scan",
+    "read_brain_mask",
+    "read_tumour_mask",
+    "read_volume",
+    "unit_images",
+    "write_volume",
+]

@@ -1,0 +1,147 @@
+"""Plain BIDS (bids.neuroimaging.io).
+
+The tree it expects::
+
+    dataset/
+      dataset_description.json                                optional here
+      participants.tsv                                        optional; its column `split` is kept
+      sub-01/[ses-1/]anat/sub-01[_ses-1][_run-1]_T2w.nii.gz   the scans; suffix = contrast, any case
+      sub-01/[ses-1/]anat/sub-01[_ses-1]_desc-brain_mask.nii.gz
+      derivatives/…/sub-01[_ses-1]_label-lesion_mask.nii.gz   masks here or beside the scan
+
+Brain masks are `*_label-brain_mask` or `*_desc-brain_mask`; tumour masks have the label or desc
+`lesion`, `tumour` or `tumor` and the suffix `mask`, `roi` or `dseg`. A mask belongs to a scan of
+the same subject and session when no entity of its name (run, acq, …) disagrees with the scan's;
+the one that agrees most wins, then one in the dataset before derivatives, then by path. Masks in
+another space (`space-MNI…`) are left alone. Several runs of a session are all taken, as separate
+scans of one subject; their session then reads `1_run-2`. Scans under `derivatives/` and
+`sourcedata/` are not indexed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from twinvae.cohort.manifest import manifest_table, read_strings
+from twinvae.config import Role
+from twinvae.errors import DataError
+
+_TUMOUR = frozenset({"lesion", "tumour", "tumor"})
+_NATIVE = frozenset({"orig", "native", "individual", "scanner"})
+_KIND = frozenset({"label", "desc", "space", "suffix"})
+_ENDINGS = (".nii.gz", ".nii")
+
+
+@dataclass(frozen=True)
+class _Name:
+    """A BIDS file name taken apart: entities, and the suffix (`T2w`, `mask`)."""
+
+    path: Path
+    entities: dict[str, str]
+    suffix: str
+
+    @property
+    def visit(self) -> tuple[str, str]:
+        return self.entities["sub"], self.entities.get("ses", "")
+
+
+def recognises(path: Path) -> bool:
+    """Whether ``path`` holds folders called `sub-…`."""
+    return path.is_dir() and any(p.is_dir() for p in path.glob("sub-*"))
+
+
+def index_bids(path: Path, role: Role, source: str, contrast: str) -> pd.DataFrame:
+    """Index every scan of ``contrast`` in the dataset at ``path`` into manifest rows."""
+    raw = _named(path.glob("sub-*/**/*.nii*"))
+    scans = [name for name in raw if name.suffix.lower() == contrast.lower()]
+    if not scans:
+        found = sorted({name.suffix for name in raw}) or ["no NIfTI file in any sub-* folder"]
+        raise DataError(f"{path}: expected scans ending in _{contrast}, found {', '.join(found)}")
+    masks: dict[tuple[str, str], list[_Name]] = {}
+    for mask in [*raw, *_named((path / "derivatives").glob("**/*.nii*"))]:
+        if mask.suffix.lower() in {"mask", "roi", "dseg"}:
+            masks.setdefault(mask.visit, []).append(mask)
+    visits = pd.Series([scan.visit for scan in scans]).value_counts()
+    splits = _participant_splits(path)
+    return manifest_table(
+        {
+            "subject": scan.entities["sub"],
+            "session": _session(scan, alone=visits[scan.visit] == 1),
+            "source": source,
+            "role": role,
+            "image": str(scan.path),
+            "brain_mask": _mask(scan, masks, tumour=False),
+            "tumour_mask": _mask(scan, masks, tumour=True),
+            "split": splits.get(scan.entities["sub"], ""),
+        }
+        for scan in scans
+    )
+
+
+def _named(paths: Iterable[Path]) -> list[_Name]:
+    names = []
+    for path in sorted(p.absolute() for p in paths):  # not resolved: a link's own name counts
+        ending = next((e for e in _ENDINGS if path.name.lower().endswith(e)), None)
+        if ending is None or path.name.startswith("."):
+            continue
+        *pairs, suffix = path.name[: -len(ending)].split("_")
+        entities = dict(pair.split("-", 1) for pair in pairs if "-" in pair)
+        if "sub" in entities:
+            names.append(_Name(path, entities, suffix))
+    return names
+
+
+def _session(scan: _Name, *, alone: bool) -> str:
+    parts = [scan.entities.get("ses", "")]
+    if not alone:
+        parts += [f"{k}-{v}" for k, v in scan.entities.items() if k not in {"sub", "ses"}]
+    return "_".join(part for part in parts if part)
+
+
+def _mask(scan: _Name, masks: dict[tuple[str, str], list[_Name]], *, tumour: bool) -> str:
+    """Path of the scan's mask, or the empty string."""
+    candidates = masks.get(scan.visit, [])
+    fitting = [
+        m for m in candidates if (_is_tumour(m) if tumour else _is_brain(m)) and _fits(m, scan)
+    ]
+    if not fitting:
+        return ""
+    best = min(fitting, key=lambda m: (-_agreement(m, scan), "derivatives" in m.path.parts, m.path))
+    return str(best.path)
+
+
+def _is_brain(mask: _Name) -> bool:
+    kinds = {mask.entities.get("label", "").lower(), mask.entities.get("desc", "").lower()}
+    return mask.suffix.lower() == "mask" and "brain" in kinds
+
+
+def _is_tumour(mask: _Name) -> bool:
+    kinds = {mask.entities.get("label", "").lower(), mask.entities.get("desc", "").lower()}
+    return bool(kinds & _TUMOUR)
+
+
+def _fits(mask: _Name, scan: _Name) -> bool:
+    space = mask.entities.get("space", "").lower()
+    if space and space not in _NATIVE and space != scan.suffix.lower():
+        return False
+    return all(scan.entities.get(k) == v for k, v in mask.entities.items() if k not in _KIND)
+
+
+def _agreement(mask: _Name, scan: _Name) -> int:
+    return sum(scan.entities.get(k) == v for k, v in mask.entities.items())
+
+
+def _participant_splits(path: Path) -> dict[str, str]:
+    """Splits that participants.tsv gives, by subject label."""
+    file = path / "participants.tsv"
+    if not file.is_file():
+        return {}
+    table = read_strings(file, "\t")
+    if not {"participant_id", "split"} <= set(table.columns):
+        return {}
+    labels = table["participant_id"].str.removeprefix("sub-")
+    return dict(zip(labels, table["split"], strict=True))

@@ -1,0 +1,143 @@
+"""The manifest: one row a scan, the only thing later stages know about where scans come from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from twinvae.errors import DataError
+from twinvae.files import write_text
+
+COLUMNS = ("subject", "session", "source", "role", "image", "brain_mask", "tumour_mask", "split")
+PATH_COLUMNS = ("image", "brain_mask", "tumour_mask")
+ROLES = ("healthy", "mixed")
+SPLITS = ("train", "val", "test")
+
+
+def read_manifest(path: Path, *, check_files: bool = True) -> pd.DataFrame:
+    """Read and validate a manifest.tsv.
+
+    Returns a table with exactly the columns ``COLUMNS``, all of them strings; paths are absolute
+    (relative ones are taken from the manifest's folder) and empty where there is none. ``split``
+    may be empty: ``assign_splits`` fills it. With ``check_files=False`` files may be missing;
+    reading the scan will say so. Raises ``DataError``.
+    """
+    path = Path(path)
+    table = read_strings(path, "\t")
+    missing = [name for name in COLUMNS if name not in table.columns]
+    if missing:
+        raise DataError(
+            f"{path}: expected the columns {' '.join(COLUMNS)}, missing {' '.join(missing)}"
+        )
+    table = resolve_paths(table.loc[:, list(COLUMNS)], path.resolve().parent)
+    validate_manifest(table, str(path), check_files=check_files)
+    return table
+
+
+def write_manifest(table: pd.DataFrame, path: Path) -> None:
+    """Validate ``table`` and write it atomically as TSV, paths relative to the manifest."""
+    path = Path(path)
+    missing = [name for name in COLUMNS if name not in table.columns]
+    if missing:
+        raise DataError(f"{path}: cannot write a manifest without {' '.join(missing)}")
+    validate_manifest(table, str(path), check_files=True)
+    folder = path.resolve().parent
+    out = table.loc[:, list(COLUMNS)].copy()
+    for name in PATH_COLUMNS:
+        out[name] = [os.path.relpath(p, folder) if p else "" for p in out[name]]
+    write_text(path, out.to_csv(sep="\t", index=False, lineterminator="\n"))
+
+
+def validate_manifest(table: pd.DataFrame, where: str, *, check_files: bool) -> None:
+    """Raise ``DataError`` naming ``where`` and the first row that cannot be used."""
+    if table.empty:
+        raise DataError(f"{where}: expected at least one scan, found no rows")
+    for name in ("subject", "source", "image"):
+        _refuse(where, table, table[name] == "", f"expected a {name}, found none")
+    _refuse_unknown(where, table, "role", ROLES)
+    _refuse_unknown(where, table, "split", (*SPLITS, ""))
+    repeated = table.duplicated(["subject", "session", "source", "image"])
+    _refuse(where, table, repeated, "expected each scan once, found it again")
+    _refuse_two_splits(where, table)
+    if check_files:
+        for name in PATH_COLUMNS:
+            gone = pd.Series([bool(p) and not Path(p).exists() for p in table[name]], table.index)
+            if gone.any():
+                lost = table.loc[gone, name]
+                raise DataError(
+                    f"{where}: {name} {lost.iloc[0]}: no such file ({len(lost)} missing in all)"
+                )
+
+
+def manifest_table(rows: Iterable[dict[str, str]]) -> pd.DataFrame:
+    """A manifest from rows; columns that a row leaves out are empty."""
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS), dtype=object)
+    return table.fillna("").astype(str)
+
+
+def read_strings(path: Path, delimiter: str) -> pd.DataFrame:
+    """Read a delimited table with every cell a stripped string, empty where absent."""
+    try:
+        table = pd.read_csv(
+            path, sep=delimiter, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        )
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: expected a table, found a folder") from None
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path}: expected a table with a header, found an empty file") from None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected a delimited table in UTF-8, found {error}") from None
+    table.columns = pd.Index([str(name).strip() for name in table.columns])
+    if not table.columns.is_unique:
+        twice = sorted(set(table.columns[table.columns.duplicated()]))
+        raise DataError(f"{path}: expected each column once, found again {' '.join(twice)}")
+    if not isinstance(table.index, pd.RangeIndex):
+        raise DataError(f"{path}: expected as many cells in each row as the header has, found more")
+    stripped: pd.DataFrame = table.fillna("").apply(lambda column: column.str.strip())
+    return stripped
+
+
+def resolve_paths(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """The same table with image and mask paths absolute, taken from ``folder`` if relative."""
+    table = table.copy()
+    for name in PATH_COLUMNS:
+        table[name] = [os.path.normpath(folder / p) if p else "" for p in table[name]]
+    return table
+
+
+def _refuse(where: str, table: pd.DataFrame, bad: pd.Series[bool], problem: str) -> None:
+    if bad.any():
+        row = table[bad].iloc[0]
+        number = list(bad).index(True) + 1
+        raise DataError(
+            f"{where}: scan {number} (subject {row['subject'] or '?'}, "
+            f"image {row['image'] or '?'}): {problem}"
+        )
+
+
+def _refuse_unknown(where: str, table: pd.DataFrame, name: str, known: tuple[str, ...]) -> None:
+    bad = ~table[name].isin(known)
+    if bad.any():
+        expected = ", ".join(k or "(empty)" for k in known)
+        _refuse(
+            where,
+            table,
+            bad,
+            f"expected {name} one of {expected}, found {table[name][bad].iloc[0]!r}",
+        )
+
+
+def _refuse_two_splits(where: str, table: pd.DataFrame) -> None:
+    given = table[table["split"] != ""]
+    for (source, subject), splits in given.groupby(["source", "subject"], sort=False)["split"]:
+        names = sorted(set(splits), key=SPLITS.index)
+        if len(names) > 1:
+            raise DataError(
+                f"{where}: subject {subject} of source {source}: expected all its scans in one "
+                f"split, found {' and '.join(names)}"
+            )

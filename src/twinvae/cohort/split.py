@@ -1,0 +1,76 @@
+"""Seeded splits by subject, within each source and role; never by slice."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pandas as pd
+
+from twinvae.cohort.manifest import SPLITS, validate_manifest
+from twinvae.config import SplitConfig
+from twinvae.errors import DataError
+
+
+def assign_splits(table: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
+    """Give every subject without a split one of train, val, test.
+
+    ``table`` is a manifest; a subject is a pair of source and subject. Splits already given are
+    kept, and count towards the shares; all scans of a subject follow it. The draw depends on the
+    seed, the source, the role and the subjects' names only, not on the order of the rows or on
+    other sources. Of n subjects each split gets its share rounded by largest remainder (100 →
+    70/15/15, 274 → 192/41/41), but at least one where its share is not zero. Raises ``DataError``
+    where there are too few subjects for that.
+    """
+    table = table.reset_index(drop=True).copy()
+    validate_manifest(table, "splits", check_files=False)
+    people = list(zip(table["source"], table["subject"], strict=True))
+    strata = list(zip(table["source"], table["role"], strict=True))
+    known = {person: str(s) for person, s in zip(people, table["split"], strict=True) if s}
+    for stratum in sorted(set(strata)):
+        members = {person for person, at in zip(people, strata, strict=True) if at == stratum}
+        known.update(_draw(sorted(members), known, config, "/".join(stratum)))
+    table["split"] = [known[person] for person in people]
+    return table
+
+
+def split_sizes(subjects: int, config: SplitConfig) -> dict[str, int]:
+    """How many of ``subjects`` each split gets: largest remainder, at least one where asked."""
+    shares = {name: float(getattr(config, name)) for name in SPLITS}
+    exact = {name: round(share * subjects, 9) for name, share in shares.items()}
+    sizes = {name: int(value) for name, value in exact.items()}
+    by_remainder = sorted(SPLITS, key=lambda name: sizes[name] - exact[name])
+    for name in by_remainder[: subjects - sum(sizes.values())]:
+        sizes[name] += 1
+    for name in SPLITS:
+        if shares[name] > 0 and sizes[name] == 0:
+            donor = max(SPLITS, key=lambda other: sizes[other])
+            if sizes[donor] > 1:
+                sizes[donor] -= 1
+                sizes[name] += 1
+    return sizes
+
+
+def _draw(
+    subjects: list[tuple[str, str]],
+    known: dict[tuple[str, str], str],
+    config: SplitConfig,
+    where: str,
+) -> dict[tuple[str, str], str]:
+    open_subjects = [subject for subject in subjects if subject not in known]
+    if not open_subjects:
+        return {}
+    given = {name: sum(known.get(s) == name for s in subjects) for name in SPLITS}
+    room = {n: max(0, size - given[n]) for n, size in split_sizes(len(subjects), config).items()}
+    while sum(room.values()) > len(open_subjects):
+        room[max(SPLITS, key=lambda name: (room[name] + min(given[name], 1), room[name]))] -= 1
+    for name in SPLITS:
+        if getattr(config, name) > 0 and room[name] + given[name] == 0:
+            raise DataError(
+                f"{where}: expected enough subjects for every split asked for, found "
+                f"{len(subjects)} subjects and none for {name}"
+            )
+    rng = np.random.default_rng([config.seed, zlib.crc32(where.encode())])
+    order = rng.permutation(len(open_subjects))
+    names = [name for name in SPLITS for _ in range(room[name])]
+    return {open_subjects[i]: name for i, name in zip(order, names, strict=True)}

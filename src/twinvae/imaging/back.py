@@ -1,0 +1,67 @@
+"""Bring maps made on the prepared slices back to the scan's own grid, and to its own units."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from twinvae.imaging.recipe import PreparedScan
+from twinvae.imaging.resample import Taps, apply_taps, resampling_taps
+from twinvae.imaging.volume import Volume
+
+
+def back_to_scan(maps: NDArray[np.float32], prepared: PreparedScan) -> Volume:
+    """Put one map per kept slice, float32 (n, H, W), on the scan's own grid and orientation.
+
+    Pixels are interpolated linearly in plane (averaged where the scan's are the larger ones).
+    Voxels outside the brain, outside the crop, or in slices that were not kept are zero.
+    """
+    if maps.shape != prepared.images.shape:
+        raise ValueError(f"expected maps of shape {prepared.images.shape}, found {maps.shape}")
+    grid = prepared.grid
+    x, y, _ = grid.brain.shape
+    rows = _taps(maps.shape[1], y, grid.spacing_mm[1], grid.window.y_max_mm, grid.window.pixel_mm)
+    cols = _taps(maps.shape[2], x, grid.spacing_mm[0], grid.window.x_max_mm, grid.window.pixel_mm)
+    pictures = apply_taps(apply_taps(np.asarray(maps, np.float32), cols, 2), rows, 1)
+    data = np.zeros(grid.brain.shape, np.float32)
+    data[:, :, grid.kept] = pictures[:, ::-1, ::-1].transpose(2, 1, 0)
+    data *= grid.brain
+    ras = np.array([[0, 1], [1, 1], [2, 1]], float)
+    turn = nib.orientations.ornt_transform(ras, grid.orientation)
+    own = np.ascontiguousarray(nib.apply_orientation(data, turn))
+    return Volume(own, grid.affine)
+
+
+def in_scan_units(volume: Volume, prepared: PreparedScan) -> Volume:
+    """Undo the recipe's intensity scaling; zeros outside the brain stay zero.
+
+    Values beyond the ends of the map go on along its first or last piece.
+    """
+    if not prepared.scale:
+        return volume
+    scan, unit = np.array(prepared.scale, float).T
+    slope_low = (scan[1] - scan[0]) / (unit[1] - unit[0])
+    slope_high = (scan[-1] - scan[-2]) / (unit[-1] - unit[-2])
+    values = np.interp(volume.data, unit, scan)
+    values += np.minimum(volume.data - unit[0], 0) * slope_low
+    values += np.maximum(volume.data - unit[-1], 0) * slope_high
+    inside = brain_on_scan(prepared)
+    return Volume(np.where(inside, values, 0).astype(np.float32), volume.affine)
+
+
+def brain_on_scan(prepared: PreparedScan) -> NDArray[np.bool_]:
+    """The brain mask the recipe used, of kept slices only, on the scan's own grid."""
+    grid = prepared.grid
+    brain = np.zeros_like(grid.brain)
+    brain[:, :, grid.kept] = grid.brain[:, :, grid.kept]
+    ras = np.array([[0, 1], [1, 1], [2, 1]], float)
+    turn = nib.orientations.ornt_transform(ras, grid.orientation)
+    own: NDArray[np.bool_] = nib.apply_orientation(brain, turn)
+    return own
+
+
+def _taps(pixels: int, cells: int, side_mm: float, far_mm: float, pixel_mm: float) -> Taps:
+    """From ``pixels`` of the picture to ``cells`` of the scan, along a flipped axis."""
+    start = (far_mm - cells * side_mm) / pixel_mm
+    return resampling_taps(pixels, start, side_mm / pixel_mm, cells)

@@ -1,0 +1,127 @@
+"""File formats: NIfTI by nibabel, MetaImage and NRRD by SimpleITK, all in RAS world coordinates.
+
+nibabel's world is RAS; SimpleITK's is LPS and its arrays are (z, y, x): both are turned here, and
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from twinvae.errors import DataError
+
+Read = Callable[[Path], tuple[NDArray[np.float32], NDArray[np.float64]]]
+Write = Callable[[Path, NDArray[np.float32], NDArray[np.float64]], None]
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_HEADER_SIZES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
+
+
+def reader(path: Path) -> Read:
+    """The function that reads files of this suffix; ``DataError`` when there is none."""
+    return _pick(path, {".nii": _read_nifti, ".nii.gz": _read_nifti}, _read_itk)
+
+
+def writer(path: Path) -> Write:
+    """The function that writes files of this suffix; ``DataError`` when there is none."""
+    return _pick(path, {".nii": _write_nifti, ".nii.gz": _write_nifti}, _write_itk)
+
+
+def _pick(path: Path, nifti: dict[str, Any], itk: Any) -> Any:
+    table = nifti | dict.fromkeys((".mha", ".mhd", ".nrrd"), itk)
+    for suffix, function in table.items():
+        if path.name.lower().endswith(suffix):
+            return function
+    found = path.suffix or "no suffix"
+    raise DataError(f"{path}: expected one of {' '.join(table)}, found {found}")
+
+
+def _read_nifti(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    raw = path.read_bytes()
+    if raw[:2] == b"\x1f\x8b":
+        raw = gzip.decompress(raw)  # whole, so that its checksum is checked
+    if len(raw) < 348:
+        raise DataError(f"{path}: expected a NIfTI header, found {len(raw)} bytes")
+    sizes = {int.from_bytes(raw[:4], "little"), int.from_bytes(raw[:4], "big")}
+    kinds = [kind for size, kind in _HEADER_SIZES.items() if size in sizes]
+    if not kinds:
+        raise DataError(f"{path}: expected a NIfTI file, found something else")
+    header = kinds[0].header_class.from_fileobj(_as_file(raw))
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iuf":
+        raise DataError(f"{path}: expected one real number a voxel, found {dtype}")
+    shape = tuple(int(n) for n in header.get_data_shape())
+    claimed = int(header["vox_offset"]) + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if min(shape, default=0) < 1 or claimed > len(raw):
+        raise DataError(
+            f"{path}: expected {claimed} bytes for shape {shape}, found {len(raw)}: truncated?"
+        )
+    image = kinds[0].from_bytes(raw)
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
+        data = image.get_fdata(dtype=np.float32, caching="unchanged")
+    return data, np.asarray(image.affine, np.float64)
+
+
+def _as_file(raw: bytes) -> Any:
+    import io
+
+    return io.BytesIO(raw)
+
+
+def _write_nifti(path: Path, data: NDArray[np.float32], affine: NDArray[np.float64]) -> None:
+    image = nib.Nifti1Image(np.asarray(data, np.float32), affine)
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+
+
+def _read_itk(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    import SimpleITK as sitk  # slow to import, and NIfTI does without it
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    head = sitk.ImageFileReader()
+    head.SetFileName(str(path))
+    head.ReadImageInformation()
+    if head.GetNumberOfComponents() != 1 or "complex" in _pixel_name(head.GetPixelID()):
+        raise DataError(
+            f"{path}: expected one real number a voxel, found {_pixel_name(head.GetPixelID())}"
+        )
+    n = head.GetDimension()
+    if n < 3 or any(size != 1 for size in head.GetSize()[3:]):
+        shape = "×".join(str(size) for size in head.GetSize())
+        raise DataError(f"{path}: expected a 3-D volume, found {n}-D ({shape})")
+    image = sitk.ReadImage(str(path), sitk.sitkFloat32)
+    data = sitk.GetArrayFromImage(image).reshape(head.GetSize()[2::-1]).T
+    affine = np.eye(4)
+    direction = np.array(image.GetDirection(), float).reshape(n, n)[:3, :3]
+    affine[:3, :3] = direction * np.array(image.GetSpacing()[:3])
+    affine[:3, 3] = image.GetOrigin()[:3]
+    return data, _LPS_TO_RAS @ affine
+
+
+def _pixel_name(pixel: int) -> str:
+    import SimpleITK as sitk
+
+    return str(sitk.GetPixelIDValueAsString(pixel))
+
+
+def _write_itk(path: Path, data: NDArray[np.float32], affine: NDArray[np.float64]) -> None:
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(np.ascontiguousarray(np.asarray(data, np.float32).T))
+    lps = _LPS_TO_RAS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    if path.suffix.lower() == ".mhd":
+        raise DataError(f"{path}: expected a format of one file (.mha), found .mhd")
+    sitk.WriteImage(image, str(path), useCompression=True)

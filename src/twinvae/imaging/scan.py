@@ -1,0 +1,152 @@
+"""A scan on its way through the recipe: its files, its working copy, and where slices lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from twinvae.imaging.volume import (
+    Affine,
+    Bools,
+    Floats,
+    read_brain_mask,
+    read_tumour_mask,
+    read_volume,
+)
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ScanFiles:
+    """One row of the manifest; ``role`` is healthy or mixed, ``split`` train, val, test or empty.
+
+    A new scan given to `detect` is treated as mixed.
+    """
+
+    subject: str
+    image: Path
+    session: str = ""
+    source: str = ""
+    role: str = "mixed"
+    split: str = ""
+    brain_mask: Path | None = None
+    tumour_mask: Path | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str]) -> Self:
+        """From a manifest's row as ``read_manifest`` gives it: absolute paths, empty if absent."""
+        return cls(
+            subject=row["subject"],
+            image=Path(row["image"]),
+            session=row["session"],
+            source=row["source"],
+            role=row["role"],
+            split=row["split"],
+            brain_mask=Path(row["brain_mask"]) if row["brain_mask"] else None,
+            tumour_mask=Path(row["tumour_mask"]) if row["tumour_mask"] else None,
+        )
+
+
+@dataclass(frozen=True)
+class Window:
+    """The square the slices were cut from, in mm on the scan's own grid after reorientation.
+
+    Along x and y, mm count from the outer edge of the first voxel. The picture's first column
+    begins at ``x_max_mm`` and runs towards smaller x, its first row at ``y_max_mm`` and runs
+    towards smaller y; its pixels are squares of side ``pixel_mm``.
+    """
+
+    x_max_mm: float
+    y_max_mm: float
+    pixel_mm: float
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The kept slices as the network sees them: (n, H, W), image in [0, 1], masks 0 or 1."""
+
+    image: Floats
+    brain: NDArray[np.uint8]
+    tumour: NDArray[np.uint8]
+    window: Window
+
+
+@dataclass(frozen=True)
+class Working:
+    """What one step hands to the next. Arrays are (X, Y, Z) on the present grid unless said."""
+
+    files: ScanFiles
+    own_shape: tuple[int, int, int]
+    """Shape of the file's array."""
+    own_affine: Affine
+    """Affine of the file's array."""
+    orientation: NDArray[np.float64]
+    """(3, 2): for each axis of the file, the present axis it became and ±1 for its direction."""
+    image: Floats
+    """Intensities; in scan units until a step maps them to [0, 1]."""
+    spacing_mm: tuple[float, float, float]
+    """Voxel size of the present grid."""
+    given_brain: Bools | None
+    """The manifest's brain mask, until the step brain_mask decides."""
+    brain: Bools
+    """The brain; everything until the step brain_mask."""
+    tumour: Bools | None
+    """The tumour; None when the scan has no mask."""
+    counted_brain: Bools
+    """The brain on the scan's own in-plane grid, before any resampling: pixels count there."""
+    counted_spacing_mm: tuple[float, float, float]
+    """Voxel size of that grid."""
+    brain_px: Ints
+    """Brain pixels of each slice, (Z,), counted on that grid."""
+    tumour_px: Ints | None
+    """Tumour pixels of each slice, (Z,), counted on that grid."""
+    kept: Ints
+    """Numbers along z of the slices still wanted, rising."""
+    origin_mm: tuple[float, float] = (0.0, 0.0)
+    """Where the present grid's first voxel begins along x and y, in mm of `Window`."""
+    scale: tuple[tuple[float, float], ...] = ()
+    """Knots (scan units, unit interval) of the piecewise linear map a step applied."""
+    pictures: Pictures | None = None
+    """What crop_resize made."""
+
+
+def load_scan(files: ScanFiles, *, read_brain: bool = True) -> Working:
+    """Read a scan and its masks; raises ``DataError`` for anything that cannot be used."""
+    volume = read_volume(files.image)
+    brain = tumour = None
+    if files.brain_mask is not None and read_brain:
+        brain = read_brain_mask(files.brain_mask, volume)
+    if files.tumour_mask is not None:
+        tumour = read_tumour_mask(files.tumour_mask, volume)
+    x, y, z = volume.data.shape
+    everything = np.broadcast_to(np.True_, volume.data.shape)
+    # Formats round spacing differently; a tenth of a micron keeps their slices identical.
+    sx, sy, sz = (round(side, 4) for side in volume.spacing_mm)
+    return Working(
+        files=files,
+        own_shape=(x, y, z),
+        own_affine=volume.affine,
+        orientation=np.array([[0, 1], [1, 1], [2, 1]], float),
+        image=volume.data,
+        spacing_mm=(sx, sy, sz),
+        given_brain=brain,
+        brain=everything,
+        tumour=tumour,
+        counted_brain=everything,
+        counted_spacing_mm=(sx, sy, sz),
+        brain_px=np.zeros(z, np.int64),
+        tumour_px=None,
+        kept=np.arange(z),
+    )
+
+
+def axis_codes(affine: Affine) -> str:
+    """Where the axes of an array point, for example `LPS`."""
+    return "".join(nib.aff2axcodes(affine))

@@ -1,0 +1,44 @@
+"""Bring a volume to RAS+ by flips and axis swaps; no voxel changes its value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from twinvae.config import Reorient
+from twinvae.imaging.scan import Working
+from twinvae.imaging.steps.base import Fitted, apply_step
+
+
+@apply_step.register
+def reorient(options: Reorient, scan: Working, fitted: Fitted) -> Working:
+    """Reorient the image and its masks; an oblique scan goes to the nearest axes."""
+    del options, fitted
+    turn = nib.io_orientation(scan.own_affine)
+    spacing = [0.0, 0.0, 0.0]
+    for axis, (target, _) in enumerate(turn):
+        spacing[int(target)] = scan.spacing_mm[axis]
+    sides = (spacing[0], spacing[1], spacing[2])
+    image = _turned(scan.image, turn)
+    return replace(
+        scan,
+        orientation=turn,
+        image=image,
+        spacing_mm=sides,
+        given_brain=None if scan.given_brain is None else _turned(scan.given_brain, turn),
+        brain=_turned(scan.brain, turn),
+        tumour=None if scan.tumour is None else _turned(scan.tumour, turn),
+        counted_brain=_turned(scan.counted_brain, turn),
+        counted_spacing_mm=sides,
+        brain_px=np.zeros(image.shape[2], np.int64),
+        kept=np.arange(image.shape[2]),
+    )
+
+
+def _turned(array: NDArray[Any], turn: NDArray[np.float64]) -> NDArray[Any]:
+    turned: NDArray[Any] = nib.apply_orientation(array, turn)
+    return turned

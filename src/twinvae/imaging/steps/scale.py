@@ -1,0 +1,31 @@
+"""Map intensities inside the brain to the unit interval."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from twinvae.config import PercentileScale
+from twinvae.errors import DataError
+from twinvae.imaging.scan import Working
+from twinvae.imaging.steps.base import Fitted, apply_step
+
+
+@apply_step.register
+def percentile_scale(options: PercentileScale, scan: Working, fitted: Fitted) -> Working:
+    """Map the scan's own percentiles to 0 and ``level``, clip to [0, 1]; outside stays zero."""
+    del fitted
+    low, high = (
+        float(v) for v in np.percentile(scan.image[scan.brain], [options.low, options.high])
+    )
+    if not low < high:
+        raise DataError(
+            f"{scan.files.image}: expected contrast inside the brain, found {low:g} as percentile "
+            f"{options.low:g} and {high:g} as percentile {options.high:g}"
+        )
+    image = scan.image - np.float32(low)
+    image *= np.float32(options.level / (high - low))
+    np.clip(image, 0, 1, out=image)
+    image *= scan.brain
+    return replace(scan, image=image, scale=((low, 0.0), (high, options.level)))

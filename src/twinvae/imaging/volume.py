@@ -1,0 +1,149 @@
+"""One volume: voxels, and where they lie in the world. Reading, writing, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinvae.errors import DataError
+from twinvae.files import atomic_path
+from twinvae.imaging import formats
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+Affine = NDArray[np.float64]
+
+_MAX_LABELS = 16  # a tumour mask with more different values than this is an image
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scan or a map.
+
+    ``data``: float32 (X, Y, Z), in the file's own orientation. ``affine``: float64 (4, 4), from
+    voxel indices to mm in the world, whose axes are right, anterior, superior (RAS).
+    """
+
+    data: Floats
+    affine: Affine
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along each axis of ``data``, in mm."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a scan from .nii, .nii.gz (nibabel), .mha, .mhd or .nrrd (SimpleITK).
+
+    A trailing axis of length one is dropped. Raises ``DataError`` naming the file when it is
+    missing, damaged, of an unknown type, not three-dimensional, holds NaN or infinite voxels or
+    one single value, or has an affine that cannot be inverted.
+    """
+    data, affine = _read(Path(path))
+    if data.min() == data.max():
+        raise DataError(f"{path}: expected an image, found {data.flat[0]:g} in every voxel")
+    return Volume(data, affine)
+
+
+def read_brain_mask(path: Path, like: Volume) -> Bools:
+    """Read a brain mask, bool (X, Y, Z), on the grid of ``like``.
+
+    It may hold zero and one other value. Raises ``DataError`` when it is empty, holds more values
+    or lies on another grid.
+    """
+    data = _read_on_grid(Path(path), like)
+    mask: Bools = data != 0
+    if not mask.any():
+        raise DataError(f"{path}: expected a brain mask, found no voxel inside it")
+    inside = data[mask]
+    if inside.min() != inside.max():
+        raise DataError(
+            f"{path}: expected a mask of zeros and one other value, found values from "
+            f"{data.min():g} to {data.max():g}"
+        )
+    return mask
+
+
+def read_tumour_mask(path: Path, like: Volume) -> Bools:
+    """Read a tumour mask, bool (X, Y, Z), on the grid of ``like``; every label counts as tumour.
+
+    It may be empty. Raises ``DataError`` when its values are not a few whole, non-negative labels
+    or it lies on another grid.
+    """
+    data = _read_on_grid(Path(path), like)
+    mask: Bools = data != 0
+    inside = data[mask]
+    if inside.size:
+        labels = np.unique(inside)
+        if labels[0] < 0 or len(labels) > _MAX_LABELS or (labels != np.rint(labels)).any():
+            raise DataError(
+                f"{path}: expected a mask of at most {_MAX_LABELS} whole labels, found "
+                f"{len(labels)} values from {labels[0]:g} to {labels[-1]:g}"
+            )
+    return mask
+
+
+def write_volume(volume: Volume, path: Path) -> None:
+    """Write a volume as float32, atomically; the suffix says which format."""
+    path = Path(path)
+    write = formats.writer(path)
+    check_affine(volume.affine, str(path))
+    with atomic_path(path) as temporary:
+        write(temporary, volume.data, volume.affine)
+
+
+def check_affine(affine: NDArray[Any], where: str) -> None:
+    """Raise ``DataError`` unless ``affine`` is finite and can be inverted."""
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise DataError(f"{where}: expected a finite 4×4 affine, found {affine.tolist()}")
+    sides = np.linalg.norm(affine[:3, :3], axis=0)
+    if sides.min() < 1e-6 or abs(np.linalg.det(affine[:3, :3] / sides)) < 1e-3:
+        raise DataError(
+            f"{where}: expected an affine that can be inverted, found {affine[:3, :3].tolist()}"
+        )
+
+
+def _read(path: Path) -> tuple[Floats, Affine]:
+    """Voxels, float32 (X, Y, Z), and the RAS affine; everything checked but the content."""
+    read = formats.reader(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    try:
+        data, affine = read(path)
+    except DataError:
+        raise
+    except MemoryError:
+        raise DataError(f"{path}: expected an image that fits into memory") from None
+    except Exception as error:  # whatever a reader raises on a damaged file
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: expected a readable image, found damage ({said})") from error
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim != 3 or 0 in data.shape:
+        shape = "×".join(str(n) for n in data.shape)
+        raise DataError(f"{path}: expected a 3-D volume, found {data.ndim}-D ({shape})")
+    check_affine(affine, str(path))
+    if not np.isfinite(data.sum(dtype=np.float64)):
+        bad = int(data.size - np.isfinite(data).sum())
+        raise DataError(f"{path}: expected finite voxels, found {bad} NaN or infinite")
+    return data, affine
+
+
+def _read_on_grid(path: Path, like: Volume) -> Floats:
+    data, affine = _read(path)
+    if data.shape != like.data.shape:
+        raise DataError(f"{path}: expected the scan's shape {like.data.shape}, found {data.shape}")
+    ends = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
+    ends[:, :3] *= np.array(data.shape) - 1
+    apart = np.linalg.norm(ends @ (affine - like.affine).T, axis=1).max()
+    if apart > 0.1 * min(like.spacing_mm):
+        raise DataError(
+            f"{path}: expected the scan's affine, found one that puts voxels {apart:.3g} mm apart"
+        )
+    return data
