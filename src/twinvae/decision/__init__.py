@@ -1,6 +1,6 @@
 """Thresholds from healthy validation slices, and the verdicts they give."""
 
-from twinvae.decision.calibrate import calibrate
+from twinvae.decision.calibration import calibrate
 from twinvae.decision.verdict import (
     ScanVerdict,
     abnormal_slices,

@@ -1,0 +1,6 @@
+"""How well scores and verdicts do, and what they really see."""
+
+from twinvae.evaluation.auditing import audit
+from twinvae.evaluation.metrics import METRICS_COLUMNS, evaluate
+
+__all__ = ["METRICS_COLUMNS", "audit", "evaluate"]

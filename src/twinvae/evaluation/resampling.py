@@ -1,0 +1,66 @@
+"""Bootstrap over subjects: slices of one subject are not independent, so whole subjects are drawn.
+
+A resample is a row of multiplicities, how often each subject was drawn. Every metric here is a
+function of sums over subjects, or over pairs of subjects, so all resamples are matrix products.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+LEVEL = 0.95
+"""Coverage the intervals aim at."""
+MIN_DEFINED = 0.9
+"""Share of resamples in which a metric must be defined for an interval to be given."""
+
+
+def multiplicities(n_subjects: int, resamples: int, seed: int, stream: int = 0) -> FloatArray:
+    """How often each subject is drawn: (resamples, n_subjects) whole numbers as float64.
+
+    Each row sums to ``n_subjects``: that many draws with replacement, all subjects alike. The
+    same seed, sizes and ``stream`` (at least 0) give the same rows, so that all scores are
+    compared on the same resamples.
+    """
+    if n_subjects == 0:
+        return np.zeros((resamples, 0))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, n_subjects, stream]))
+    share = np.full(n_subjects, 1.0 / n_subjects)
+    drawn = rng.multinomial(n_subjects, share, size=resamples)
+    return np.asarray(drawn, dtype=np.float64)
+
+
+def stratified_multiplicities(strata: IntArray, resamples: int, seed: int) -> FloatArray:
+    """As ``multiplicities``, drawing within each stratum; ``strata``: (n_subjects,) codes >= 0."""
+    counts = np.zeros((resamples, len(strata)))
+    for code in np.unique(strata):
+        mine = np.flatnonzero(strata == code)
+        counts[:, mine] = multiplicities(len(mine), resamples, seed, stream=int(code) + 1)
+    return counts
+
+
+def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> FloatArray:
+    """``numerator / denominator``, NaN where the denominator is 0."""
+    top = np.asarray(numerator, dtype=np.float64)
+    bottom = np.asarray(denominator, dtype=np.float64)
+    shape = np.broadcast_shapes(top.shape, bottom.shape)
+    out = np.full(shape, np.nan)
+    np.divide(top, bottom, out=out, where=np.broadcast_to(bottom != 0, shape))
+    return out
+
+
+def interval(values: FloatArray, n_subjects: int) -> tuple[float, float]:
+    """Percentile interval of resampled ``values`` (resamples,), NaN where a metric is undefined.
+
+    (NaN, NaN) when there are fewer than two subjects or no resamples, or when less than
+    ``MIN_DEFINED`` of the resamples have a value: leaving many out would bend the interval.
+    """
+    defined = values[np.isfinite(values)]
+    if n_subjects < 2 or not len(values) or len(defined) < MIN_DEFINED * len(values):
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

@@ -1,0 +1,93 @@
+"""What a metric is computed on: slices, or subjects, with their scores, truth and covariates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray
+from twinvae.scoring.table import score_columns
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows (slices or subjects), in any order; a subject is a (source, subject) pair."""
+
+    scores: dict[str, FloatArray]
+    """For each score, (n,) values; larger = more abnormal."""
+    tumour_px: FloatArray
+    """(n,) tumour pixels; NaN where unknown."""
+    subject: IntArray
+    """(n,) codes from 0."""
+    n_subjects: int
+    log_area: FloatArray
+    """(n,) natural logarithm of the brain's pixels; −inf without brain."""
+    position: FloatArray
+    """(n,) relative position along the brain."""
+
+    def positive(self, min_tumour_px: int) -> BoolArray:
+        """Which rows hold more than ``min_tumour_px`` tumour pixels; (n,)."""
+        return np.asarray(self.tumour_px > min_tumour_px)
+
+
+def sample_of(rows: pd.DataFrame) -> Sample:
+    """The slices ``rows`` of a checked scores table."""
+    area = rows["brain_px"].to_numpy(dtype=np.float64)
+    log_area = np.full(len(rows), -np.inf)
+    np.log(area, out=log_area, where=area > 0)
+    groups = rows.groupby(["source", "subject"], sort=True)
+    return Sample(
+        scores={name: rows[name].to_numpy(dtype=np.float64) for name in score_columns(rows)},
+        tumour_px=rows["tumour_px"].to_numpy(dtype=np.float64),
+        subject=np.asarray(groups.ngroup(), dtype=np.int64),
+        n_subjects=int(groups.ngroups),
+        log_area=log_area,
+        position=rows["position"].to_numpy(dtype=np.float64),
+    )
+
+
+def known_mixed(scores: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Slices of mixed sources in ``split`` whose tumour pixels are known."""
+    chosen = (scores["role"] == "mixed") & (scores["split"] == split)
+    return scores.loc[chosen & scores["tumour_px"].notna()]
+
+
+def healthy_and_tumour_free(
+    scores: pd.DataFrame, split: str, min_tumour_px: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Healthy-source slices of ``split``, and its tumour-free slices of the mixed sources."""
+    healthy = scores.loc[(scores["role"] == "healthy") & (scores["split"] == split)]
+    mixed = known_mixed(scores, split)
+    return healthy, mixed.loc[mixed["tumour_px"] <= min_tumour_px]
+
+
+def mixed_subsets(scores: pd.DataFrame, split: str) -> dict[str, pd.DataFrame]:
+    """Rows of each subset: ``mixed``, and ``mixed:SOURCE`` for each of several mixed sources."""
+    rows = known_mixed(scores, split)
+    sources = sorted(rows["source"].unique())
+    each = {f"mixed:{source}": rows.loc[rows["source"] == source] for source in sources}
+    return {"mixed": rows, **(each if len(sources) > 1 else {})}
+
+
+def by_subject(sample: Sample) -> Sample:
+    """One row a subject: its highest score, and its largest tumour area in one slice.
+
+    Covariates are left NaN: a subject has no position.
+    """
+
+    def highest(values: FloatArray) -> FloatArray:
+        out = np.full(sample.n_subjects, -np.inf)
+        np.maximum.at(out, sample.subject, values)
+        return out
+
+    unknown = np.full(sample.n_subjects, np.nan)
+    return Sample(
+        scores={name: highest(values) for name, values in sample.scores.items()},
+        tumour_px=highest(sample.tumour_px),
+        subject=np.arange(sample.n_subjects, dtype=np.int64),
+        n_subjects=sample.n_subjects,
+        log_area=unknown,
+        position=unknown,
+    )

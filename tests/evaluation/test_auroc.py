@@ -1,0 +1,117 @@
+"""Rank AUROC, wins between subjects and matched pairs against scikit-learn and brute force."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from twinvae.evaluation.auroc import Matching, auroc, match_pairs, pair_wins
+from twinvae.evaluation.resampling import multiplicities
+
+
+def draw(seed: int, n: int = 200, people: int = 7) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(seed)
+    score = np.round(rng.normal(size=n), 1)  # one decimal: many ties
+    return score, rng.random(n) < 0.3, rng.integers(0, people, n)
+
+
+def test_by_hand() -> None:
+    # Positives 3 and 1 against negatives 1, 2: wins 1 + 1 and 0.5 + 0 out of 4.
+    assert auroc([3, 1, 1, 2], [1, 1, 0, 0]) == 2.5 / 4
+    assert np.isnan(auroc([1, 2], [1, 1]))
+    assert np.isnan(auroc([], []))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_agrees_with_scikit_learn_with_ties_and_weights(seed: int) -> None:
+    score, positive, _ = draw(seed)
+    weight = np.random.default_rng(seed).integers(0, 4, len(score)).astype(float)
+    assert auroc(score, positive) == pytest.approx(roc_auc_score(positive, score), abs=1e-12)
+    assert auroc(score, positive, weight) == pytest.approx(
+        roc_auc_score(positive, score, sample_weight=weight), abs=1e-12
+    )
+
+
+def test_pair_wins_agree_with_brute_force() -> None:
+    score, positive, subject = draw(1)
+    found = pair_wins(score, positive, subject, 8)  # subject 7 has no slice
+    wins, pairs = np.zeros((8, 8)), np.zeros((8, 8))
+    for i, j in itertools.product(np.flatnonzero(positive), np.flatnonzero(~positive)):
+        wins[subject[i], subject[j]] += (score[i] > score[j]) + 0.5 * (score[i] == score[j])
+        pairs[subject[i], subject[j]] += 1
+    np.testing.assert_array_equal(found.wins, wins)
+    np.testing.assert_array_equal(found.pairs, pairs)
+    assert found.auroc() == pytest.approx(roc_auc_score(positive, score), abs=1e-12)
+
+
+def test_resampled_auroc_is_that_of_the_slices_repeated() -> None:
+    score, positive, subject = draw(2)
+    draws = multiplicities(7, 20, seed=5)
+    found = pair_wins(score, positive, subject, 7).resampled(draws)
+    for row, counts in enumerate(draws.astype(int)):
+        index = np.repeat(np.arange(len(score)), counts[subject])
+        expected = roc_auc_score(positive[index], score[index])
+        assert found[row] == pytest.approx(expected, abs=1e-12)
+
+
+def test_resample_without_a_class_is_undefined() -> None:
+    found = pair_wins(np.array([1.0, 0.0]), np.array([True, False]), np.array([0, 1]), 2)
+    np.testing.assert_array_equal(
+        found.resampled(np.array([[1.0, 1.0], [2.0, 0.0]])), [1.0, np.nan]
+    )
+
+
+@pytest.mark.parametrize("block", [3, 2_000_000])
+def test_matched_pairs_agree_with_brute_force(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twinvae.evaluation.auroc._BLOCK", block)
+    score, positive, subject = draw(3, n=120)
+    rng = np.random.default_rng(0)
+    # Few distinct places, so that many differences equal the limit exactly.
+    position, area = rng.integers(0, 20, 120) * 0.04, rng.normal(8, 0.2, 120)
+    area[:5] = -np.inf  # slices without brain
+    matching = Matching(log_area=0.15, position=0.08)
+    found = match_pairs(positive, subject, 7, area, position, matching)
+    wins, pairs, first, second = np.zeros((7, 7)), np.zeros((7, 7)), set(), set()
+    for i, j in itertools.product(np.flatnonzero(positive), np.flatnonzero(~positive)):
+        if min(area[i], area[j]) == -np.inf or abs(area[i] - area[j]) >= 0.15:
+            continue
+        if abs(position[i] - position[j]) >= 0.08:
+            continue
+        wins[subject[i], subject[j]] += (score[i] > score[j]) + 0.5 * (score[i] == score[j])
+        pairs[subject[i], subject[j]] += 1
+        first.add(i), second.add(j)
+    result = found.wins(score)
+    np.testing.assert_array_equal(result.wins, wins)
+    np.testing.assert_array_equal(result.pairs, pairs)
+    assert found.count == pairs.sum() > 100
+    people = {int(subject[i]) for i in first | second}
+    assert found.members == (len(first), len(second), len(people))
+
+
+def test_no_similar_pair_is_undefined() -> None:
+    positive = np.array([True, False])
+    found = match_pairs(
+        positive, np.array([0, 0]), 1, np.array([8.0, 8.0]), np.array([0.1, 0.9]), Matching(1, 0.08)
+    )
+    assert found.count == 0
+    assert found.members == (0, 0, 0)
+    assert np.isnan(found.wins(np.array([1.0, 2.0])).auroc())
+
+
+def test_matching_removes_what_brain_area_explains() -> None:
+    rng = np.random.default_rng(4)
+    position = rng.uniform(0, 1, 3000)
+    area = np.log(4000 * np.sin(np.pi * (0.1 + 0.8 * position)))
+    positive = rng.random(3000) < np.exp(-(((position - 0.5) / 0.2) ** 2))
+    subject = rng.integers(0, 30, 3000)
+    score = area + rng.normal(0, 0.2, 3000)  # sees the brain's size and nothing else
+    matched = match_pairs(positive, subject, 30, area, position, Matching(0.15, 0.08))
+    raw, similar = auroc(score, positive), matched.wins(score).auroc()
+    assert raw > 0.75
+    # Within the window a little of the brain's size is left, so not quite 0.5.
+    assert abs(similar - 0.5) < 0.25 * (raw - 0.5)
+    noise = rng.normal(size=3000)
+    assert matched.wins(noise).auroc() == pytest.approx(0.5, abs=0.03)

@@ -1,0 +1,170 @@
+"""``metrics.tsv`` recomputed from the scores table with scikit-learn, to 1e-9."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from simulated import simulated_scores
+from sklearn import metrics as sk
+
+from twinvae.config import DecisionConfig, EvaluationConfig
+from twinvae.decision import calibrate
+from twinvae.evaluation import METRICS_COLUMNS, evaluate
+from twinvae.scoring.table import score_columns
+
+DECISION = DecisionConfig(percentiles=(95.0, 80.0), scan_percentile=70.0)
+CONFIG = EvaluationConfig(
+    min_tumour_px=(0, 50, 100), resamples=200, match_log_area=0.15, match_position=0.08
+)
+
+
+@pytest.fixture(scope="module")
+def calibration(table: pd.DataFrame) -> dict:
+    return calibrate(table, DECISION)
+
+
+@pytest.fixture(scope="module")
+def result(table: pd.DataFrame, calibration: dict) -> pd.DataFrame:
+    return evaluate(table, calibration, CONFIG)
+
+
+def value(result: pd.DataFrame, **where: object) -> float:
+    chosen = np.logical_and.reduce([result[key] == wanted for key, wanted in where.items()])
+    assert chosen.sum() == 1
+    return float(result.loc[chosen, "value"].iloc[0])
+
+
+def recomputed(truth: np.ndarray, score: np.ndarray, threshold: float) -> dict[str, float]:
+    called = score >= threshold
+    return {
+        "auroc": sk.roc_auc_score(truth, score),
+        "average_precision": sk.average_precision_score(truth, score),
+        "prevalence": truth.mean(),
+        "accuracy": sk.accuracy_score(truth, called),
+        "f1": sk.f1_score(truth, called),
+        "sensitivity": sk.recall_score(truth, called),
+        "specificity": sk.recall_score(~truth, ~called),
+        "precision": sk.precision_score(truth, called, zero_division=np.nan),
+        "balanced_accuracy": sk.balanced_accuracy_score(truth, called),
+    }
+
+
+@pytest.mark.parametrize("k", CONFIG.min_tumour_px)
+def test_slice_metrics_agree_with_scikit_learn(
+    table: pd.DataFrame, result: pd.DataFrame, calibration: dict, k: int
+) -> None:
+    rows = table[(table["role"] == "mixed") & (table["split"] == "test")]
+    truth = (rows["tumour_px"] > k).to_numpy()
+    for name in score_columns(table):
+        bounds = calibration["scores"][name]["slice"]["thresholds"]
+        where = {"level": "slice", "subset": "mixed", "min_tumour_px": k, "score": name}
+        first = recomputed(truth, rows[name].to_numpy(), bounds[0]["threshold"])
+        for metric, expected in first.items():
+            found = value(result, **where, metric=metric)
+            assert found == pytest.approx(expected, abs=1e-9, nan_ok=True)
+        second = recomputed(truth, rows[name].to_numpy(), bounds[1]["threshold"])
+        for metric in ("accuracy", "f1", "sensitivity", "specificity", "precision"):
+            found = value(result, **where, metric=f"{metric}@80")
+            assert found == pytest.approx(second[metric], abs=1e-9, nan_ok=True)
+
+
+def test_subject_metrics_agree_with_scikit_learn(
+    table: pd.DataFrame, result: pd.DataFrame, calibration: dict
+) -> None:
+    rows = table[(table["role"] == "mixed") & (table["split"] == "test")]
+    people = rows.groupby("subject")[["tumour_px", "latent_l2"]].max()
+    truth = (people["tumour_px"] > 50).to_numpy()
+    assert 0 < truth.sum() < len(truth)
+    bound = calibration["scores"]["latent_l2"]["scan"]["threshold"]
+    for metric, expected in recomputed(truth, people["latent_l2"].to_numpy(), bound).items():
+        found = value(result, level="subject", min_tumour_px=50, score="latent_l2", metric=metric)
+        assert found == pytest.approx(expected, abs=1e-9)
+    assert not result[(result["level"] == "subject")]["metric"].str.contains("matched").any()
+
+
+def test_matched_auroc_agrees_with_a_loop_over_pairs(
+    table: pd.DataFrame, result: pd.DataFrame
+) -> None:
+    rows = table[(table["role"] == "mixed") & (table["split"] == "test")]
+    positive = rows[rows["tumour_px"] > 50]
+    negative = rows[rows["tumour_px"] <= 50]
+    pairs = positive.merge(negative, how="cross")
+    area = np.abs(np.log(pairs["brain_px_x"]) - np.log(pairs["brain_px_y"])) < 0.15
+    pairs = pairs[area & ((pairs["position_x"] - pairs["position_y"]).abs() < 0.08)]
+    wins = (pairs["latent_l2_x"] > pairs["latent_l2_y"]).mean()
+    ties = (pairs["latent_l2_x"] == pairs["latent_l2_y"]).mean()
+    where = {"level": "slice", "min_tumour_px": 50, "score": "latent_l2"}
+    matched = value(result, **where, metric="auroc_matched")
+    assert matched == pytest.approx(wins + ties / 2, abs=1e-9)
+    assert value(result, **where, metric="matched_pairs") == len(pairs) > 0
+    row = result[(result["metric"] == "auroc_matched") & (result["min_tumour_px"] == 50)].iloc[0]
+    assert row["n_neg"] == pairs[["subject_y", "slice_y"]].drop_duplicates().shape[0]
+
+
+def test_table_is_tidy_counted_and_repeatable(
+    table: pd.DataFrame, result: pd.DataFrame, calibration: dict
+) -> None:
+    assert tuple(result.columns) == METRICS_COLUMNS
+    key = ["split", "level", "subset", "min_tumour_px", "score", "metric"]
+    assert not result.duplicated(key).any()
+    pd.testing.assert_frame_equal(result, evaluate(table, calibration, CONFIG))
+    other = evaluate(table, calibration, CONFIG, seed=1)
+    assert result["value"].equals(other["value"])
+    assert not result["ci_low"].equals(other["ci_low"])
+    given = result.dropna(subset=["ci_low"])
+    assert ((given["ci_low"] <= given["ci_high"]) & given["ci_low"].notna()).all()
+    auroc = given[given["metric"] == "auroc"]
+    assert len(auroc) > 10
+    assert ((auroc["ci_low"] <= auroc["value"]) & (auroc["value"] <= auroc["ci_high"])).all()
+    assert set(result["n_subjects"]) == {16}
+
+
+def test_healthy_source_and_unknown_slices_never_count(
+    table: pd.DataFrame, result: pd.DataFrame, calibration: dict
+) -> None:
+    changed = table.copy()
+    changed.loc[changed["role"] == "healthy", "latent_l2"] += 1000
+    unknown = table[table["source"] == "mixed_site"].assign(
+        subject="u", tumour_px=np.nan, latent_l2=99.0
+    )
+    again = evaluate(pd.concat([changed, unknown], ignore_index=True), calibration, CONFIG)
+    pd.testing.assert_frame_equal(again, result)
+
+
+def test_several_mixed_sources_stand_alone_too(table: pd.DataFrame, calibration: dict) -> None:
+    second = simulated_scores(healthy=0, mixed=8, seed=9).assign(source="other_site")
+    both = evaluate(pd.concat([table, second], ignore_index=True), calibration, CONFIG)
+    assert set(both["subset"]) == {"mixed", "mixed:mixed_site", "mixed:other_site"}
+    pooled = both[(both["subset"] == "mixed") & (both["metric"] == "auroc")]
+    assert set(pooled["n_subjects"]) == {24}  # the same subject names in two sources are two people
+
+
+@pytest.mark.parametrize("tumour", [0.0, 500.0, np.nan])
+def test_missing_classes_leave_cells_empty(
+    table: pd.DataFrame, calibration: dict, tumour: float
+) -> None:
+    changed = table.copy()
+    changed.loc[changed["role"] == "mixed", "tumour_px"] = tumour
+    result = evaluate(changed, calibration, CONFIG)
+    for metric in ("auroc", "auroc_matched", "average_precision", "balanced_accuracy", "f1"):
+        chosen = result[result["metric"] == metric]
+        assert len(chosen)
+        if not (metric == "f1" and tumour == 500.0):
+            assert chosen[["value", "ci_low", "ci_high"]].isna().all(axis=None)
+
+
+def test_scores_without_calibration_keep_their_ranks_only(
+    table: pd.DataFrame, calibration: dict
+) -> None:
+    result = evaluate(table.assign(new_score=1.0), calibration, CONFIG)
+    mine = result[(result["score"] == "new_score") & (result["level"] == "slice")]
+    assert mine.loc[mine["metric"] == "accuracy", "value"].isna().all()
+    assert (mine.loc[mine["metric"] == "auroc", "value"] == 0.5).all()
+
+
+def test_no_resamples_no_intervals(table: pd.DataFrame, calibration: dict) -> None:
+    config = CONFIG.model_copy(update={"resamples": 0})
+    result = evaluate(table, calibration, config)
+    assert result["ci_low"].isna().all()
+    assert result.loc[result["metric"] == "auroc", "value"].notna().all()
