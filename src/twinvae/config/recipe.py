@@ -78,7 +78,7 @@ class SelectSlices(Documented):
 class CropResize(Documented):
     """Crop a square field of view around the brain, then shrink it to the network's size.
 
-    Tumour and brain pixels are counted before this step, on the grid the slices then have.
+    Tumour and brain pixels are counted on the scan's own in-plane grid, before any resize.
     """
 
     step: Literal["crop_resize"] = "crop_resize"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from twinvae.imaging.orient import turned_back
 from twinvae.imaging.recipe import PreparedScan
 from twinvae.imaging.resample import Taps, apply_taps, resampling_taps
 from twinvae.imaging.volume import Volume
@@ -27,10 +27,7 @@ def back_to_scan(maps: NDArray[np.float32], prepared: PreparedScan) -> Volume:
     data = np.zeros(grid.brain.shape, np.float32)
     data[:, :, grid.kept] = pictures[:, ::-1, ::-1].transpose(2, 1, 0)
     data *= grid.brain
-    ras = np.array([[0, 1], [1, 1], [2, 1]], float)
-    turn = nib.orientations.ornt_transform(ras, grid.orientation)
-    own = np.ascontiguousarray(nib.apply_orientation(data, turn))
-    return Volume(own, grid.affine)
+    return Volume(turned_back(data, grid.orientation), grid.affine)
 
 
 def in_scan_units(volume: Volume, prepared: PreparedScan) -> Volume:
@@ -55,10 +52,7 @@ def brain_on_scan(prepared: PreparedScan) -> NDArray[np.bool_]:
     grid = prepared.grid
     brain = np.zeros_like(grid.brain)
     brain[:, :, grid.kept] = grid.brain[:, :, grid.kept]
-    ras = np.array([[0, 1], [1, 1], [2, 1]], float)
-    turn = nib.orientations.ornt_transform(ras, grid.orientation)
-    own: NDArray[np.bool_] = nib.apply_orientation(brain, turn)
-    return own
+    return turned_back(brain, grid.orientation)
 
 
 def _taps(pixels: int, cells: int, side_mm: float, far_mm: float, pixel_mm: float) -> Taps:

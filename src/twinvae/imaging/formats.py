@@ -7,11 +7,13 @@ nowhere else.
 from __future__ import annotations
 
 import gzip
+import importlib
+import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import nibabel as nib
+import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,22 +22,29 @@ from twinvae.errors import DataError
 Read = Callable[[Path], tuple[NDArray[np.float32], NDArray[np.float64]]]
 Write = Callable[[Path, NDArray[np.float32], NDArray[np.float64]], None]
 
+_Function = TypeVar("_Function", Read, Write)
+
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_HEADER_SIZES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
+_nib: Any = nibabel  # untyped
+_HEADER_SIZES: dict[int, Any] = {348: _nib.Nifti1Image, 540: _nib.Nifti2Image}
 
 
 def reader(path: Path) -> Read:
     """The function that reads files of this suffix; ``DataError`` when there is none."""
-    return _pick(path, {".nii": _read_nifti, ".nii.gz": _read_nifti}, _read_itk)
+    return _pick(path, _read_nifti, _read_itk)
 
 
 def writer(path: Path) -> Write:
     """The function that writes files of this suffix; ``DataError`` when there is none."""
-    return _pick(path, {".nii": _write_nifti, ".nii.gz": _write_nifti}, _write_itk)
+    if path.suffix.lower() == ".mhd":
+        raise DataError(f"{path}: expected a format of one file, such as .mha, found .mhd")
+    return _pick(path, _write_nifti, _write_itk)
 
 
-def _pick(path: Path, nifti: dict[str, Any], itk: Any) -> Any:
-    table = nifti | dict.fromkeys((".mha", ".mhd", ".nrrd"), itk)
+def _pick(path: Path, nifti: _Function, itk: _Function) -> _Function:
+    table = dict.fromkeys((".nii", ".nii.gz"), nifti) | dict.fromkeys(
+        (".mha", ".mhd", ".nrrd"), itk
+    )
     for suffix, function in table.items():
         if path.name.lower().endswith(suffix):
             return function
@@ -53,7 +62,7 @@ def _read_nifti(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     kinds = [kind for size, kind in _HEADER_SIZES.items() if size in sizes]
     if not kinds:
         raise DataError(f"{path}: expected a NIfTI file, found something else")
-    header = kinds[0].header_class.from_fileobj(_as_file(raw))
+    header = kinds[0].header_class.from_fileobj(io.BytesIO(raw))
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf":
         raise DataError(f"{path}: expected one real number a voxel, found {dtype}")
@@ -69,31 +78,23 @@ def _read_nifti(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     return data, np.asarray(image.affine, np.float64)
 
 
-def _as_file(raw: bytes) -> Any:
-    import io
-
-    return io.BytesIO(raw)
-
-
 def _write_nifti(path: Path, data: NDArray[np.float32], affine: NDArray[np.float64]) -> None:
-    image = nib.Nifti1Image(np.asarray(data, np.float32), affine)
+    image = _nib.Nifti1Image(np.asarray(data, np.float32), affine)
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")
-    nib.save(image, path)
+    _nib.save(image, path)
 
 
 def _read_itk(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    import SimpleITK as sitk  # slow to import, and NIfTI does without it
-
+    sitk = _simpleitk()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     head = sitk.ImageFileReader()
     head.SetFileName(str(path))
     head.ReadImageInformation()
-    if head.GetNumberOfComponents() != 1 or "complex" in _pixel_name(head.GetPixelID()):
-        raise DataError(
-            f"{path}: expected one real number a voxel, found {_pixel_name(head.GetPixelID())}"
-        )
+    pixel = str(sitk.GetPixelIDValueAsString(head.GetPixelID()))
+    if head.GetNumberOfComponents() != 1 or "complex" in pixel:
+        raise DataError(f"{path}: expected one real number a voxel, found {pixel}")
     n = head.GetDimension()
     if n < 3 or any(size != 1 for size in head.GetSize()[3:]):
         shape = "×".join(str(size) for size in head.GetSize())
@@ -101,27 +102,23 @@ def _read_itk(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     image = sitk.ReadImage(str(path), sitk.sitkFloat32)
     data = sitk.GetArrayFromImage(image).reshape(head.GetSize()[2::-1]).T
     affine = np.eye(4)
-    direction = np.array(image.GetDirection(), float).reshape(n, n)[:3, :3]
+    direction = np.array(image.GetDirection(), np.float64).reshape(n, n)[:3, :3]
     affine[:3, :3] = direction * np.array(image.GetSpacing()[:3])
     affine[:3, 3] = image.GetOrigin()[:3]
     return data, _LPS_TO_RAS @ affine
 
 
-def _pixel_name(pixel: int) -> str:
-    import SimpleITK as sitk
-
-    return str(sitk.GetPixelIDValueAsString(pixel))
+def _simpleitk() -> Any:
+    """SimpleITK, untyped; slow to import, and NIfTI does without it."""
+    return importlib.import_module("SimpleITK")
 
 
 def _write_itk(path: Path, data: NDArray[np.float32], affine: NDArray[np.float64]) -> None:
-    import SimpleITK as sitk
-
+    sitk = _simpleitk()
     image = sitk.GetImageFromArray(np.ascontiguousarray(np.asarray(data, np.float32).T))
     lps = _LPS_TO_RAS @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
-    if path.suffix.lower() == ".mhd":
-        raise DataError(f"{path}: expected a format of one file (.mha), found .mhd")
     sitk.WriteImage(image, str(path), useCompression=True)

@@ -59,7 +59,7 @@ def prepare_cohort(
             f"{manifest}: expected a split for every scan, found none for subject "
             f"{unsplit.iloc[0]} ({len(unsplit)} scans); run index"
         )
-    scans = [ScanFiles.from_row(row) for row in table.to_dict("records")]
+    scans = [ScanFiles.from_row(row) for _, row in table.iterrows()]
     recipe = fit_recipe(recipe_steps, [scan for scan in scans if scan.split == "train"])
     todo = [_Job(scan, recipe, part_path(out / "parts", scan, recipe)) for scan in scans]
     reasons = _run([job for job in todo if not job.part.is_file()], _jobs(jobs), strict, len(todo))

@@ -15,7 +15,8 @@ from pydantic import TypeAdapter
 from twinvae.config import BrainMask, CropResize, RecipeStep, dump_config
 from twinvae.errors import ConfigError, DataError
 from twinvae.files import read_json
-from twinvae.imaging.scan import Pictures, ScanFiles, Window, Working, axis_codes, load_scan
+from twinvae.imaging.orient import axis_codes
+from twinvae.imaging.scan import Pictures, ScanFiles, Window, Working, load_scan
 from twinvae.imaging.steps import Fitted, apply_step
 from twinvae.imaging.volume import Affine, Bools
 
@@ -181,7 +182,8 @@ def _quantised(working: Working, pictures: Pictures) -> NDArray[np.uint16]:
             f"{working.files.image}: expected intensities in [0, 1], found "
             f"{working.image.min():g} to {working.image.max():g}; add percentile_scale"
         )
-    return np.rint(pictures.image * np.float32(FULL_SCALE)).astype(np.uint16)
+    stored: NDArray[np.uint16] = np.rint(pictures.image * np.float32(FULL_SCALE)).astype(np.uint16)
+    return stored
 
 
 def _index(working: Working, pictures: Pictures) -> pd.DataFrame:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import nibabel as nib
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from twinvae.imaging.orient import RAS
 from twinvae.imaging.volume import (
     Affine,
     Bools,
@@ -40,7 +41,7 @@ class ScanFiles:
     tumour_mask: Path | None = None
 
     @classmethod
-    def from_row(cls, row: Mapping[str, str]) -> Self:
+    def from_row(cls, row: Mapping[str, str] | pd.Series) -> Self:
         """From a manifest's row as ``read_manifest`` gives it: absolute paths, empty if absent."""
         return cls(
             subject=row["subject"],
@@ -133,7 +134,7 @@ def load_scan(files: ScanFiles, *, read_brain: bool = True) -> Working:
         files=files,
         own_shape=(x, y, z),
         own_affine=volume.affine,
-        orientation=np.array([[0, 1], [1, 1], [2, 1]], float),
+        orientation=RAS,
         image=volume.data,
         spacing_mm=(sx, sy, sz),
         given_brain=brain,
@@ -145,8 +146,3 @@ def load_scan(files: ScanFiles, *, read_brain: bool = True) -> Working:
         tumour_px=None,
         kept=np.arange(z),
     )
-
-
-def axis_codes(affine: Affine) -> str:
-    """Where the axes of an array point, for example `LPS`."""
-    return "".join(nib.aff2axcodes(affine))

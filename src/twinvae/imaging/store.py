@@ -25,7 +25,7 @@ _ARRAYS: dict[str, type[np.generic]] = {
     "brain": np.uint8,
     "tumour": np.uint8,
 }
-_NUMBERS = {
+_NUMBERS: dict[str, Any] = {
     "slice": "int64",
     "position": "float64",
     "brain_px": "int64",

@@ -42,7 +42,7 @@ def brain_mask(options: BrainMask, scan: Working, fitted: Fitted) -> Working:
 def _background(scan: Working) -> Bools:
     """The non-zero voxels of a skull-stripped scan."""
     brain: Bools = scan.image != 0
-    rim = [face for axis in range(3) for face in (brain.take(0, axis), brain.take(-1, axis))]
+    rim = [face for axis in range(3) for face in np.moveaxis(brain, axis, 0)[[0, -1]]]
     share = sum(int(face.sum()) for face in rim) / sum(face.size for face in rim)
     if share > _RIM_SHARE:
         raise DataError(

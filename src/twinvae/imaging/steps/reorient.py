@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 
 from twinvae.config import Reorient
+from twinvae.imaging.orient import turn_of, turned
 from twinvae.imaging.scan import Working
 from twinvae.imaging.steps.base import Fitted, apply_step
 
@@ -18,27 +16,23 @@ from twinvae.imaging.steps.base import Fitted, apply_step
 def reorient(options: Reorient, scan: Working, fitted: Fitted) -> Working:
     """Reorient the image and its masks; an oblique scan goes to the nearest axes."""
     del options, fitted
-    turn = nib.io_orientation(scan.own_affine)
+    turn = turn_of(scan.own_affine)
     spacing = [0.0, 0.0, 0.0]
     for axis, (target, _) in enumerate(turn):
         spacing[int(target)] = scan.spacing_mm[axis]
     sides = (spacing[0], spacing[1], spacing[2])
-    image = _turned(scan.image, turn)
+    image = turned(scan.image, turn)
+    everything = np.broadcast_to(np.True_, image.shape)
     return replace(
         scan,
         orientation=turn,
         image=image,
         spacing_mm=sides,
-        given_brain=None if scan.given_brain is None else _turned(scan.given_brain, turn),
-        brain=_turned(scan.brain, turn),
-        tumour=None if scan.tumour is None else _turned(scan.tumour, turn),
-        counted_brain=_turned(scan.counted_brain, turn),
+        given_brain=None if scan.given_brain is None else turned(scan.given_brain, turn),
+        brain=everything,
+        tumour=None if scan.tumour is None else turned(scan.tumour, turn),
+        counted_brain=everything,
         counted_spacing_mm=sides,
         brain_px=np.zeros(image.shape[2], np.int64),
         kept=np.arange(image.shape[2]),
     )
-
-
-def _turned(array: NDArray[Any], turn: NDArray[np.float64]) -> NDArray[Any]:
-    turned: NDArray[Any] = nib.apply_orientation(array, turn)
-    return turned

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twinvae.config import SelectSlices
 from twinvae.errors import DataError
@@ -32,8 +33,10 @@ def select_slices(options: SelectSlices, scan: Working, fitted: Fitted) -> Worki
     return replace(scan, kept=kept)
 
 
-def _area_mm2(scan: Working) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return scan.brain_px * (scan.counted_spacing_mm[0] * scan.counted_spacing_mm[1])
+def _area_mm2(scan: Working) -> NDArray[np.float64]:
+    """Brain area of every slice."""
+    x, y, _ = scan.counted_spacing_mm
+    return np.asarray(scan.brain_px * (x * y), np.float64)
 
 
 def _with_brain(options: SelectSlices, scan: Working) -> Ints:
