@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,8 @@ from sklearn import metrics as sk
 
 from twinvae.config import DecisionConfig, EvaluationConfig
 from twinvae.decision import calibrate
-from twinvae.evaluation import METRICS_COLUMNS, evaluate
+from twinvae.errors import DataError
+from twinvae.evaluation import METRICS_COLUMNS, evaluate, read_metrics, write_metrics
 from twinvae.scoring.table import score_columns
 
 DECISION = DecisionConfig(percentiles=(95.0, 80.0), scan_percentile=70.0)
@@ -168,3 +171,14 @@ def test_no_resamples_no_intervals(table: pd.DataFrame, calibration: dict) -> No
     result = evaluate(table, calibration, config)
     assert result["ci_low"].isna().all()
     assert result.loc[result["metric"] == "auroc", "value"].notna().all()
+
+
+def test_written_metrics_read_back_exactly(tmp_path: Path, result: pd.DataFrame) -> None:
+    path = tmp_path / "metrics.tsv"
+    write_metrics(path, result)
+    pd.testing.assert_frame_equal(read_metrics(path), result, check_exact=True)
+    with pytest.raises(DataError, match="no such file"):
+        read_metrics(tmp_path / "none.tsv")
+    path.write_text("split\tlevel\n")
+    with pytest.raises(DataError, match="missing column subset"):
+        read_metrics(path)

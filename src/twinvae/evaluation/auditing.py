@@ -19,6 +19,7 @@ from twinvae.evaluation.resampling import (
     FloatArray,
     interval,
     multiplicities,
+    one_blas_thread,
     ratio,
     stratified_multiplicities,
 )
@@ -26,6 +27,7 @@ from twinvae.evaluation.sample import Sample, healthy_and_tumour_free, known_mix
 from twinvae.scoring.table import is_trivial, score_columns
 
 
+@one_blas_thread()
 def audit(
     scores: pd.DataFrame,
     calibration: Calibration,

@@ -8,17 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from twinvae.config import EvaluationConfig
 from twinvae.decision.verdict import Calibration, abnormal_slices
+from twinvae.errors import DataError
 from twinvae.evaluation.auroc import MatchedPairs, Matching, match_pairs, pair_wins
 from twinvae.evaluation.average_precision import average_precision, resampled_average_precision
 from twinvae.evaluation.confusion import VERDICT_METRICS, counts_by_subject
-from twinvae.evaluation.resampling import BoolArray, FloatArray, interval, multiplicities, ratio
+from twinvae.evaluation.resampling import (
+    BoolArray,
+    FloatArray,
+    interval,
+    multiplicities,
+    one_blas_thread,
+    ratio,
+)
 from twinvae.evaluation.sample import Sample, by_subject, mixed_subsets, sample_of
+from twinvae.files import atomic_path
 
 METRICS_COLUMNS = (
     "split",
@@ -39,6 +49,7 @@ METRICS_COLUMNS = (
 Row = dict[str, object]
 
 
+@one_blas_thread()
 def evaluate(
     scores: pd.DataFrame,
     calibration: Calibration,
@@ -74,6 +85,27 @@ def evaluate(
                     bounds = _thresholds(calibration, name, level)
                     rows += [{**head, "score": name, **row} for row in part.rows(name, bounds)]
     return pd.DataFrame(rows, columns=list(METRICS_COLUMNS))
+
+
+def write_metrics(path: Path, metrics: pd.DataFrame) -> None:
+    """Write ``metrics`` atomically as tab-separated text; NaN becomes an empty cell."""
+    with atomic_path(Path(path)) as temporary:
+        metrics.to_csv(temporary, sep="\t", index=False, na_rep="", lineterminator="\n")
+
+
+def read_metrics(path: Path) -> pd.DataFrame:
+    """Read what ``write_metrics`` wrote, exactly; ``DataError`` when it is not such a table."""
+    try:
+        table = pd.read_csv(path, sep="\t", float_precision="round_trip")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected a tab-separated table, found {error}") from None
+    missing = [column for column in METRICS_COLUMNS if column not in table.columns]
+    if missing:
+        raise DataError(f"{path}: missing column {', '.join(missing)}")
+    floats = dict.fromkeys(("value", "ci_low", "ci_high"), "float64")
+    return table[list(METRICS_COLUMNS)].astype(floats)
 
 
 def _pairs(level: str, sample: Sample, k: int, matching: Matching) -> MatchedPairs | None:
