@@ -46,6 +46,8 @@ METRICS_COLUMNS = (
 )
 """Columns of ``metrics.tsv``."""
 
+_FLOATS = ("value", "ci_low", "ci_high")
+
 Row = dict[str, object]
 
 
@@ -96,7 +98,7 @@ def write_metrics(path: Path, metrics: pd.DataFrame) -> None:
 def read_metrics(path: Path) -> pd.DataFrame:
     """Read what ``write_metrics`` wrote, exactly; ``DataError`` when it is not such a table."""
     try:
-        table = pd.read_csv(path, sep="\t", float_precision="round_trip")
+        table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(_FLOATS, str), na_filter=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -104,8 +106,9 @@ def read_metrics(path: Path) -> pd.DataFrame:
     missing = [column for column in METRICS_COLUMNS if column not in table.columns]
     if missing:
         raise DataError(f"{path}: missing column {', '.join(missing)}")
-    floats = dict.fromkeys(("value", "ci_low", "ci_high"), "float64")
-    return table[list(METRICS_COLUMNS)].astype(floats)
+    for column in _FLOATS:  # Python's own conversion gives the very number that was written
+        table[column] = [float(cell) if cell else np.nan for cell in table[column]]
+    return table[list(METRICS_COLUMNS)]
 
 
 def _pairs(level: str, sample: Sample, k: int, matching: Matching) -> MatchedPairs | None:
