@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from twinvae.cohort.phantom.fields import FloatArray, Grid, smooth_field
-from twinvae.cohort.phantom.maps import COARSE, ORIGIN_MM, Maps
+from twinvae.cohort.phantom.maps import COARSE, Maps, look_up
 
 _FIELD_OF_VIEW_MM = ((-96.0, 96.0), (-124.0, 92.0), (-72.0, 92.0))
 # Standard deviation in mm of each displacement component, by distance between control points.
-_FOLDING_MM = ((60.0, 2.2), (30.0, 1.1), (14.0, 0.6))
+_FOLDING_MM = ((60.0, 2.4), (30.0, 1.1), (14.0, 0.7))
 
 
 Push = Callable[[FloatArray, FloatArray], None]
@@ -51,6 +49,8 @@ class Tissue:
     """(n,): inside the brain mask."""
     shares: FloatArray
     """(3, n): grey matter, white matter, CSF; they sum to 1."""
+    rim: FloatArray
+    """(n,): 0 in the brain, rising to 1 across its surface, 0.5 at the border of the mask."""
     detail: FloatArray
     """(n,): deviation of the T1 average within a tissue, about −0.5 to 0.5."""
     place_mm: FloatArray
@@ -73,16 +73,16 @@ def subject_grid(spacing_mm: float) -> Grid:
 def draw_body(rng: np.random.Generator, *, older: bool) -> Body:
     """Draw a subject of the healthy source (22–36 years) or of the older mixed source (30–80)."""
     age = round(np.clip(rng.normal(57, 12), 30, 80)) if older else int(rng.integers(22, 37))
-    overall = rng.normal(0.945, 0.025)
-    sx, sy, sz = overall * np.exp(rng.normal(0, 0.02, size=3))
+    overall = rng.normal(0, 0.022)
+    sx, sy, sz = np.array([0.92, 0.945, 0.905]) * np.exp(overall + rng.normal(0, 0.02, size=3))
     decades = (age - 30) / 10
     return Body(
         age=int(age),
         size=(float(sx), float(sy), float(sz)),
-        turn_deg=_triple(rng.normal(0, [3.5, 2.0, 2.5])),
-        shift_mm=_triple(rng.normal(0, [1.5, 2.5, 2.5])),
-        ventricle_mm=float(rng.normal(-0.5 + 0.75 * decades, 0.9)),
-        sulci=float(rng.normal(0.1 + 0.16 * decades, 0.18)),
+        turn_deg=_triple(rng.normal(0, [2.5, 1.3, 1.6])),
+        shift_mm=_triple(rng.normal(0, [1.0, 2.0, 2.0])),
+        ventricle_mm=float(np.clip(rng.normal(-0.6 + 1.05 * decades, 0.9 + 0.2 * decades), -4, 8)),
+        sulci=float(rng.normal(-0.05 + 0.05 * decades, 0.15)),
     )
 
 
@@ -91,21 +91,22 @@ def sample_tissue(
 ) -> Tissue:
     """Deform the maps into one person's brain; ``push`` lets a mass displace it."""
     place = _place_in_template(rng, body, grid)
-    soft = _look_up(maps.tissue[3], place.reshape(3, -1)).reshape(grid.shape)
+    soft = look_up([maps.brain], place.reshape(3, -1))[0].reshape(grid.shape)
     inside = soft > 5
     place = place[:, inside]
-    pull = np.stack([_look_up(axis, place, COARSE) for axis in maps.ventricle])
-    place += np.float32(body.ventricle_mm) * pull
+    *pull, depth_mm = look_up(maps.warp, place, COARSE)
+    place += np.float32(body.ventricle_mm) * np.stack(pull)
     if push is not None:
-        push(place, _look_up(maps.depth_mm, place, COARSE))
-    shares = np.stack([_look_up(m, place) for m in maps.tissue[:3]])
+        push(place, depth_mm)
+    *shares, detail = look_up(maps.tissue, place)
     width = body.sulci + smooth_field(rng, grid, 9.0, 0.55)[0][inside]
     return Tissue(
         grid=grid,
         inside=inside,
         brain=soft[inside] > 128,
-        shares=_sharpen(shares / 255, width),
-        detail=(_look_up(maps.detail, place) - 128) / 128,
+        rim=1 - soft[inside] / np.float32(255),
+        shares=_sharpen(shares, width),
+        detail=(detail - np.float32(128)) / np.float32(128),
         place_mm=place,
     )
 
@@ -122,20 +123,13 @@ def _place_in_template(rng: np.random.Generator, body: Body, grid: Grid) -> Floa
     return place
 
 
-def _look_up(volume: npt.NDArray[Any], place_mm: FloatArray, spacing_mm: int = 1) -> FloatArray:
-    """(n,): linear interpolation of a map in MNI space at ``place_mm`` (3, n)."""
-    at = (place_mm - ORIGIN_MM[:, None]) / np.float32(spacing_mm)
-    values: FloatArray = ndimage.map_coordinates(volume, at, order=1, output=np.float32)
-    return values
+def _sharpen(maps: list[FloatArray], csf_width: FloatArray) -> FloatArray:
+    """Turn shares of people, 3 maps (n,) in 255ths, into shares (3, n) of tissue in one of them.
 
-
-def _sharpen(shares: FloatArray, csf_width: FloatArray) -> FloatArray:
-    """Turn shares of people (3, n) into shares of tissue in one of them.
-
-    Squaring undoes the blur of the average; ``csf_width`` (n,) is the log factor that widens or
-    closes sulci from place to place, as they do between people.
+    The power undoes some of the blur of the average; ``csf_width`` (n,) is the log factor that
+    widens or closes sulci from place to place, as they differ between people.
     """
-    powered = shares**2 + np.float32(1e-6)
+    powered = np.stack([np.maximum(m / np.float32(255), 1e-3) ** np.float32(1.8) for m in maps])
     powered[2] *= np.exp(2 * csf_width)
     result: FloatArray = powered / powered.sum(axis=0)
     return result

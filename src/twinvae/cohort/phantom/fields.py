@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -40,14 +42,14 @@ class Grid:
 
 
 @cache
-def _basis(points: int, spacing_mm: float, control_mm: float) -> FloatArray:
-    """Values (points, controls) of uniform cubic B-splines at ``points`` equally spaced places."""
+def _basis(points: int, spacing_mm: float, control_mm: float) -> Any:
+    """Sparse (points, controls): uniform cubic B-splines at ``points`` equally spaced places."""
     place = np.arange(points) * spacing_mm / control_mm
     controls = int(np.floor(place[-1])) + 4
     distance = np.abs(place[:, None] + 1 - np.arange(controls)[None, :])
     near = 2 / 3 - distance**2 + distance**3 / 2
     far = np.maximum(2 - distance, 0) ** 3 / 6
-    return np.where(distance < 1, near, far).astype(np.float32)
+    return sparse.csr_array(np.where(distance < 1, near, far).astype(np.float32))
 
 
 def smooth_field(
@@ -56,10 +58,16 @@ def smooth_field(
     """Random field (components, *shape) of mean 0 and standard deviation near ``sd``.
 
     Details are about ``control_mm`` wide. The variance of a spline with independent unit
-    coefficients is the product of sum(basis²) over the axes, about 0.42 each.
+    coefficients is the product of sum(basis²) over the axes, 151/315 each on average. Sparse
+    products are used because dense ones may round differently with the number of threads.
     """
     bases = [_basis(n, grid.spacing_mm, control_mm) for n in grid.shape]
-    field = rng.standard_normal((components, *(b.shape[1] for b in bases)), dtype=np.float32)
-    for basis in bases:  # each turn contracts the leading axis and appends it at the end
-        field = np.moveaxis(field, 1, -1) @ basis.T
-    return np.ascontiguousarray(field * np.float32(sd / 0.27), dtype=np.float32)
+    controls = [basis.shape[1] for basis in bases]
+    field = rng.standard_normal((components, *controls), dtype=np.float32)
+    field = np.moveaxis(field, 0, -1)
+    for basis in bases:  # each turn expands the leading axis and moves it to the end
+        rest = field.shape[1:]
+        expanded = basis @ field.reshape(len(field), -1)
+        field = np.moveaxis(expanded.reshape(-1, *rest), 0, -1)
+    scale = np.float32(sd / (151 / 315) ** 1.5)
+    return np.ascontiguousarray(field * scale, dtype=np.float32)

@@ -10,7 +10,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from twinvae.cohort.phantom.layout import (
     MASKS,
@@ -105,9 +104,7 @@ def _run(
 
 
 def _generate(out: Path, options: PhantomConfig, role: Role, index: int) -> None:
-    # One thread: more would compete with the other processes and could round differently.
-    with threadpool_limits(1):
-        write_subject(out / role, role, index, make_subject(options, role, index))
+    write_subject(out / role, role, index, make_subject(options, role, index))
 
 
 def _drop_surplus(root: Path, role: Role, count: int) -> None:

@@ -21,7 +21,7 @@ from twinvae.cohort.phantom.fields import FloatArray, Grid, smooth_field
 _STEPS_ACROSS = 15  # steps of the small grid in one diameter
 _HALF_STEPS = 20  # its half side
 _ROUNDS = 70
-_SPEED = {"grey": 0.10, "white": 1.0}
+_SPEED = {"grey": 0.05, "white": 1.0}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def grow(
     grey, white, csf, brain = _tissue_on(grid, tissue)
     radius = _core_radius(rng, grid, centre, core_mm)
     speed = _SPEED["grey"] * grey + _SPEED["white"] * white
-    speed *= np.exp(smooth_field(rng, grid, diameter_mm / 4, 0.5)[0])
+    speed *= np.exp(smooth_field(rng, grid, diameter_mm / 4, 0.8)[0])
     open_ = (csf < 0.5) & (brain > 0.5)
     core = (radius < 1) & open_
     core[_HALF_STEPS, _HALF_STEPS, _HALF_STEPS] = True
@@ -101,7 +101,7 @@ def _core_radius(
         (axis - c) * s for axis, c, s in zip(grid.axes_mm(), centre_mm, squeeze, strict=True)
     )
     distance = np.sqrt(x**2 + y**2 + z**2) / np.float32(core_mm)
-    lobes = smooth_field(rng, grid, max(core_mm, 2 * grid.spacing_mm), 0.22)[0]
+    lobes = smooth_field(rng, grid, max(core_mm, 2 * grid.spacing_mm), 0.28)[0]
     result: FloatArray = distance * np.exp(lobes)
     return result
 

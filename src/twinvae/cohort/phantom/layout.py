@@ -47,7 +47,7 @@ def write_subject(root: Path, role: Role, index: int, subject: Subject) -> None:
 
 def lesion_mm3(root: Path, index: int) -> float:
     """Volume of mixed subject ``index``'s lesion mask in mm³."""
-    image = nib.load(subject_files(root, "mixed", index)["lesion"])  # type: ignore[attr-defined]
+    image = nib.Nifti1Image.from_filename(subject_files(root, "mixed", index)["lesion"])
     voxel_mm3 = abs(float(np.linalg.det(image.affine[:3, :3])))
     return float(np.count_nonzero(np.asarray(image.dataobj)) * voxel_mm3)
 
@@ -80,7 +80,7 @@ _COLUMNS: dict[str, Any] = {
 
 
 def _write_nifti(path: Path, data: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> None:
-    image = nib.Nifti1Image(data, affine)  # type: ignore[attr-defined, no-untyped-call]
+    image: Any = nib.Nifti1Image(data, affine)  # type: ignore[no-untyped-call]
     image.header.set_xyzt_units("mm")
     image.set_qform(affine, code=2)
     image.set_sform(affine, code=2)

@@ -45,14 +45,14 @@ class Plan:
 
 
 def draw_plan(rng: np.random.Generator, maps: Maps, spacing_mm: float) -> Plan:
-    """Draw a lesion: about one in five is small (6–18 mm), the others 18–52 mm across."""
+    """Draw a lesion: about one in five is small (6–18 mm), the others 18–54 mm across."""
     small = rng.random() < 0.2
-    diameter = rng.uniform(6, 18) if small else 18 + 34 * rng.beta(2.0, 2.2)
+    diameter = rng.uniform(6, 18) if small else 18 + 36 * rng.beta(2.0, 2.0)
     diameter = max(float(diameter), 2 * spacing_mm)
     chances = (0.1, 0.3, 0.6) if small else (0.6, 0.25, 0.15)
     kinds: tuple[Kind, ...] = ("necrotic", "solid", "diffuse")
     kind = kinds[int(rng.choice(3, p=chances))]
-    share = rng.uniform(0.35, 0.65) if kind == "diffuse" else rng.uniform(0.12, 0.5)
+    share = rng.uniform(0.35, 0.65) if kind == "diffuse" else rng.uniform(0.1, 0.45)
     core = diameter / 2 * share ** (1 / 3)
     strength = 0.08 if kind == "diffuse" else rng.uniform(0.2, 0.55)
     oedema = rng.uniform(0.12, 0.35) if small or kind == "diffuse" else rng.uniform(0.2, 0.5)
@@ -99,21 +99,25 @@ def paint(
     # Oedema is vasogenic: it fills white matter and leaves much of the cortical ribbon as it was.
     water = spread.lesion * (white + 0.45 * grey)
     level = _level(plan.oedema * (1 + 0.12 * coarse + 0.06 * fine), scanner)
-    result = signal + water * np.maximum(level - signal, 0)
+    result: FloatArray = signal + water * np.maximum(level - signal, 0)
     if plan.kind == "diffuse":
-        return result.astype(np.float32)
-    solid = _level(plan.rim * (1 + 0.3 * fine) + 0.08 * coarse, scanner)
+        return result
+    solid = _level(plan.rim * (1 + 0.35 * fine) + 0.1 * coarse, scanner)
     if plan.kind == "necrotic":
-        dead = _step(0.72 + 0.1 * coarse - spread.radius, 0.12)
+        dead = _step(0.7 + 0.22 * coarse - spread.radius, 0.15)
         liquid = _level(plan.necrosis * (1 + 0.2 * coarse + 0.1 * fine), scanner)
         solid = solid + dead * (liquid - solid)
     core = _step(1 - spread.radius, 0.12) * spread.lesion * (1 - 0.8 * csf)
-    return (result + core * (solid - result)).astype(np.float32)
+    result += core * (solid - result)
+    return result
 
 
 def _level(fraction: FloatArray, scanner: Scanner) -> FloatArray:
     """Signal at ``fraction`` of the way from grey matter to CSF."""
-    return scanner.grey + np.clip(fraction, -0.15, 0.95) * np.float32(scanner.csf - scanner.grey)
+    signal: FloatArray = scanner.grey + np.clip(fraction, -0.15, 0.95) * np.float32(
+        scanner.csf - scanner.grey
+    )
+    return signal
 
 
 def _step(value: FloatArray, width: float) -> FloatArray:

@@ -6,10 +6,12 @@ are read directly because importing nilearn takes 1.5 s and this is done once in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +22,7 @@ from twinvae.cohort.phantom.fields import FloatArray
 from twinvae.errors import DataError
 
 ORIGIN_MM = np.array([-98.0, -134.0, -72.0], dtype=np.float32)
+_LOWEST = 4  # slices of brainstem left out below, as skull stripping does
 COARSE = 2  # the smooth maps are kept on a grid of 2 mm
 
 
@@ -27,14 +30,14 @@ COARSE = 2  # the smooth maps are kept on a grid of 2 mm
 class Maps:
     """Anatomy in MNI space, RAS; ``ORIGIN_MM`` is the centre of voxel (0, 0, 0)."""
 
+    brain: npt.NDArray[np.uint8]
+    """(197, 233, 189) at 1 mm: share of brain nearby, in 255ths."""
     tissue: tuple[npt.NDArray[np.uint8], ...]
-    """Grey matter, white matter, CSF and brain, each (197, 233, 189) at 1 mm, 255 = wholly so."""
-    detail: npt.NDArray[np.uint8]
-    """T1 intensity over what the tissue shares predict, at 1 mm; 128 = as predicted."""
-    depth_mm: FloatArray
-    """Distance to the surface of the brain at 2 mm; 0 outside."""
-    ventricle: FloatArray
-    """(3, …) at 2 mm: unit pull towards the ventricles, fading with distance."""
+    """Four (197, 233, 189) at 1 mm: grey matter, white matter and CSF in 255ths; and T1 intensity
+    over what these shares predict, 128 = as predicted."""
+    warp: tuple[FloatArray, ...]
+    """Four (99, 117, 95) at 2 mm: unit pull along x, y, z towards the ventricles, fading with
+    distance; and depth below the surface of the brain in mm."""
     seeds_mm: FloatArray
     """(n, 3): places in mm where a glioma may begin: cerebral white matter, 10 mm deep."""
 
@@ -44,17 +47,26 @@ def load_maps() -> Maps:
     """Read the maps once per process (about 1 s)."""
     t1, grey, white = (_read(name) for name in ("t1", "gm", "wm"))
     brain = t1 > 0
+    brain[:, :, :_LOWEST] = False
     csf = _csf(t1, grey, white, brain)
-    soft = ndimage.uniform_filter(brain.astype(np.uint8) * np.uint8(255), size=3)
+    soft = ndimage.uniform_filter(brain.astype(np.uint8) * np.uint8(255), size=5)
     coarse = np.s_[::COARSE, ::COARSE, ::COARSE]
     depth = ndimage.distance_transform_edt(brain[coarse]).astype(np.float32) * COARSE
+    detail = _detail(t1, grey, white, csf, brain)
     return Maps(
-        tissue=(grey, white, csf, soft),
-        detail=_detail(t1, grey, white, csf, brain),
-        depth_mm=depth,
-        ventricle=_ventricle_pull(csf[coarse] > 128, depth),
+        brain=soft,
+        tissue=(grey, white, csf, detail),
+        warp=(*_ventricle_pull(csf[coarse] > 128, depth), depth),
         seeds_mm=_seeds(white[coarse] > 230, depth),
     )
+
+
+def look_up(
+    maps: Sequence[npt.NDArray[Any]], place_mm: FloatArray, spacing_mm: int = 1
+) -> list[FloatArray]:
+    """Linear interpolation of each of ``maps`` (X, Y, Z) at ``place_mm`` (3, n) in MNI space."""
+    at = (place_mm - ORIGIN_MM[:, None]) / np.float32(spacing_mm)
+    return [ndimage.map_coordinates(m, at, order=1, output=np.float32) for m in maps]
 
 
 def _read(name: str) -> npt.NDArray[np.uint8]:
@@ -92,14 +104,14 @@ def _detail(
     brain: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.uint8]:
     """What the T1 average shows inside a tissue: the deep nuclei, tracts, layers."""
-    weights = [(165, grey.astype(np.int32)), (224, white.astype(np.int32)), (75, csf)]
-    total = np.maximum(grey.astype(np.int32) + white + csf, 1)
-    predicted = sum(t1_level * share.astype(np.int32) for t1_level, share in weights) // total
+    g, w, c = (share.astype(np.int32) for share in (grey, white, csf))
+    predicted = (165 * g + 224 * w + 75 * c) // np.maximum(g + w + c, 1)
     detail = 128 + (t1.astype(np.int32) - predicted) * brain
-    return np.clip(detail, 0, 255).astype(np.uint8)
+    limited: npt.NDArray[np.uint8] = np.clip(detail, 0, 255).astype(np.uint8)
+    return limited
 
 
-def _ventricle_pull(csf: npt.NDArray[np.bool_], depth: FloatArray) -> FloatArray:
+def _ventricle_pull(csf: npt.NDArray[np.bool_], depth: FloatArray) -> list[FloatArray]:
     """Field that, added to the sampling place, makes the ventricles larger."""
     x, y, z = (
         ORIGIN_MM[axis] + COARSE * np.arange(n, dtype=np.float32)
@@ -119,8 +131,7 @@ def _ventricle_pull(csf: npt.NDArray[np.bool_], depth: FloatArray) -> FloatArray
     inside = ndimage.distance_transform_edt(ventricles)
     distance = ndimage.gaussian_filter((outside - inside).astype(np.float32) * COARSE, 1.0)
     fade = np.exp(-np.abs(distance) / 14) * np.clip(depth / 14, 0, 1)
-    pull = [-g / COARSE * fade for g in np.gradient(distance)]
-    return np.stack(pull).astype(np.float32)
+    return [(-g / COARSE * fade).astype(np.float32) for g in np.gradient(distance)]
 
 
 def _seeds(white: npt.NDArray[np.bool_], depth: FloatArray) -> FloatArray:

@@ -43,24 +43,24 @@ def draw_scanner(rng: np.random.Generator, role: Role) -> Scanner:
     """
     if role == "healthy":
         return Scanner(
-            grey=float(rng.normal(1.42, 0.04)),
-            csf=float(rng.normal(3.9, 0.2)),
+            grey=float(rng.normal(1.4, 0.04)),
+            csf=float(rng.normal(4.6, 0.25)),
             iron=float(rng.normal(0.9, 0.1)),
-            texture=0.03,
-            blur_mm=(1.4, 1.4, 1.4),
+            texture=0.05,
+            blur_mm=(1.6, 1.6, 1.6),
             bias=0.06,
-            noise=float(rng.uniform(0.02, 0.04)),
+            noise=float(rng.uniform(0.015, 0.03)),
             gain=float(rng.uniform(240, 320)),
         )
     thick = float(rng.uniform(2.5, 4.0))
     return Scanner(
-        grey=float(rng.normal(1.36, 0.07)),
-        csf=float(rng.normal(4.2, 0.4)),
+        grey=float(rng.normal(1.42, 0.07)),
+        csf=float(rng.normal(4.9, 0.45)),
         iron=float(rng.normal(1.1, 0.15)),
-        texture=0.035,
-        blur_mm=(1.2, 1.2, thick),
+        texture=0.06,
+        blur_mm=(1.7, 1.7, thick),
         bias=0.045,
-        noise=float(rng.uniform(0.03, 0.06)),
+        noise=float(rng.uniform(0.02, 0.045)),
         gain=float(rng.uniform(350, 900)),
     )
 
@@ -68,9 +68,15 @@ def draw_scanner(rng: np.random.Generator, role: Role) -> Scanner:
 def tissue_signal(rng: np.random.Generator, tissue: Tissue, scanner: Scanner) -> FloatArray:
     """(n,): noise-free T2w signal of the voxels, relative to white matter."""
     grey, white, csf = tissue.shares
-    solid = (scanner.grey * grey + white) * np.exp(-scanner.iron * tissue.detail)
-    wander = smooth_field(rng, tissue.grid, 7.0, scanner.texture)[0][tissue.inside]
-    signal: FloatArray = (solid * (1 + wander) + scanner.csf * csf).astype(np.float32)
+    # Skull stripping leaves dura, bone and vessels on the surface in places, all of them dark.
+    dark = smooth_field(rng, tissue.grid, 10.0, 1.0)[0][tissue.inside]
+    surface = 1 - np.clip(tissue.rim * (1.7 + 1.1 * dark), 0, 0.95)
+    wander = smooth_field(rng, tissue.grid, 6.0, scanner.texture)[0][tissue.inside]
+    flow = smooth_field(rng, tissue.grid, 20.0, 0.12)[0][tissue.inside]
+    # Cortex varies about twice as much as white matter, with myelin, folding and vessels.
+    solid = scanner.grey * grey * (1 + 2 * wander) + white * (1 + wander)
+    solid *= np.exp(-scanner.iron * tissue.detail)
+    signal: FloatArray = (solid + scanner.csf * csf * (1 + flow)) * surface
     return signal
 
 
@@ -100,6 +106,6 @@ def brain_mask(tissue: Tissue) -> npt.NDArray[np.bool_]:
 
 
 def _extra_blur(width_mm: float, spacing_mm: float) -> float:
-    """Standard deviation in voxels; a voxel itself blurs by about 0.6 of its size (FWHM)."""
-    own = 0.6 * spacing_mm
+    """Standard deviation in voxels; a voxel itself blurs by about 0.4 of its size (FWHM)."""
+    own = 0.4 * spacing_mm
     return float(np.sqrt(max(width_mm**2 - own**2, 0.0)) / _FWHM / spacing_mm)
