@@ -1,6 +1,7 @@
 """What a run is: validated, documented, printable."""
 
 from twinvae.config.cohort import CohortConfig, PhantomConfig, Role, SourceConfig, SplitConfig
+from twinvae.config.fields import documented_fields
 from twinvae.config.load import dump_config, load_config, preset_names, preset_text, validated
 from twinvae.config.model import (
     AugmentConfig,
@@ -49,6 +50,7 @@ __all__ = [
     "SplitConfig",
     "TrainConfig",
     "TrainingConfig",
+    "documented_fields",
     "dump_config",
     "load_config",
     "preset_names",

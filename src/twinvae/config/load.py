@@ -63,7 +63,10 @@ def load_config(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
         )
     if "preset" in values:
         base = values.pop("preset")
-        values = _merge(_parse(preset_text(str(base)), f"preset {base}"), values)
+        preset = _parse(preset_text(str(base)), f"preset {base}")
+        if "cohort" in values:
+            del preset["cohort"]  # it names one place where scans are; two would contradict
+        values = _merge(preset, values)
     for dotted, value in (overrides or {}).items():
         values = _merge(values, _nested(dotted, value))
     return _resolve_paths(validated(RunConfig, values, where), folder)
@@ -90,14 +93,12 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested mappings; ``cohort`` is replaced whole, since it names one place only."""
+    """``over`` on top of ``base``; nested mappings are merged, lists and values replaced."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(old, dict) and key != "cohort":
-            merged[key] = _merge(old, value)
-        else:
-            merged[key] = value
+        both = isinstance(value, Mapping) and isinstance(old, dict)
+        merged[key] = _merge(old, value) if both else value
     return merged
 
 

@@ -4,6 +4,7 @@ from twinvae.scoring import image, latent, trivial
 from twinvae.scoring.batch import Models, SliceBatch
 from twinvae.scoring.registry import SCORES, Score, select_scores
 from twinvae.scoring.score import batches, score_slices
+from twinvae.scoring.table import read_scores, write_scores
 
 __all__ = [
     "SCORES",
@@ -13,7 +14,9 @@ __all__ = [
     "batches",
     "image",
     "latent",
+    "read_scores",
     "score_slices",
     "select_scores",
     "trivial",
+    "write_scores",
 ]

@@ -19,6 +19,12 @@ class Models:
     healthy: VAE
     mixed: VAE
 
+    def to(self, device: torch.device) -> Models:
+        """Move both to ``device``; returns self."""
+        self.healthy.to(device)
+        self.mixed.to(device)
+        return self
+
 
 class SliceBatch:
     """Slices and everything derived from them.

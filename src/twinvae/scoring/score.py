@@ -14,9 +14,8 @@ from twinvae.config import ScoringConfig
 from twinvae.progress import progress_bar
 from twinvae.scoring.batch import Models, SliceBatch
 from twinvae.scoring.registry import Score
+from twinvae.scoring.table import KEY_COLUMNS
 from twinvae.training import Compute, to_tensor
-
-KEYS = ["subject", "source", "role", "split", "slice", "position", "brain_px", "tumour_px"]
 
 
 class Slices(Protocol):
@@ -37,25 +36,26 @@ class Slices(Protocol):
 
 def batches(
     slices: Slices,
+    rows: NDArray[np.int64],
     models: Models,
     options: ScoringConfig,
     compute: Compute,
 ) -> Iterator[SliceBatch]:
-    """Slices in order, ``options.batch_size`` at a time."""
-    index = slices.index
-
-    def column(name: str, rows: slice) -> torch.Tensor:
-        values = index[name].to_numpy(dtype=np.float32)[rows]
-        return torch.from_numpy(values.copy()).to(compute.device)
-
-    for start in range(0, len(index), options.batch_size):
-        rows = slice(start, start + options.batch_size)
+    """The slices ``rows`` in that order, ``options.batch_size`` at a time."""
+    for start in range(0, len(rows), options.batch_size):
+        part = rows[start : start + options.batch_size]
+        index = slices.index.iloc[part]
+        numbers = {
+            name: torch.from_numpy(index[name].to_numpy(np.float32)).to(compute.device)
+            for name in ("position", "brain_px", "spacing_mm", "pixel_mm")
+        }
+        brain = torch.from_numpy(slices.brain[part].astype(bool)).unsqueeze(1)
         yield SliceBatch(
-            to_tensor(slices.images[rows], compute.device),
-            torch.from_numpy(slices.brain[rows].astype(bool)).unsqueeze(1).to(compute.device),
-            position=column("position", rows),
-            brain_mm2=column("brain_px", rows) * column("spacing_mm", rows).square(),
-            pixel_mm=column("pixel_mm", rows),
+            to_tensor(slices.images[part], compute.device),
+            brain.to(compute.device),
+            position=numbers["position"],
+            brain_mm2=numbers["brain_px"] * numbers["spacing_mm"].square(),
+            pixel_mm=numbers["pixel_mm"],
             models=models,
             options=options,
         )
@@ -63,6 +63,7 @@ def batches(
 
 def score_slices(
     slices: Slices,
+    rows: NDArray[np.int64],
     models: Models,
     scores: Sequence[Score],
     options: ScoringConfig,
@@ -70,17 +71,17 @@ def score_slices(
     *,
     label: str | None = None,
 ) -> pd.DataFrame:
-    """One row a slice, in the order given: the key columns, then one float64 column a score.
+    """One row for each of ``rows``: the key columns, then one float64 column a score.
 
     Shows a progress bar when ``label`` is given.
     """
     values: dict[str, list[NDArray[np.float64]]] = {s.name: [] for s in scores}
-    with progress_bar(label or "", len(slices.index), hidden=label is None) as bar:
-        for batch in batches(slices, models, options, compute):
+    with progress_bar(label or "", len(rows), hidden=label is None) as bar:
+        for batch in batches(slices, rows, models, options, compute):
             with torch.inference_mode(), compute.autocast():
                 for s in scores:
                     values[s.name].append(s.compute(batch).double().cpu().numpy())
             bar.advance(len(batch.x))
-    table = slices.index[KEYS].reset_index(drop=True)
     columns = {name: np.concatenate(parts) for name, parts in values.items() if parts}
+    table = slices.index.iloc[rows][list(KEY_COLUMNS)].reset_index(drop=True)
     return pd.concat([table, pd.DataFrame(columns)], axis=1)

@@ -1,0 +1,65 @@
+"""The bundle: a folder with everything detection needs and nothing else; copy it anywhere."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twinvae import __version__
+from twinvae.config import RunConfig, dump_config, load_config
+from twinvae.errors import DataError
+from twinvae.files import atomic_path, read_json, write_json, write_yaml
+from twinvae.imaging import FittedRecipe
+from twinvae.models import load_model
+from twinvae.run import Run
+from twinvae.scoring import Models
+
+FORMAT = 1
+_ROLES = ("healthy", "mixed")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in memory."""
+
+    config: RunConfig
+    recipe: FittedRecipe
+    calibration: dict[str, Any]
+    models: Models
+
+
+def load_models(folder: Path) -> Models:
+    """VAE-H and VAE from ``folder/healthy`` and ``folder/mixed``, on the CPU, ready to score."""
+    healthy, mixed = (load_model(folder / role) for role in _ROLES)
+    return Models(healthy, mixed)
+
+
+def write_bundle(run: Run) -> None:
+    """Pack recipe, both models and calibration of a run."""
+    with atomic_path(run.bundle) as folder:
+        for role in _ROLES:
+            (folder / "models" / role).mkdir(parents=True)
+            for name in ("model.json", "weights.safetensors"):
+                shutil.copyfile(run.models / role / name, folder / "models" / role / name)
+        shutil.copyfile(run.slices / "recipe.json", folder / "recipe.json")
+        shutil.copyfile(run.calibration, folder / "calibration.json")
+        write_yaml(folder / "config.yaml", dump_config(run.config))
+        write_json(folder / "bundle.json", {"format": FORMAT, "twinvae": __version__})
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a bundle; ``DataError`` when ``folder`` is none or was written by a newer twinvae."""
+    path = Path(folder) / "bundle.json"
+    if not path.is_file():
+        raise DataError(f"{folder}: expected a bundle (a folder with bundle.json), found none")
+    found = read_json(path).get("format")
+    if found != FORMAT:
+        raise DataError(f"{path}: expected format {FORMAT}, found {found}; update twinvae")
+    return Bundle(
+        config=load_config(folder / "config.yaml"),
+        recipe=FittedRecipe.read(folder / "recipe.json"),
+        calibration=read_json(folder / "calibration.json"),
+        models=load_models(folder / "models"),
+    )

@@ -1,0 +1,263 @@
+"""The commands. No science here: each reads its arguments, calls one function, says what it did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from twinvae import __version__
+from twinvae.progress import console
+
+app = typer.Typer(
+    name="twinvae",
+    help="Find tumours in brain MRI without tumour labels. Not for clinical use.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+config_app = typer.Typer(help="Look at presets and check configurations.", no_args_is_help=True)
+scores_app = typer.Typer(help="What can be computed for a slice.", no_args_is_help=True)
+models_app = typer.Typer(help="What can be trained.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(scores_app, name="scores")
+app.add_typer(models_app, name="models")
+
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+Preset = Annotated[str, typer.Argument(help="Preset name or YAML file.", show_default=False)]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one setting, as training.healthy.epochs=5; repeatable."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"twinvae {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to write the cohort to.")],
+    healthy: Annotated[int, typer.Option(min=1, help="Healthy subjects.")] = 90,
+    mixed: Annotated[int, typer.Option(min=1, help="Subjects who may have a tumour.")] = 80,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+    spacing_mm: Annotated[float, typer.Option(help="Voxel size in mm, 1 to 4.")] = 2.0,
+    tumour_share: Annotated[float, typer.Option(help="Share of mixed subjects with one.")] = 0.7,
+    jobs: Jobs = None,
+) -> None:
+    """Generate a cohort of T2w brains, healthy and with tumours, in BIDS layout."""
+    from twinvae.cohort.phantom import generate_cohort
+    from twinvae.config import PhantomConfig, validated
+
+    values = {"healthy": healthy, "mixed": mixed, "seed": seed, "spacing_mm": spacing_mm}
+    options = validated(PhantomConfig, values | {"tumour_share": tumour_share}, "phantom")
+    generate_cohort(out, options, jobs=jobs)
+    console.print(f"wrote {healthy} healthy and {mixed} mixed subjects to {out}")
+
+
+@app.command()
+def index(
+    paths: Annotated[list[Path], typer.Argument(help="Folders of scans, or CSV/TSV tables.")],
+    role: Annotated[str, typer.Option(help="healthy or mixed.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The manifest.")] = Path("manifest.tsv"),
+    layout: Annotated[str, typer.Option(help="auto recognises the layout.")] = "auto",
+    contrast: Annotated[str, typer.Option(help="T2w, T1w, FLAIR, …")] = "T2w",
+    source: Annotated[str | None, typer.Option(help="Name of the source in all tables.")] = None,
+    append: Annotated[bool, typer.Option(help="Add to an existing manifest.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
+) -> None:
+    """List scans in a manifest, split by subject."""
+    from twinvae.config import SourceConfig, SplitConfig, validated
+    from twinvae.pipeline import write_index
+
+    shared = {"role": role, "layout": layout, "source": source}
+    sources = [validated(SourceConfig, {"path": p, **shared}, "index") for p in paths]
+    table = write_index(sources, contrast, SplitConfig(seed=seed), out, append=append)
+    console.print(f"{out}: {len(table)} scans of {table['subject'].nunique()} subjects")
+
+
+@app.command()
+def run(
+    config: Preset,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: runs/NAME.")] = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    strict: Annotated[bool, typer.Option(help="A broken scan stops the run.")] = False,
+    settings: Settings = None,
+    device: Device = None,
+    threads: Threads = None,
+    precision: Precision = None,
+    jobs: Jobs = None,
+    seed: Seed = None,
+) -> None:
+    """Do every stage of a run, from scans to report; goes on where it was cut off."""
+    from twinvae.config import load_config
+    from twinvae.pipeline import run_stages
+    from twinvae.run import Run
+
+    resolved = load_config(config, _overrides(settings, device, threads, precision, jobs, seed))
+    folder = out or Path("runs") / resolved.name
+    run_stages(Run.create(resolved, folder), until=until, strict=strict)
+
+
+def _stage_command(stage: str, about: str) -> None:
+    """Add the command of one stage: it reads the run's files and writes its own."""
+
+    def command(
+        folder: RunFolder,
+        force: Annotated[bool, typer.Option(help="Redo it even if nothing changed.")] = False,
+        strict: Annotated[bool, typer.Option(help="A broken scan stops the stage.")] = False,
+        settings: Settings = None,
+        device: Device = None,
+        threads: Threads = None,
+        precision: Precision = None,
+        jobs: Jobs = None,
+    ) -> None:
+        from twinvae.config import load_config
+        from twinvae.pipeline import run_stage
+        from twinvae.run import Run
+
+        overrides = _overrides(settings, device, threads, precision, jobs)
+        opened = Run.open(folder)
+        if overrides:
+            opened = Run.create(load_config(folder / "config.yaml", overrides), folder)
+        done = run_stage(opened, stage, force=force, strict=strict)
+        console.print(f"{stage}: {'done' if done else 'nothing changed'} in {folder}")
+
+    command.__doc__ = about
+    app.command(stage)(command)
+
+
+_stage_command("prepare", "Turn a run's scans into slices.")
+_stage_command("train", "Train a run's two models; goes on where it was cut off.")
+_stage_command("score", "Compute every score for every slice of a run.")
+_stage_command("calibrate", "Set a run's thresholds from healthy validation slices.")
+_stage_command("evaluate", "Judge a run's scores on its test subjects.")
+_stage_command("report", "Draw a run's figures and write its report.")
+
+
+@app.command()
+def detect(
+    bundle: Annotated[Path, typer.Argument(help="Bundle of a run (its folder bundle/).")],
+    scans: Annotated[list[Path], typer.Argument(help="Scans: .nii, .nii.gz, .mha, .nrrd.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
+    brain_mask: Annotated[
+        list[Path] | None, typer.Option(help="Brain mask of each scan, in the scans' order.")
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="A broken scan stops everything.")] = False,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Give new scans a verdict, a per-slice table, maps and a page to look at.
+
+    Research software, not for clinical use.
+    """
+    from twinvae.detect import detect_scans
+
+    found = detect_scans(
+        bundle, scans, out, brain_masks=brain_mask, strict=strict, device=device, threads=threads
+    )
+    for result in found:
+        verdict = "ABNORMAL" if result.verdict.abnormal else "no abnormality found"
+        console.print(f"{result.name}: {verdict} — {result.folder / 'report.html'}")
+
+
+@config_app.command("list")
+def config_list() -> None:
+    """Name the presets."""
+    from twinvae.config import load_config, preset_names
+
+    for name in preset_names():
+        typer.echo(f"{name:12} {load_config(name).about}")
+
+
+@config_app.command("show")
+def config_show(preset: Preset) -> None:
+    """Print a preset or file with every setting it resolves to."""
+    import yaml
+
+    from twinvae.config import dump_config, load_config
+
+    typer.echo(yaml.safe_dump(dump_config(load_config(preset)), sort_keys=False), nl=False)
+
+
+@config_app.command("fields")
+def config_fields() -> None:
+    """Explain every setting: its type, default and meaning."""
+    from twinvae.config import documented_fields
+
+    for line in documented_fields():
+        typer.echo(line)
+
+
+@app.command()
+def describe(preset: Preset) -> None:
+    """Show both networks: layers, output shapes, parameter counts."""
+    from twinvae.config import load_config
+    from twinvae.models import build_model, layer_table
+
+    networks = load_config(preset).models
+    for title, options in (("VAE-H (healthy)", networks.healthy), ("VAE (mixed)", networks.mixed)):
+        model = build_model(options, seed=0)
+        typer.echo(f"{title}: {options.kind}, {options.activation}, latent {options.latent_size}")
+        for name, what, shape, count in layer_table(model):
+            typer.echo(f"  {name:16} {what:30} {shape:>12} {count:>12,}")
+        total = sum(p.numel() for p in model.parameters())
+        typer.echo(f"  {'total':16} {'':30} {'':>12} {total:>12,}")
+
+
+@scores_app.command("list")
+def scores_list() -> None:
+    """Name every score, with one line and its source."""
+    from twinvae.scoring import SCORES
+
+    for score in SCORES.values():
+        typer.echo(f"{score.name:24} {score.summary} [{score.source}]")
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """Name every model, with one line."""
+    from twinvae.models import MODELS
+
+    for name, model in MODELS.items():
+        typer.echo(f"{name:24} {(model.__doc__ or '').splitlines()[0]}")
+
+
+def _overrides(
+    settings: list[str] | None,
+    device: str | None = None,
+    threads: int | None = None,
+    precision: str | None = None,
+    jobs: int | None = None,
+    seed: int | None = None,
+) -> dict[str, Any]:
+    """Dotted settings from the command line's flags and ``--set`` options."""
+    import yaml
+
+    from twinvae.errors import ConfigError
+
+    flags = {
+        "compute.device": device,
+        "compute.threads": threads,
+        "compute.precision": precision,
+        "compute.jobs": jobs,
+        "seed": seed,
+    }
+    overrides: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set: expected key=value, found {setting!r}")
+        overrides[key] = yaml.safe_load(value)
+    return overrides

@@ -1,0 +1,193 @@
+"""A new scan → a verdict, a table of its slices, maps on its own grid, and a page to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from twinvae.bundle import Bundle, read_bundle
+from twinvae.decision import ScanVerdict, abnormal_slices, scan_verdict, slice_threshold
+from twinvae.errors import ConfigError, DataError, PartialFailureError, TwinvaeError
+from twinvae.files import atomic_path, write_json, write_text
+from twinvae.imaging import (
+    PreparedScan,
+    ScanFiles,
+    back_to_scan,
+    in_scan_units,
+    prepare_scan,
+    unit_images,
+    write_volume,
+)
+from twinvae.progress import console, progress_bar
+from twinvae.reporting import scan_page
+from twinvae.scoring import batches, score_slices, select_scores
+from twinvae.training import Compute
+
+DISCLAIMER = "Research software, not for clinical use."
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What was found in one scan, and where it was written."""
+
+    name: str
+    image: Path
+    folder: Path
+    verdict: ScanVerdict
+    slices: pd.DataFrame
+    """One row a slice: number, position, brain_px, every score, and ``abnormal``."""
+
+
+def detect_scans(
+    bundle: Path,
+    scans: Sequence[Path],
+    out: Path,
+    *,
+    brain_masks: Sequence[Path] | None = None,
+    strict: bool = False,
+    device: str | None = None,
+    threads: int | None = None,
+) -> list[Detection]:
+    """Judge each of ``scans`` and write ``out/NAME/`` for it, and ``out/summary.tsv`` for all.
+
+    A folder holds ``verdict.json``, ``slices.tsv``, ``healthy.nii.gz`` (the healthy reconstruction
+    in the scan's units), ``residual.nii.gz`` (scan less reconstruction, as the models see them, in
+    [−1, 1]) on the scan's own grid, and ``report.html``. Scans without a mask in ``brain_masks``
+    must be skull-stripped. A scan that cannot be used is reported and skipped: when others
+    remain, ``PartialFailureError`` is raised at the end, else ``DataError``; with ``strict`` at
+    once. What was written stays.
+    """
+    if brain_masks and len(brain_masks) != len(scans):
+        raise ConfigError(
+            f"brain-mask: expected one for each of the {len(scans)} scans, found {len(brain_masks)}"
+        )
+    loaded = read_bundle(bundle)
+    options = loaded.config.compute.model_copy(
+        update={"device": device or "auto", "threads": threads}
+    )
+    compute = Compute.resolve(options)
+    loaded.models.to(compute.device)
+    found: list[Detection] = []
+    failures: list[str] = []
+    masks = brain_masks or [None] * len(scans)
+    with progress_bar("detect", len(scans), hidden=len(scans) == 1) as bar:
+        for name, image, mask in zip(_names(scans), scans, masks, strict=True):
+            bar.note(name)
+            scan = ScanFiles(subject=name, image=image, brain_mask=mask)
+            try:
+                found.append(detect_scan(loaded, scan, out / name, compute))
+            except TwinvaeError as error:
+                if strict:
+                    raise
+                failures.append(str(error))
+                console.print(f"[red]skipped[/] {error}")
+            bar.advance()
+    if found:
+        write_text(out / "summary.tsv", _summary(found).to_csv(sep="\t", index=False))
+    if failures:
+        kind = PartialFailureError if found else DataError
+        raise kind(f"{len(failures)} of {len(scans)} scans skipped:\n  " + "\n  ".join(failures))
+    return found
+
+
+def detect_scan(bundle: Bundle, scan: ScanFiles, folder: Path, compute: Compute) -> Detection:
+    """Judge one scan and write its folder, atomically."""
+    prepared = prepare_scan(scan, bundle.recipe)
+    options = bundle.config.scoring
+    rows = np.arange(len(prepared.index))
+    scores = select_scores(options.scores)
+    table = score_slices(prepared, rows, bundle.models, scores, options, compute)
+    name = bundle.config.decision.score
+    threshold = slice_threshold(bundle.calibration, name)
+    table.insert(len(table.columns), "abnormal", abnormal_slices(table[name], threshold))
+    verdict = scan_verdict(bundle.calibration, table[name], name)
+    healthy = _healthy(bundle, prepared, compute)
+    with atomic_path(folder) as room:
+        room.mkdir()
+        _write_maps(room, prepared, healthy)
+        write_text(room / "slices.tsv", _for_people(table).to_csv(sep="\t", index=False))
+        write_json(room / "verdict.json", _verdict_json(scan, bundle, table, verdict, threshold))
+        page = scan_page(
+            name=scan.subject,
+            verdict=verdict,
+            slices=table,
+            score=name,
+            threshold=threshold,
+            images=unit_images(prepared.images),
+            healthy=healthy,
+            brain=prepared.brain,
+        )
+        write_text(room / "report.html", page)
+    return Detection(scan.subject, scan.image, folder, verdict, table)
+
+
+def _healthy(bundle: Bundle, prepared: PreparedScan, compute: Compute) -> NDArray[np.float32]:
+    """Healthy reconstruction of every slice, float32 (n, H, W) in (0, 1)."""
+    rows = np.arange(len(prepared.index))
+    parts = batches(prepared, rows, bundle.models, bundle.config.scoring, compute)
+    with torch.inference_mode(), compute.autocast():
+        return np.concatenate([part.x_h.float().cpu().numpy()[:, 0] for part in parts])
+
+
+def _write_maps(folder: Path, prepared: PreparedScan, healthy: NDArray[np.float32]) -> None:
+    """The maps on the scan's own grid; zero outside the brain and in slices not looked at."""
+    residual = unit_images(prepared.images) - healthy
+    reconstruction = in_scan_units(back_to_scan(healthy, prepared), prepared)
+    write_volume(reconstruction, folder / "healthy.nii.gz")
+    write_volume(back_to_scan(residual, prepared), folder / "residual.nii.gz")
+
+
+def _verdict_json(
+    scan: ScanFiles, bundle: Bundle, table: pd.DataFrame, verdict: ScanVerdict, threshold: float
+) -> dict[str, Any]:
+    name = bundle.config.decision.score
+    return {
+        "scan": str(scan.image),
+        "bundle": bundle.config.name,
+        **asdict(verdict),
+        "score": name,
+        "slice_threshold": threshold,
+        "slices": len(table),
+        "abnormal_slices": table.loc[table["abnormal"], "slice"].tolist(),
+        "highest_slice": int(table.loc[table[name].idxmax(), "slice"]),
+        "note": DISCLAIMER,
+    }
+
+
+def _for_people(table: pd.DataFrame) -> pd.DataFrame:
+    """Without the columns that only cohorts have."""
+    return table.drop(columns=["subject", "source", "role", "split", "tumour_px"])
+
+
+def _summary(found: Sequence[Detection]) -> pd.DataFrame:
+    rows = [
+        {
+            "name": one.name,
+            "scan": str(one.image),
+            "verdict": "abnormal" if one.verdict.abnormal else "healthy",
+            "highest": one.verdict.highest,
+            "threshold": one.verdict.threshold,
+            "abnormal_slices": int(one.slices["abnormal"].sum()),
+            "slices": len(one.slices),
+        }
+        for one in found
+    ]
+    return pd.DataFrame(rows)
+
+
+def _names(scans: Sequence[Path]) -> list[str]:
+    """A folder name for each scan: its file's without suffixes, numbered where that repeats."""
+    stems = [scan.name.split(".")[0] for scan in scans]
+    seen: dict[str, int] = {}
+    names = []
+    for stem in stems:
+        seen[stem] = seen.get(stem, 0) + 1
+        names.append(f"{stem}_{seen[stem]}" if stems.count(stem) > 1 else stem)
+    return names

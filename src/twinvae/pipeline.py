@@ -1,0 +1,179 @@
+"""The stages in order. Read this first.
+
+    index → prepare → train ×2 → score → calibrate → evaluate → report
+
+Every stage reads files that earlier ones wrote and writes its own atomically (``Run`` says where);
+a stage whose settings and inputs have not changed is skipped, one that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from twinvae.bundle import load_models, write_bundle
+from twinvae.cohort import assign_splits, index_sources, read_manifest, write_manifest
+from twinvae.config import SourceConfig, SplitConfig
+from twinvae.decision import calibrate
+from twinvae.errors import ConfigError, PartialFailureError
+from twinvae.evaluation import audit, evaluate, write_metrics
+from twinvae.files import digest, read_json, write_json
+from twinvae.imaging import SliceStore, prepare_cohort
+from twinvae.models import build_model
+from twinvae.progress import console
+from twinvae.run import STAGES, Run
+from twinvae.scoring import read_scores, score_slices, select_scores, write_scores
+from twinvae.training import Compute, SliceData, fit
+
+
+def run_stages(run: Run, *, until: str | None = None, strict: bool = False) -> None:
+    """Do every stage up to ``until``, then raise ``PartialFailureError`` if scans were skipped."""
+    if until is not None and until not in STAGES:
+        raise ConfigError(f"until: expected one of {', '.join(STAGES)}, found {until!r}")
+    stages = STAGES[: STAGES.index(until or "report") + 1]
+    for stage in stages:
+        started = time.monotonic()
+        done = run_stage(run, stage, strict=strict)
+        spent = f"{time.monotonic() - started:.1f} s" if done else "nothing changed"
+        console.print(f"[bold]{stage:10}[/] {spent}")
+    if "report" in stages:
+        console.print(f"report: {run.folder / 'report.html'}")
+    if "prepare" in stages:
+        raise_if_skipped(run)
+
+
+def run_stage(run: Run, stage: str, *, force: bool = False, strict: bool = False) -> bool:
+    """Do one stage unless it is done; returns whether there was anything to do."""
+    works: dict[str, Callable[[], None]] = {
+        "index": lambda: index(run),
+        "prepare": lambda: prepare(run, strict=strict),
+        "train": lambda: train(run),
+        "score": lambda: score(run),
+        "calibrate": lambda: set_thresholds(run),
+        "evaluate": lambda: judge(run),
+        "report": lambda: report(run),
+    }
+    # Scans on disk may change at any time, so they are listed anew on every run; what follows is
+    # redone only if the list, or a file in it, is another one.
+    listing = stage == "index" and run.config.cohort.phantom is None
+    extra = _scans_fingerprint(run) if stage == "prepare" else None
+    return run.stage(stage, works[stage], extra=extra, force=force or listing)
+
+
+def write_index(
+    sources: Sequence[SourceConfig],
+    contrast: str,
+    split: SplitConfig,
+    out: Path,
+    *,
+    append: bool = False,
+) -> pd.DataFrame:
+    """Index ``sources`` into the manifest ``out``, after what is there already when ``append``."""
+    table = index_sources(sources, contrast, split)
+    if append and out.is_file():
+        table = pd.concat([read_manifest(out), table], ignore_index=True)
+    write_manifest(table, out)
+    return table
+
+
+def index(run: Run) -> None:
+    """Generate the cohort if asked to, and list all scans with their splits."""
+    cohort = run.config.cohort
+    if cohort.manifest is not None:
+        table = assign_splits(read_manifest(cohort.manifest), cohort.split)
+        write_manifest(table, run.manifest)
+        return
+    sources = cohort.sources
+    if cohort.phantom is not None:
+        from twinvae.cohort.phantom import generate_cohort
+
+        folder = run.folder / "cohort"
+        generate_cohort(folder, cohort.phantom, jobs=run.config.compute.jobs)
+        sources = (
+            SourceConfig(path=folder / "healthy", role="healthy", layout="bids"),
+            SourceConfig(path=folder / "mixed", role="mixed", layout="bids"),
+        )
+    write_index(sources, run.config.contrast, cohort.split, run.manifest)
+
+
+def prepare(run: Run, *, strict: bool = False) -> None:
+    """Turn every scan into slices by the recipe."""
+    jobs = run.config.compute.jobs
+    prepare_cohort(run.manifest, run.config.recipe, run.slices, jobs=jobs, strict=strict)
+
+
+def train(run: Run) -> None:
+    """Fit VAE-H on healthy slices and VAE on mixed slices, each with a seed of its own."""
+    config = run.config
+    store = SliceStore.open(run.slices)
+    compute = Compute.resolve(config.compute)
+    twins = (
+        ("healthy", config.models.healthy, config.training.healthy),
+        ("mixed", config.models.mixed, config.training.mixed),
+    )
+    for number, (role, model, options) in enumerate(twins):
+        seed = 2 * config.seed + number
+        data = SliceData(store.images, store.select(role, "train"), store.select(role, "val"))
+        folder = run.models / role
+        network = build_model(model, seed)
+        fit(network, data, options, compute, seed=seed, folder=folder, label=f"train {role}")
+
+
+def score(run: Run) -> None:
+    """Compute every score for the slices that thresholds and tests need."""
+    options = run.config.scoring
+    compute = Compute.resolve(run.config.compute)
+    store = SliceStore.open(run.slices)
+    rows = (store.index["split"] != "train").to_numpy().nonzero()[0]
+    models = load_models(run.models).to(compute.device)
+    scores = select_scores(options.scores)
+    write_scores(
+        run.scores, score_slices(store, rows, models, scores, options, compute, label="score")
+    )
+
+
+def set_thresholds(run: Run) -> None:
+    """Set thresholds from healthy validation slices, and pack the bundle for detection."""
+    write_json(run.calibration, calibrate(read_scores(run.scores), run.config.decision))
+    write_bundle(run)
+
+
+def judge(run: Run) -> None:
+    """Metrics and audit on the test subjects."""
+    scores, calibration = read_scores(run.scores), read_json(run.calibration)
+    options = run.config.evaluation
+    write_metrics(run.folder / "metrics.tsv", evaluate(scores, calibration, options))
+    write_json(run.folder / "audit.json", audit(scores, calibration, options))
+
+
+def raise_if_skipped(run: Run) -> None:
+    """Raise ``PartialFailureError`` naming the scans that could not be prepared, if any."""
+    skipped = SliceStore.open(run.slices).skipped
+    if len(skipped):
+        lines = [f"  {reason}" for reason in skipped["reason"].head(10)]
+        more = [f"  … and {len(skipped) - 10} more"] if len(skipped) > 10 else []
+        raise PartialFailureError(
+            f"{len(skipped)} scans were skipped, see {run.slices / 'skipped.tsv'}\n"
+            + "\n".join(lines + more)
+        )
+
+
+def _scans_fingerprint(run: Run) -> Any:
+    """Of the manifest and of the size and time of every file it names."""
+    if not run.manifest.is_file():
+        return None
+    table = read_manifest(run.manifest, check_files=False)
+    paths = [Path(p) for name in ("image", "brain_mask", "tumour_mask") for p in table[name] if p]
+    files = [(str(p), *_size_and_time(p)) for p in paths]
+    return digest([table.astype(str).to_numpy().tolist(), files])
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    if not path.exists():
+        return (0, 0)
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
