@@ -56,7 +56,7 @@ def validate_manifest(table: pd.DataFrame, where: str, *, check_files: bool) -> 
     if table.empty:
         raise DataError(f"{where}: expected at least one scan, found no rows")
     for name in ("subject", "source", "image"):
-        _refuse(where, table, table[name] == "", f"expected a {name}, found none")
+        _refuse(where, table, table[name] == "", f"expected a value for {name}, found none")
     _refuse_unknown(where, table, "role", ROLES)
     _refuse_unknown(where, table, "split", (*SPLITS, ""))
     repeated = table.duplicated(["subject", "session", "source", "image"])
@@ -79,10 +79,10 @@ def manifest_table(rows: Iterable[dict[str, str]]) -> pd.DataFrame:
 
 
 def read_strings(path: Path, delimiter: str) -> pd.DataFrame:
-    """Read a delimited table with every cell a stripped string, empty where absent."""
+    """Read a delimited table with a header; every cell a stripped string, empty where absent."""
     try:
-        table = pd.read_csv(
-            path, sep=delimiter, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        cells = pd.read_csv(
+            path, sep=delimiter, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
         )
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -92,14 +92,14 @@ def read_strings(path: Path, delimiter: str) -> pd.DataFrame:
         raise DataError(f"{path}: expected a table with a header, found an empty file") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: expected a delimited table in UTF-8, found {error}") from None
-    table.columns = pd.Index([str(name).strip() for name in table.columns])
-    if not table.columns.is_unique:
-        twice = sorted(set(table.columns[table.columns.duplicated()]))
+    stripped = cells.fillna("").apply(lambda column: column.str.strip())
+    names = [str(name) for name in stripped.iloc[0]]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
         raise DataError(f"{path}: expected each column once, found again {' '.join(twice)}")
-    if not isinstance(table.index, pd.RangeIndex):
-        raise DataError(f"{path}: expected as many cells in each row as the header has, found more")
-    stripped: pd.DataFrame = table.fillna("").apply(lambda column: column.str.strip())
-    return stripped
+    table: pd.DataFrame = stripped.iloc[1:].reset_index(drop=True)
+    table.columns = pd.Index(names)
+    return table
 
 
 def resolve_paths(table: pd.DataFrame, folder: Path) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,9 +95,10 @@ def _jobs(asked: int | None) -> int:
 def _run(todo: list[_Job], jobs: int, strict: bool, total: int) -> dict[Path, str]:
     """Prepare what is still to do; the reasons of the scans that could not be, by part."""
     reasons: dict[Path, str] = {}
-    with progress_bar("prepare", total) as bar:
+    outcomes = closing(_outcomes(todo, min(jobs, len(todo))))
+    with progress_bar("prepare", total) as bar, outcomes as finished:
         bar.advance(total - len(todo))
-        for job, reason in _outcomes(todo, min(jobs, len(todo))):
+        for job, reason in finished:
             if reason is not None:
                 if strict:
                     raise DataError(reason)

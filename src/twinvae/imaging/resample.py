@@ -44,7 +44,8 @@ def resampling_taps(n_in: int, start: float, step: float, n_out: int) -> Taps:
         part = centre - 0.5 - low
         index = low.astype(np.intp)[:, None] + np.arange(2)
         weight = np.stack([1 - part, part], axis=1)
-        weight[(centre < 0) | (centre > n_in)] = 0
+        weight[(centre < -1e-9) | (centre > n_in + 1e-9)] = 0
+    weight[weight < 1e-9] = 0  # rounding, not area
     return Taps(np.clip(index, 0, n_in - 1), weight.astype(np.float32))
 
 

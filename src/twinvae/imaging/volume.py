@@ -129,7 +129,9 @@ def _read(path: Path) -> tuple[Floats, Affine]:
         shape = "×".join(str(n) for n in data.shape)
         raise DataError(f"{path}: expected a 3-D volume, found {data.ndim}-D ({shape})")
     check_affine(affine, str(path))
-    if not np.isfinite(data.sum(dtype=np.float64)):
+    with np.errstate(invalid="ignore"):
+        total = data.sum(dtype=np.float64)  # finite only if every voxel is
+    if not np.isfinite(total):
         bad = int(data.size - np.isfinite(data).sum())
         raise DataError(f"{path}: expected finite voxels, found {bad} NaN or infinite")
     return data, affine

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twinvae.config import ResampleInPlane
 from twinvae.errors import DataError
@@ -16,7 +18,10 @@ from twinvae.imaging.volume import Bools
 
 @apply_step.register
 def resample_in_plane(options: ResampleInPlane, scan: Working, fitted: Fitted) -> Working:
-    """Resample x and y about the volume's middle; masks keep pixels at least half covered."""
+    """Resample x and y about the volume's middle; masks keep pixels at least half covered.
+
+    A pixel on the brain's rim averages over the brain inside it, not over the void around.
+    """
     del fitted
     taps, origin = [], []
     for axis in (0, 1):
@@ -25,20 +30,20 @@ def resample_in_plane(options: ResampleInPlane, scan: Working, fitted: Fitted) -
         start = (cells * side - count * options.pixel_mm) / 2
         taps.append(resampling_taps(cells, start / side, options.pixel_mm / side, count))
         origin.append(scan.origin_mm[axis] + start)
-    brain = _mask(scan.brain, taps)
+    cover = _resampled(scan.brain, taps)
+    brain: Bools = cover >= 0.5
     if not brain.any():
         raise DataError(f"{scan.files.image}: no brain is left on pixels of {options.pixel_mm} mm")
-    image = apply_taps(apply_taps(scan.image, taps[0], 0), taps[1], 1)
+    image = _resampled(np.where(scan.brain, scan.image, np.float32(0)), taps)
     return replace(
         scan,
-        image=np.where(brain, image, np.float32(0)),
+        image=np.where(brain, image / np.maximum(cover, np.float32(0.5)), np.float32(0)),
         spacing_mm=(options.pixel_mm, options.pixel_mm, scan.spacing_mm[2]),
         brain=brain,
-        tumour=None if scan.tumour is None else _mask(scan.tumour, taps),
+        tumour=None if scan.tumour is None else _resampled(scan.tumour, taps) >= 0.5,
         origin_mm=(origin[0], origin[1]),
     )
 
 
-def _mask(mask: Bools, taps: list[Taps]) -> Bools:
-    inside: Bools = apply_taps(apply_taps(mask, taps[0], 0), taps[1], 1) >= 0.5
-    return inside
+def _resampled(array: NDArray[Any], taps: list[Taps]) -> NDArray[np.float32]:
+    return apply_taps(apply_taps(array, taps[0], 0), taps[1], 1)
