@@ -1,6 +1,7 @@
 """A cohort into a slice store: parallel, resumable, tolerant of broken scans, never half done."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -110,15 +111,18 @@ def test_processes_do_not_change_the_bytes(cohort, tmp_path):
 
 
 _KILLED = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from twinvae.imaging import prepare
 from twinvae.imaging.recipe import FittedRecipe
 from twinvae.files import read_json
 
+DIE = False
 slow = prepare.prepare_scan
 def prepare_scan(scan, recipe):
     time.sleep(0.15)
+    if DIE:
+        os._exit(9)
     return slow(scan, recipe)
 prepare.prepare_scan = prepare_scan
 
@@ -168,6 +172,16 @@ def _wait_until_gone(group):
             return
         time.sleep(0.05)
     raise AssertionError("a worker outlived its parent")
+
+
+def test_a_worker_that_dies_is_named_and_the_rest_can_go_on(cohort, tmp_path):
+    recipe, script = tmp_path / "recipe.json", tmp_path / "script.py"
+    recipe.write_text(json.dumps(fit_recipe(STEPS).to_json()))
+    script.write_text(_KILLED.replace("DIE = False", "DIE = True"))
+    command = [sys.executable, script, cohort, recipe, tmp_path / "out", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "StageError: prepare: a worker process died" in done.stderr
 
 
 def test_parts_of_another_recipe_or_another_file_are_not_reused(cohort, tmp_path):

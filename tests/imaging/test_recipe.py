@@ -268,6 +268,9 @@ def test_the_background_of_a_stripped_scan_is_a_brain_mask(brain, put, recipe):
     head = Brain(brain.image + 5, brain.mask, brain.tumour, brain.affine)
     with pytest.raises(DataError, match="skull-stripped scan on a background of zero, found 100%"):
         prepare_scan(put(head, brain_mask=False), recipe)
+    giant = Brain(brain.image, brain.mask, brain.tumour, brain.affine @ np.diag([5, 5, 5, 1]))
+    with pytest.raises(DataError, match=r"found \d+ ml of voxels that are not zero"):
+        prepare_scan(put(giant, brain_mask=False), recipe)
     masked = prepare_scan(put(head), recipe)
     assert not masked.images[:, 0].any()
 

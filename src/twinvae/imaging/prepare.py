@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -108,7 +108,7 @@ def _run(todo: list[_Job], jobs: int, strict: bool, total: int) -> dict[Path, st
     return reasons
 
 
-def _outcomes(todo: list[_Job], jobs: int) -> Iterator[tuple[_Job, str | None]]:
+def _outcomes(todo: list[_Job], jobs: int) -> Generator[tuple[_Job, str | None]]:
     """Each job with the reason why it failed, or None, in the order they finish."""
     if jobs <= 1:
         yield from ((job, _prepare_part(job)) for job in todo)

@@ -12,7 +12,8 @@ from twinvae.imaging.scan import Working
 from twinvae.imaging.steps.base import Fitted, apply_step
 from twinvae.imaging.volume import Bools
 
-_RIM_SHARE = 0.5  # a stripped scan has less than this of its outermost voxels non-zero
+_RIM_SHARE = 0.5  # a stripped scan has less than this of its outermost voxels non-zero,
+_MOST_ML = 2500.0  # and less than this in all: no brain is larger, a head is
 
 
 @apply_step.register
@@ -48,5 +49,11 @@ def _background(scan: Working) -> Bools:
         raise DataError(
             f"{scan.files.image}: expected a brain mask or a skull-stripped scan on a background "
             f"of zero, found {share:.0%} of the outermost voxels not zero"
+        )
+    volume_ml = float(np.prod(scan.spacing_mm)) * np.count_nonzero(brain) / 1000
+    if volume_ml > _MOST_ML:
+        raise DataError(
+            f"{scan.files.image}: expected a brain mask or a skull-stripped scan, found "
+            f"{volume_ml:.0f} ml of voxels that are not zero; no brain is as large"
         )
     return brain
