@@ -1,0 +1,17 @@
+"""Figures and pages that people read. Import it late: it brings matplotlib."""
+
+from twinvae.reporting.gallery import Gallery
+from twinvae.reporting.report import ReportMaterial, report_figures, write_report
+from twinvae.reporting.scan import ScanMaterial, scan_page, write_scan_page
+from twinvae.reporting.style import save_figure
+
+__all__ = [
+    "Gallery",
+    "ReportMaterial",
+    "ScanMaterial",
+    "report_figures",
+    "save_figure",
+    "scan_page",
+    "write_report",
+    "write_scan_page",
+]

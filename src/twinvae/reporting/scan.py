@@ -1,0 +1,171 @@
+"""One page per scan for ``detect``: the verdict, the slices that led to it, every slice's score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from twinvae.decision import ScanVerdict
+from twinvae.files import write_text
+from twinvae.reporting.gallery import Images, bare, residual_limit, show_slice
+from twinvae.reporting.names import ordinal, percent, score_label
+from twinvae.reporting.page import render
+from twinvae.reporting.style import BLUE, INK, VERMILLION, as_png, as_svg, data_uri, styled
+
+SLICE_COLUMNS = ("slice", "position", "score", "abnormal")
+_SHOWN = 6  # slices on the page
+_VISIBLE = 0.12  # of the residual's scale: smaller residuals stay transparent
+
+
+@dataclass(frozen=True)
+class ScanMaterial:
+    """What ``detect`` found in one scan. Arrays have one entry a slice, in ``slices``' order."""
+
+    name: str
+    """The scan, as the reader knows it."""
+    verdict: ScanVerdict
+    """What is said of the scan."""
+    slices: pd.DataFrame
+    """One row a slice: ``slice`` (number along z), ``position`` in [0, 1], ``score``,
+    ``abnormal`` (bool)."""
+    score: str
+    """Name of the score."""
+    slice_threshold: float
+    """d*: a slice is abnormal when its score is at least this."""
+    images: Images
+    """(n, H, W), intensity in [0, 1]; anterior at the top, the person's right on the left."""
+    reconstructions: Images
+    """(n, H, W): what the healthy model makes of them."""
+    made: Mapping[str, object] = field(default_factory=dict)
+    """How the page came about: what → text (bundle, version, recipe, time)."""
+    warnings: Sequence[str] = ()
+    """Sentences shown beside the verdict."""
+
+
+def scan_page(material: ScanMaterial) -> str:
+    """The page as one HTML text that opens offline. Raises ``ValueError`` on unequal lengths."""
+    count = len(material.slices)
+    if not count == len(material.images) == len(material.reconstructions) or not count:
+        raise ValueError(
+            f"expected as many slices, images and reconstructions, at least one; found {count}, "
+            f"{len(material.images)}, {len(material.reconstructions)}"
+        )
+    verdict = material.verdict
+    called = int(material.slices["abnormal"].sum())
+    return render(
+        "scan.html.j2",
+        name=material.name,
+        tone="bad" if verdict.abnormal else "good",
+        state="Abnormal" if verdict.abnormal else "No abnormality found",
+        reason=_reason(verdict, score_label(material.score)),
+        called=f"{called} of {count} slices reach the threshold for single slices, "
+        f"d* = {material.slice_threshold:.4g}.",
+        warnings=material.warnings,
+        montage=data_uri(as_png(figure_montage(material)), "png"),
+        curve=data_uri(as_svg(figure_slice_scores(material)), "svg"),
+        slices=[
+            {
+                "slice": int(row["slice"]),
+                "position": f"{row['position']:.2f}",
+                "score": f"{row['score']:.4g}",
+                "abnormal": bool(row["abnormal"]),
+            }
+            for _, row in material.slices.sort_values("slice").iterrows()
+        ],
+        made=material.made,
+    )
+
+
+def write_scan_page(material: ScanMaterial, path: Path) -> None:
+    """Write ``scan_page`` atomically."""
+    write_text(path, scan_page(material))
+
+
+def _reason(verdict: ScanVerdict, label: str) -> str:
+    relation = "reaches" if verdict.abnormal else "stays below"
+    return (
+        f"The highest slice score ({label}), {verdict.highest:.4g}, {relation} the threshold for "
+        f"scans, {verdict.threshold:.4g}: the {ordinal(verdict.percentile)} percentile of the "
+        f"highest slice scores of healthy validation scans. About {percent(verdict.target_fpr, 0)} "
+        f"of healthy scans like those would be called abnormal."
+    )
+
+
+def highest_slices(scores: npt.NDArray[np.float64], count: int = _SHOWN) -> npt.NDArray[np.int64]:
+    """Places of the ``count`` highest scores, the highest first."""
+    return np.asarray(np.argsort(-scores, kind="stable")[:count], dtype=np.int64)
+
+
+@styled
+def figure_montage(material: ScanMaterial) -> Figure:
+    """The highest-scoring slices: slice, healthy reconstruction, and the residual laid over."""
+    chosen = highest_slices(material.slices["score"].to_numpy(dtype=np.float64))
+    residual = material.images - material.reconstructions
+    limit = residual_limit(residual[chosen])
+    names = ("slice x", "healthy\nreconstruction x_h", "residual x − x_h\nover the slice")
+    figure = Figure(figsize=(1.55 * len(chosen) + 2.0, 5.2), layout="constrained")
+    grid = figure.subplots(3, len(chosen), squeeze=False)
+    for column, place in enumerate(chosen):
+        row = material.slices.iloc[int(place)]
+        mark = " *" if row["abnormal"] else ""
+        title = f"slice {int(row['slice'])}\nscore {row['score']:.3g}{mark}"
+        grid[0, column].set_title(title, fontsize=8.5, fontweight="normal", loc="center")
+        show_slice(grid[0, column], material.images[place])
+        show_slice(grid[1, column], material.reconstructions[place])
+        show_slice(grid[2, column], material.images[place])
+        strength = np.abs(residual[place]) / limit
+        grid[2, column].imshow(
+            residual[place],
+            cmap="RdBu_r",
+            vmin=-limit,
+            vmax=limit,
+            alpha=np.clip((strength - _VISIBLE) / (0.6 - _VISIBLE), 0, 0.85),
+        )
+    for axes in grid.flat:
+        bare(axes)
+    for axes, name in zip(grid[:, 0], names, strict=True):
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8.5, labelpad=6)
+    scale = ScalarMappable(Normalize(-limit, limit), "RdBu_r")  # opaque, unlike what is drawn
+    bar = figure.colorbar(scale, ax=list(grid[2, :]), shrink=0.9, aspect=12, pad=0.01)
+    bar.set_label("intensity", fontsize=8)
+    return figure
+
+
+@styled
+def figure_slice_scores(material: ScanMaterial) -> Figure:
+    """Score of every slice against its number, with both thresholds."""
+    figure = Figure(figsize=(9.4, 3.3), layout="constrained")
+    axes = figure.subplots()
+    table = material.slices.sort_values("slice")
+    abnormal = table["abnormal"].to_numpy(dtype=bool)
+    axes.plot(table["slice"], table["score"], color=BLUE, marker="o", markersize=3.2)
+    axes.plot(
+        table["slice"][abnormal],
+        table["score"][abnormal],
+        "D",
+        color=VERMILLION,
+        markersize=5,
+        label="abnormal slices",
+    )
+    bounds = (
+        (material.slice_threshold, (0, (4, 2)), "d*, threshold for slices"),
+        (material.verdict.threshold, (0, (1, 1.5)), "threshold for the scan's highest slice"),
+    )
+    for bound, line, label in bounds:
+        axes.axhline(bound, color=INK, linestyle=line, linewidth=1.2, label=f"{label}: {bound:.3g}")
+    axes.set(
+        xlabel="slice number (along z of the scan, from its lowest slice up)",
+        ylabel=f"{score_label(material.score)}\n(no unit)",
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
