@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from twinvae import __version__
 from twinvae.bundle import Bundle, read_bundle
 from twinvae.decision import ScanVerdict, abnormal_slices, scan_verdict, slice_threshold
 from twinvae.errors import ConfigError, DataError, PartialFailureError, TwinvaeError
@@ -26,7 +27,7 @@ from twinvae.imaging import (
     write_volume,
 )
 from twinvae.progress import console, progress_bar
-from twinvae.reporting import scan_page
+from twinvae.reporting import ScanMaterial, write_scan_page
 from twinvae.scoring import batches, score_slices, select_scores
 from twinvae.training import Compute
 
@@ -76,7 +77,7 @@ def detect_scans(
     loaded.models.to(compute.device)
     found: list[Detection] = []
     failures: list[str] = []
-    masks = brain_masks or [None] * len(scans)
+    masks: Sequence[Path | None] = brain_masks or [None] * len(scans)
     with progress_bar("detect", len(scans), hidden=len(scans) == 1) as bar:
         for name, image, mask in zip(_names(scans), scans, masks, strict=True):
             bar.note(name)
@@ -114,17 +115,17 @@ def detect_scan(bundle: Bundle, scan: ScanFiles, folder: Path, compute: Compute)
         _write_maps(room, prepared, healthy)
         write_text(room / "slices.tsv", _for_people(table).to_csv(sep="\t", index=False))
         write_json(room / "verdict.json", _verdict_json(scan, bundle, table, verdict, threshold))
-        page = scan_page(
+        page = ScanMaterial(
             name=scan.subject,
             verdict=verdict,
-            slices=table,
+            slices=table.assign(score=table[name])[["slice", "position", "score", "abnormal"]],
             score=name,
-            threshold=threshold,
+            slice_threshold=threshold,
             images=unit_images(prepared.images),
-            healthy=healthy,
-            brain=prepared.brain,
+            reconstructions=healthy,
+            made={"Scan": scan.image, "Bundle": bundle.config.name, "twinvae": __version__},
         )
-        write_text(room / "report.html", page)
+        write_scan_page(page, room / "report.html")
     return Detection(scan.subject, scan.image, folder, verdict, table)
 
 
@@ -156,7 +157,7 @@ def _verdict_json(
         "slice_threshold": threshold,
         "slices": len(table),
         "abnormal_slices": table.loc[table["abnormal"], "slice"].tolist(),
-        "highest_slice": int(table.loc[table[name].idxmax(), "slice"]),
+        "highest_slice": int(table["slice"].iloc[table[name].argmax()]),
         "note": DISCLAIMER,
     }
 

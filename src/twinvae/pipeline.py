@@ -150,6 +150,14 @@ def judge(run: Run) -> None:
     write_json(run.folder / "audit.json", audit(scores, calibration, options))
 
 
+def report(run: Run) -> None:
+    """Draw the figures and write the page."""
+    from twinvae.material import report_material
+    from twinvae.reporting import write_report
+
+    write_report(report_material(run), run.folder)
+
+
 def raise_if_skipped(run: Run) -> None:
     """Raise ``PartialFailureError`` naming the scans that could not be prepared, if any."""
     skipped = SliceStore.open(run.slices).skipped

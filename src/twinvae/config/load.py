@@ -97,8 +97,9 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        both = isinstance(value, Mapping) and isinstance(old, dict)
-        merged[key] = _merge(old, value) if both else value
+        if isinstance(value, Mapping) and isinstance(old, dict):
+            value = _merge(old, value)  # noqa: PLW2901
+        merged[key] = value
     return merged
 
 

@@ -68,8 +68,9 @@ def fit(
     """Train ``model`` and store it in ``folder``; resume there if it was cut off.
 
     Every epoch draws from generators seeded by (seed, epoch), so a resumed training gives the very
-    weights of an uninterrupted one; a finished one is loaded. The global random state is not touched. Raises ``DataError``
-    when there is nothing to train on and ``StageError`` when the loss stops being finite.
+    weights of an uninterrupted one; a finished one is loaded. The global random state is not
+    touched. Raises ``DataError`` when there is nothing to train on and ``StageError`` when the loss
+    stops being finite.
     """
     if not len(data.train):
         raise DataError(f"{label}: expected training slices, found none")
