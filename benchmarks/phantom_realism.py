@@ -278,7 +278,8 @@ def main():
     draw_comparison(groups, label_areas, ventricles, given.out / "phantom_realism.png")
     sick = [s for s in groups["mixed"] if s.lesion.any()]
     generated = [("healthy source", s) for s in groups["healthy"][:3]]
-    generated += [("mixed source", s) for s in sick[:6]]
+    by_size = sorted(sick, key=lambda s: s.lesion.sum())
+    generated += [("mixed source", s) for s in by_size[3 :: max(len(sick) // 6, 1)][:6]]
     montage(generated, given.out / "phantom_examples.png")
     if given.side_by_side:
         mixed = [row for pair in zip(groups["BraTS T2"], sick, strict=False) for row in pair]

@@ -82,7 +82,7 @@ def draw_body(rng: np.random.Generator, *, older: bool) -> Body:
         turn_deg=_triple(rng.normal(0, [2.5, 1.3, 1.6])),
         shift_mm=_triple(rng.normal(0, [1.0, 2.0, 2.0])),
         ventricle_mm=float(np.clip(rng.normal(-0.6 + 1.05 * decades, 0.9 + 0.2 * decades), -4, 8)),
-        sulci=float(rng.normal(-0.05 + 0.05 * decades, 0.15)),
+        sulci=float(rng.normal(-0.05 + 0.03 * decades, 0.15)),
     )
 
 
@@ -94,8 +94,8 @@ def sample_tissue(
     soft = look_up([maps.brain], place.reshape(3, -1))[0].reshape(grid.shape)
     inside = soft > 5
     place = place[:, inside]
-    *pull, depth_mm = look_up(maps.warp, place, COARSE)
-    place += np.float32(body.ventricle_mm) * np.stack(pull)
+    *away, wall_mm, depth_mm = look_up(maps.warp, place, COARSE)
+    place -= np.stack(away) * _ventricle_shift(body.ventricle_mm, wall_mm, depth_mm)
     if push is not None:
         push(place, depth_mm)
     *shares, detail = look_up(maps.tissue, place)
@@ -121,6 +121,17 @@ def _place_in_template(rng: np.random.Generator, body: Body, grid: Grid) -> Floa
     for control_mm, sd_mm in _FOLDING_MM:
         place += smooth_field(rng, grid, control_mm, sd_mm, components=3)
     return place
+
+
+def _ventricle_shift(growth_mm: float, wall_mm: FloatArray, depth_mm: FloatArray) -> FloatArray:
+    """(n,): how far towards the ventricles to look, so that their walls move out by ``growth_mm``.
+
+    It fades with distance from the wall and towards the skull, and never looks further in than
+    just behind the wall: beyond the middle of a horn lies the other wall.
+    """
+    shift = growth_mm * np.exp(-np.abs(wall_mm) / 14) * np.clip(depth_mm / 14, 0, 1)
+    limited: FloatArray = np.minimum(shift, np.maximum(wall_mm + 1.5, 0)).astype(np.float32)
+    return limited
 
 
 def _sharpen(maps: list[FloatArray], csf_width: FloatArray) -> FloatArray:

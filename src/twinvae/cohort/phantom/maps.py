@@ -36,8 +36,8 @@ class Maps:
     """Four (197, 233, 189) at 1 mm: grey matter, white matter and CSF in 255ths; and T1 intensity
     over what these shares predict, 128 = as predicted."""
     warp: tuple[FloatArray, ...]
-    """Four (99, 117, 95) at 2 mm: unit pull along x, y, z towards the ventricles, fading with
-    distance; and depth below the surface of the brain in mm."""
+    """Five (99, 117, 95) at 2 mm: direction along x, y, z away from the ventricles; distance in mm
+    from their walls, negative inside; and depth in mm below the surface of the brain."""
     seeds_mm: FloatArray
     """(n, 3): places in mm where a glioma may begin: cerebral white matter, 10 mm deep."""
 
@@ -56,7 +56,7 @@ def load_maps() -> Maps:
     return Maps(
         brain=soft,
         tissue=(grey, white, csf, detail),
-        warp=(*_ventricle_pull(csf[coarse] > 128, depth), depth),
+        warp=(*_ventricles(csf[coarse] > 128, depth), depth),
         seeds_mm=_seeds(white[coarse] > 230, depth),
     )
 
@@ -111,8 +111,8 @@ def _detail(
     return limited
 
 
-def _ventricle_pull(csf: npt.NDArray[np.bool_], depth: FloatArray) -> list[FloatArray]:
-    """Field that, added to the sampling place, makes the ventricles larger."""
+def _ventricles(csf: npt.NDArray[np.bool_], depth: FloatArray) -> list[FloatArray]:
+    """Direction away from the ventricles (3 maps) and distance from their walls in mm."""
     x, y, z = (
         ORIGIN_MM[axis] + COARSE * np.arange(n, dtype=np.float32)
         for axis, n in enumerate(csf.shape)
@@ -130,8 +130,7 @@ def _ventricle_pull(csf: npt.NDArray[np.bool_], depth: FloatArray) -> list[Float
     outside = ndimage.distance_transform_edt(~ventricles)
     inside = ndimage.distance_transform_edt(ventricles)
     distance = ndimage.gaussian_filter((outside - inside).astype(np.float32) * COARSE, 1.0)
-    fade = np.exp(-np.abs(distance) / 14) * np.clip(depth / 14, 0, 1)
-    return [(-g / COARSE * fade).astype(np.float32) for g in np.gradient(distance)]
+    return [*((g / COARSE).astype(np.float32) for g in np.gradient(distance)), distance]
 
 
 def _seeds(white: npt.NDArray[np.bool_], depth: FloatArray) -> FloatArray:

@@ -58,7 +58,7 @@ def draw_scanner(rng: np.random.Generator, role: Role) -> Scanner:
         csf=float(rng.normal(4.9, 0.45)),
         iron=float(rng.normal(1.1, 0.15)),
         texture=0.06,
-        blur_mm=(1.7, 1.7, thick),
+        blur_mm=(1.5, 1.5, thick),
         bias=0.045,
         noise=float(rng.uniform(0.02, 0.045)),
         gain=float(rng.uniform(350, 900)),
@@ -70,7 +70,7 @@ def tissue_signal(rng: np.random.Generator, tissue: Tissue, scanner: Scanner) ->
     grey, white, csf = tissue.shares
     # Skull stripping leaves dura, bone and vessels on the surface in places, all of them dark.
     dark = smooth_field(rng, tissue.grid, 10.0, 1.0)[0][tissue.inside]
-    surface = 1 - np.clip(tissue.rim * (1.7 + 1.1 * dark), 0, 0.95)
+    surface = 1 - np.clip(tissue.rim * (2.0 + 1.2 * dark), 0, 0.95)
     wander = smooth_field(rng, tissue.grid, 6.0, scanner.texture)[0][tissue.inside]
     flow = smooth_field(rng, tissue.grid, 20.0, 0.12)[0][tissue.inside]
     # Cortex varies about twice as much as white matter, with myelin, folding and vessels.
