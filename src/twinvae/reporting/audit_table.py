@@ -8,7 +8,7 @@ from typing import Any
 
 from twinvae.reporting.names import number, percent, percent_span, score_label, span
 from twinvae.reporting.tables import ordered_scores
-from twinvae.reporting.words import Statement, gap_words
+from twinvae.reporting.words import Statement, Tone, gap_words
 from twinvae.scoring.table import is_trivial
 
 
@@ -38,7 +38,7 @@ def audit_lines(audit: Mapping[str, Any], decision_score: str) -> list[dict[str,
 
 
 def audit_words(audit: Mapping[str, Any], decision_score: str) -> list[Statement]:
-    """What the source gap says of every score that is not trivial."""
+    """What the audit says of every score that is not trivial."""
     out = []
     for name in ordered_scores(audit["scores"], decision_score):
         if is_trivial(name):
@@ -46,23 +46,29 @@ def audit_words(audit: Mapping[str, Any], decision_score: str) -> list[Statement
         entry = audit["scores"][name]
         raw, similar = entry["source_gap_auroc"], entry["source_gap_auroc_matched"]
         tone, words = gap_words(similar if similar["value"] is not None else raw)
-        out.append(Statement(tone, f"{score_label(name)} {words}{_called(entry)}.", ""))
+        tones, rest = [tone], ""
+        for rate in entry["false_positive_rates"][:1]:
+            tone, rest = _called(rate)
+            tones.append(tone)
+        worst: Tone = "bad" if "bad" in tones else "unclear" if "unclear" in tones else "good"
+        out.append(Statement(worst, f"{score_label(name)} {words}{rest}.", ""))
     return out
 
 
-def _called(entry: Mapping[str, Any]) -> str:
-    """How often its first threshold is wrong on tumour-free slices, against its promise."""
-    for rate in entry["false_positive_rates"][:1]:
-        free, target = rate["tumour_free"], rate["target"]
-        if free["value"] is None:
-            return ""
-        rates = f"{percent(free['value'])}, {percent(target)} intended"
-        if free["ci_low"] is not None and free["ci_low"] > target:
-            return f"; its d* calls too many tumour-free slices abnormal ({rates})"
-        if free["ci_high"] is not None and free["ci_high"] < target:
-            return f"; its d* calls fewer tumour-free slices abnormal than intended ({rates})"
-        return f"; its d* gives about the false-positive rate intended ({rates})"
-    return ""
+def _called(rate: Mapping[str, Any]) -> tuple[Tone, str]:
+    """How often a threshold is wrong on tumour-free slices, against its promise."""
+    free, target = rate["tumour_free"], rate["target"]
+    if free["value"] is None:
+        return "unclear", ""
+    said = f"; its d* wrongly calls {percent(free['value'])} of tumour-free slices abnormal"
+    intended = f"{percent(target)} intended"
+    if free["ci_low"] is None:
+        return "unclear", f"{said} ({intended}, no interval)"
+    if free["ci_low"] > target:
+        return "bad", f"{said}, more than the {intended}"
+    if free["ci_high"] < target:
+        return "good", f"{said}, fewer than the {intended}"
+    return "good", f"{said} ({intended}; the difference may be chance)"
 
 
 def _estimate(entry: Mapping[str, Any]) -> _Text:

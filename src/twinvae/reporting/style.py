@@ -77,7 +77,10 @@ class Picture:
 
 
 def picture(figure: Figure) -> Picture:
-    """Draw ``figure``; the same figure gives the same bytes."""
+    """Draw ``figure`` after settling its layout once, so that both files look the same."""
+    with mpl.rc_context(_RC):
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     return Picture(as_png(figure), as_svg(figure))
 
 
