@@ -279,6 +279,18 @@ def test_growth_reaches_its_volume_prefers_white_matter_and_avoids_csf():
     assert np.mean(white_inside) > np.mean(white_around) + 0.1
 
 
+def test_core_beside_a_ventricle_does_not_grow_into_it():
+    maps, grid = load_maps(), subject_grid(2.0)
+    rng = np.random.default_rng(1)
+    tissue = sample_tissue(rng, draw_body(rng, older=True), grid, maps)
+    beside = np.array([22.0, -24.0, 18.0], dtype=np.float32)
+    spread = grow(rng, tissue, beside, 30.0, core_mm=13.0)
+    reach = np.linalg.norm(tissue.place_mm - beside[:, None], axis=0) < 12
+    ventricle = tissue.shares[2] > 0.9
+    assert (ventricle & reach).sum() > 20
+    assert (spread.mask & ventricle).sum() < 0.1 * (ventricle & reach).sum()
+
+
 def test_mass_effect_moves_surroundings_away_from_the_centre():
     maps, grid = load_maps(), subject_grid(3.0)
     options = PhantomConfig(seed=0, spacing_mm=3.0)

@@ -26,7 +26,7 @@ from twinvae.files import read_json, write_json
 from twinvae.progress import progress_bar
 
 # Raise this whenever the generator's voxels change, so that folders made before are made anew.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 _STAMP = "phantom.json"
 _ROLES: tuple[Role, ...] = ("healthy", "mixed")
 
@@ -49,7 +49,7 @@ def generate_cohort(out: Path, options: PhantomConfig, *, jobs: int | None = Non
         if not all(p.is_file() for p in subject_files(out / role, role, index).values())
     ]
     with progress_bar("phantom", total=len(todo)) as bar:
-        for role, index in _run(out, options, todo, jobs or len(os.sched_getaffinity(0))):
+        for role, index in _run(out, options, todo, jobs or _cores()):
             bar.note(subject_id(role, index))
             bar.advance()
     for role in _ROLES:
@@ -77,6 +77,13 @@ def _claim(out: Path, options: PhantomConfig) -> None:
             f"{_STAMP}); expected an empty or new folder"
         )
     write_json(path, stamp)
+
+
+def _cores() -> int:
+    """Cores this process may use; systems other than Linux do not say, and count them all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _run(

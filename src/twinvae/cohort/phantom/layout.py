@@ -55,7 +55,7 @@ def lesion_mm3(root: Path, index: int) -> float:
 def write_dataset(root: Path, role: Role, rows: list[dict[str, str]]) -> None:
     """Write the descriptions of a data set and of its masks, and ``participants``."""
     maker = [{"Name": "twinvae phantom", "Version": __version__}]
-    about = {"BIDSVersion": "1.9.0", "GeneratedBy": maker, "License": "CC0"}
+    about = {"BIDSVersion": "1.9.0", "GeneratedBy": maker}
     name = f"Generated T2w brains, {role} source"
     write_json(root / "dataset_description.json", {"Name": name, "DatasetType": "raw"} | about)
     write_json(
