@@ -21,6 +21,8 @@ from twinvae.reporting import (
     Gallery,
     ReportMaterial,
     ScanMaterial,
+    captions,
+    choose_slices,
     report_figures,
     save_figure,
     scan_page,
@@ -144,7 +146,8 @@ def test_roc_curve_encloses_the_auroc(fake: Any) -> None:
     rng = np.random.default_rng(0)
     score, positive = np.round(rng.normal(size=300), 1), rng.random(300) < 0.4
     wrong, found = roc_points(score, positive)
-    assert np.trapezoid(found, wrong) == pytest.approx(auroc(score, positive), abs=1e-12)
+    area = (np.diff(wrong) * (found[1:] + found[:-1]) / 2).sum()
+    assert area == pytest.approx(auroc(score, positive), abs=1e-12)
     names = ["residual_local", "trivial_position"]
     figure = figure_roc(fake.scores, names, fake.calibration, fake.metrics, 50)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -271,3 +274,18 @@ def test_scan_page_refuses_what_does_not_fit_together() -> None:
     good = scan(abnormal=True)
     with pytest.raises(ValueError, match="found 8, 7, 8"):
         scan_page(ScanMaterial(**{**vars(good), "images": good.images[:7]}))
+
+
+def test_slices_are_chosen_by_a_rule_that_sees_no_score(fake: Any) -> None:
+    rows = choose_slices(fake.scores, "mixed", 50, count=4)
+    chosen = fake.scores.iloc[rows]
+    assert len(set(chosen["subject"])) == 4
+    assert (chosen["tumour_px"] == 300).all()  # the largest of each simulated tumour
+    shuffled = fake.scores.assign(residual_local=0.0)
+    assert np.array_equal(rows, choose_slices(shuffled, "mixed", 50, count=4))
+    healthy = fake.scores.iloc[choose_slices(fake.scores, "healthy", 50)]
+    assert len(healthy) == 8
+    assert set(healthy["split"]) == {"test"}
+    assert (healthy["brain_px"] == 4000).all()
+    assert len(choose_slices(fake.scores, "mixed", 10**6)) == 0
+    assert captions(fake.scores, rows[:1], "latent_l2")[0].startswith("s1\nslice 12\nscore ")

@@ -1,5 +1,6 @@
 """Figures and pages that people read. Import it late: it brings matplotlib."""
 
+from twinvae.reporting.choose import captions, choose_slices
 from twinvae.reporting.gallery import Gallery
 from twinvae.reporting.report import ReportMaterial, report_figures, write_report
 from twinvae.reporting.scan import ScanMaterial, scan_page, write_scan_page
@@ -9,6 +10,8 @@ __all__ = [
     "Gallery",
     "ReportMaterial",
     "ScanMaterial",
+    "captions",
+    "choose_slices",
     "report_figures",
     "save_figure",
     "scan_page",
