@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.distributions import Normal, SigmoidTransform, TransformedDistribution
+
 from twinvae.models.likelihood import logit_normal_log_density
 
 

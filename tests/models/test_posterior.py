@@ -2,6 +2,7 @@
 
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
+
 from twinvae.models import DiagonalGaussian
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.distributions import Normal, SigmoidTransform, TransformedDistribution, kl_divergence
+
 from twinvae.config import ModelConfig, load_config
 from twinvae.errors import ConfigError, DataError
 from twinvae.models import VAE, build_model, layer_table, load_model, save_model

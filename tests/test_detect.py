@@ -1,0 +1,193 @@
+"""Detection: the run's own numbers on a scan, and clear words for scans that cannot be used."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from twinvae.bundle import read_bundle
+from twinvae.detect import detect_scans
+from twinvae.errors import ConfigError, DataError, PartialFailureError
+from twinvae.files import read_json, write_json
+from twinvae.imaging import SliceStore
+from twinvae.run import Run
+from twinvae.scoring import read_scores
+
+
+@pytest.fixture(scope="module")
+def detected(tiny_run: Run, tmp_path_factory):
+    """Every test scan of the mixed source, judged by the run's bundle."""
+    index = SliceStore.open(tiny_run.slices).index
+    test = index[(index["role"] == "mixed") & (index["split"] == "test")]
+    scans = [_scan(tiny_run, s) for s in test["subject"].unique()]
+    out = tmp_path_factory.mktemp("detected")
+    masks = [_brain_mask(tiny_run, s) for s in test["subject"].unique()]
+    return detect_scans(tiny_run.bundle, scans, out, brain_masks=masks, threads=1), out
+
+
+def _scan(run: Run, subject: str) -> Path:
+    return next((run.folder / "cohort/mixed").glob(f"*{subject}/anat/*_T2w.nii.gz"))
+
+
+def _brain_mask(run: Run, subject: str) -> Path:
+    masks = run.folder / "cohort/mixed/derivatives"
+    return next(masks.rglob(f"*{subject}*brain_mask.nii.gz"))
+
+
+def test_detection_gives_the_runs_own_scores(tiny_run: Run, detected) -> None:
+    scores = read_scores(tiny_run.scores)
+    found, _ = detected
+    for one in found:
+        subject = one.name.removesuffix("_T2w").removeprefix("sub-")
+        mine = scores[scores["subject"].str.endswith(subject) & (scores["role"] == "mixed")]
+        assert one.slices["slice"].tolist() == mine["slice"].tolist()
+        for name in [c for c in scores.columns if c in one.slices.columns[8:]]:
+            np.testing.assert_allclose(one.slices[name], mine[name], rtol=1e-6, atol=1e-6)
+
+
+def test_verdict_follows_from_the_thresholds(tiny_run: Run, detected) -> None:
+    entry = read_json(tiny_run.calibration)["scores"]["residual_local"]
+    d_star, scan = entry["slice"]["thresholds"][0]["threshold"], entry["scan"]["threshold"]
+    found, out = detected
+    for one in found:
+        values = one.slices["residual_local"]
+        assert one.slices["abnormal"].tolist() == (values >= d_star).tolist()
+        assert one.verdict.abnormal == (values.max() >= scan)
+        stored = read_json(one.folder / "verdict.json")
+        assert stored["abnormal"] == one.verdict.abnormal
+        assert stored["abnormal_slices"] == one.slices["slice"][values >= d_star].tolist()
+        assert "not for clinical use" in stored["note"]
+    summary = pd.read_csv(out / "summary.tsv", sep="\t")
+    assert summary["name"].tolist() == [one.name for one in found]
+
+
+def test_maps_lie_on_the_scans_own_grid(tiny_run: Run, detected) -> None:
+    for one in detected[0]:
+        scan = nibabel.load(one.image)
+        for name in ("healthy", "residual"):
+            image = nibabel.load(one.folder / f"{name}.nii.gz")
+            assert image.shape == scan.shape
+            np.testing.assert_allclose(image.affine, scan.affine, atol=1e-5)
+        healthy = nibabel.load(one.folder / "healthy.nii.gz").get_fdata()
+        values = scan.get_fdata()
+        inside = (healthy != 0) & (values > 0)
+        assert np.corrcoef(healthy[inside], values[inside])[0, 1] > 0.2
+        page = (one.folder / "report.html").read_text()
+        assert "Not for clinical use" in page
+
+
+def test_one_broken_scan_is_skipped_and_the_others_are_judged(
+    tiny_run: Run, tiny_scan: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(tiny_scan.read_bytes()[:500])
+    with pytest.raises(PartialFailureError, match=r"1 of 2 scans skipped[\s\S]*broken\.nii\.gz"):
+        detect_scans(tiny_run.bundle, [broken, tiny_scan], tmp_path / "out", threads=1)
+    assert (tmp_path / "out" / tiny_scan.name.split(".")[0] / "verdict.json").is_file()
+    assert not (tmp_path / "out" / "broken").exists()
+    with pytest.raises(DataError, match=r"broken\.nii\.gz"):
+        detect_scans(tiny_run.bundle, [broken], tmp_path / "none", threads=1)
+    with pytest.raises(DataError, match=r"broken\.nii\.gz"):
+        detect_scans(tiny_run.bundle, [broken, tiny_scan], tmp_path / "s", strict=True, threads=1)
+    assert not (tmp_path / "s").exists()
+
+
+def _volume(scan: Path) -> nibabel.Nifti1Image:
+    return nibabel.load(scan)
+
+
+def _save(path: Path, data: np.ndarray, affine: np.ndarray) -> Path:
+    nibabel.save(nibabel.Nifti1Image(data, affine), path)
+    return path
+
+
+def _bad_scan(kind: str, scan: Path, folder: Path) -> Path:
+    data, affine = np.asarray(_volume(scan).dataobj, np.float32), _volume(scan).affine
+    path = folder / "bad.nii.gz"
+    if kind == "missing":
+        return folder / "missing.nii.gz"
+    if kind == "truncated":
+        path.write_bytes(scan.read_bytes()[: scan.stat().st_size // 2])
+    elif kind == "not gzip":
+        path.write_bytes(b"not a scan at all")
+    elif kind == "4-D":
+        _save(path, np.stack([data, data], -1), affine)
+    elif kind == "NaN":
+        data[10, 10, 10] = np.nan
+        _save(path, data, affine)
+    elif kind == "black":
+        _save(path, np.zeros_like(data), affine)
+    elif kind == "affine":
+        _save(path, data, affine)
+        raw = bytearray(gzip.decompress(path.read_bytes()))
+        raw[280:328] = bytes(48)  # srow_x, srow_y, srow_z of the NIfTI-1 header
+        path.write_bytes(gzip.compress(bytes(raw)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("missing", "no such file"),
+        ("truncated", "bad.nii.gz"),
+        ("not gzip", "bad.nii.gz"),
+        ("4-D", "3-D"),
+        ("NaN", "finite"),
+        ("black", "bad.nii.gz"),
+        ("affine", "affine"),
+    ],
+)
+def test_bad_scan_is_named_and_nothing_is_written(
+    tiny_run: Run, tiny_scan: Path, tmp_path: Path, kind: str, says: str
+) -> None:
+    bad = _bad_scan(kind, tiny_scan, tmp_path)
+    with pytest.raises(DataError, match=says):
+        detect_scans(tiny_run.bundle, [bad], tmp_path / "out", threads=1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["empty", "other shape"])
+def test_bad_brain_mask_is_named(tiny_run: Run, tiny_scan: Path, tmp_path: Path, kind: str) -> None:
+    shape = _volume(tiny_scan).shape
+    data = np.zeros(shape if kind == "empty" else (5, 5, 5), np.uint8)
+    data[2, 2, 2] = kind != "empty"
+    mask = _save(tmp_path / "mask.nii.gz", data, _volume(tiny_scan).affine)
+    with pytest.raises(DataError, match=r"mask\.nii\.gz"):
+        detect_scans(tiny_run.bundle, [tiny_scan], tmp_path / "out", brain_masks=[mask], threads=1)
+    with pytest.raises(ConfigError, match="expected one for each of the 1 scans, found 2"):
+        detect_scans(tiny_run.bundle, [tiny_scan], tmp_path / "out", brain_masks=[mask, mask])
+
+
+def test_scans_of_one_name_get_folders_of_their_own(
+    tiny_run: Run, tiny_scan: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "elsewhere" / tiny_scan.name
+    other.parent.mkdir()
+    shutil.copyfile(tiny_scan, other)
+    found = detect_scans(tiny_run.bundle, [tiny_scan, other], tmp_path / "out", threads=1)
+    stem = tiny_scan.name.split(".")[0]
+    assert [one.name for one in found] == [f"{stem}_1", f"{stem}_2"]
+    assert found[0].verdict == found[1].verdict
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tiny_run: Run, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected a bundle"):
+        read_bundle(tiny_run.folder)
+    shutil.copytree(tiny_run.bundle, tmp_path / "bundle")
+    write_json(tmp_path / "bundle/bundle.json", {"format": 99})
+    with pytest.raises(DataError, match="expected format 1, found 99"):
+        read_bundle(tmp_path / "bundle")
+
+
+def test_bundle_works_alone_and_holds_no_patient_data(tiny_run: Run, tmp_path: Path) -> None:
+    names = sorted(p.name for p in tiny_run.bundle.rglob("*") if p.is_file())
+    assert names == ["bundle.json", "calibration.json", "config.yaml", "model.json", "model.json",
+                     "recipe.json", "weights.safetensors", "weights.safetensors"]  # fmt: skip
+    moved = shutil.copytree(tiny_run.bundle, tmp_path / "moved")
+    assert read_bundle(moved).calibration == read_bundle(tiny_run.bundle).calibration
