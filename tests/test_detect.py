@@ -76,8 +76,10 @@ def test_maps_lie_on_the_scans_own_grid(tiny_run: Run, detected) -> None:
             np.testing.assert_allclose(image.affine, scan.affine, atol=1e-5)
         healthy = nibabel.load(one.folder / "healthy.nii.gz").get_fdata()
         values = scan.get_fdata()
-        inside = (healthy != 0) & (values > 0)
-        assert np.corrcoef(healthy[inside], values[inside])[0, 1] > 0.2
+        assert (healthy != 0).sum() > 0.5 * (values > 0).sum()
+        assert not healthy[values == 0].any()
+        inside = healthy != 0
+        assert 0.3 < np.median(healthy[inside]) / np.median(values[inside]) < 3
         page = (one.folder / "report.html").read_text()
         assert "Not for clinical use" in page
 

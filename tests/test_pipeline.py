@@ -17,7 +17,6 @@ from twinvae.errors import CalibrationError, ConfigError, PartialFailureError, S
 from twinvae.evaluation import read_metrics
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore
-from twinvae.material import example_rows
 from twinvae.pipeline import run_stage, run_stages, write_index
 from twinvae.run import STAGES, Run
 from twinvae.scoring import read_scores
@@ -171,18 +170,6 @@ def test_index_command_pools_sources(tiny_run: Run, tmp_path) -> None:
     pd.testing.assert_frame_equal(
         pd.read_csv(run.manifest, sep="\t")[["subject", "split"]], frame[["subject", "split"]]
     )
-
-
-def test_examples_are_chosen_without_looking_at_scores(tiny_run: Run) -> None:
-    index = SliceStore.open(tiny_run.slices).index
-    rows = example_rows(index, role="mixed", min_tumour_px=5)
-    chosen = index.loc[rows]
-    assert chosen["subject"].is_unique
-    assert (chosen["split"] == "test").all()
-    for _, row in chosen.iterrows():
-        same = index[index["subject"] == row["subject"]]
-        assert row["tumour_px"] == same["tumour_px"].max()
-    assert len(example_rows(index, role="mixed", min_tumour_px=10**6)) == 0
 
 
 def test_log_of_each_training_is_kept(tiny_run: Run) -> None:

@@ -110,6 +110,27 @@ def run(
     run_stages(Run.create(resolved, folder), until=until, strict=strict)
 
 
+@app.command()
+def crossval(
+    config: Preset,
+    folds: Annotated[int, typer.Option(min=2, help="Parts the mixed subjects are cut into.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: runs/NAME.")] = None,
+    strict: Annotated[bool, typer.Option(help="A broken scan stops everything.")] = False,
+    settings: Settings = None,
+    device: Device = None,
+    threads: Threads = None,
+    precision: Precision = None,
+    jobs: Jobs = None,
+    seed: Seed = None,
+) -> None:
+    """Test every mixed subject that has a mask once, by a model that never saw it."""
+    from twinvae.config import load_config
+    from twinvae.crossval import cross_validate
+
+    resolved = load_config(config, _overrides(settings, device, threads, precision, jobs, seed))
+    cross_validate(resolved, out or Path("runs") / resolved.name, folds, strict=strict)
+
+
 def _stage_command(stage: str, about: str) -> None:
     """Add the command of one stage: it reads the run's files and writes its own."""
 

@@ -6,22 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from twinvae.bundle import load_models
 from twinvae.config import dump_config
 from twinvae.evaluation import read_metrics
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore, unit_images
-from twinvae.reporting import Gallery, ReportMaterial
+from twinvae.reporting import Gallery, ReportMaterial, captions, choose_slices
 from twinvae.run import Run
-from twinvae.scoring import Models, read_scores
+from twinvae.scoring import Models, read_scores, scored_rows
 from twinvae.training import Compute, to_tensor
 
-_EXAMPLES = 8  # slices in each gallery
 _TITLES = {"healthy": "VAE-H, healthy slices", "mixed": "VAE, mixed slices"}
 
 
@@ -30,69 +27,36 @@ def report_material(run: Run) -> ReportMaterial:
     store = SliceStore.open(run.slices)
     compute = Compute.resolve(run.config.compute)
     models = load_models(run.models).to(compute.device)
-    smallest = run.config.evaluation.headline_min_tumour_px
-    tumour = example_rows(store.index, role="mixed", min_tumour_px=smallest)
-    healthy = example_rows(store.index, role="healthy")
+    scores = read_scores(run.scores)
     return ReportMaterial(
         config=dump_config(run.config),
-        scores=read_scores(run.scores),
+        scores=scores,
         calibration=read_json(run.calibration),
         metrics=read_metrics(run.folder / "metrics.tsv"),
         audit=read_json(run.folder / "audit.json"),
         logs={title: _log(run.models / role) for role, title in _TITLES.items()},
-        mixed=_gallery(store, tumour, models, compute),
-        healthy=_gallery(store, healthy, models, compute),
+        mixed=_gallery("mixed", run, scores, store, models, compute),
+        healthy=_gallery("healthy", run, scores, store, models, compute),
         made=_made(run),
         skipped=store.skipped[["image", "reason"]].to_numpy().tolist(),
     )
 
 
-def example_rows(
-    index: pd.DataFrame, *, role: str, min_tumour_px: int | None = None
-) -> NDArray[np.int64]:
-    """Rows of test slices to show, chosen without looking at any score.
-
-    One a subject, from subjects evenly spread over the sorted names: the slice with the most tumour
-    pixels (more than ``min_tumour_px``), or, without that, slices evenly spread over the positions
-    from 0.3 to 0.8.
-    """
-    table = index[(index["role"] == role) & (index["split"] == "test")]
-    if min_tumour_px is not None:
-        table = table[table["tumour_px"].fillna(0) > min_tumour_px]
-    people = [group for _, group in table.groupby(["source", "subject"], sort=True)]
-    if not people:
-        return np.zeros(0, np.int64)
-    spread = np.unique(np.linspace(0, len(people) - 1, _EXAMPLES).round().astype(int))
-    positions = np.linspace(0.3, 0.8, len(spread))
-    chosen = [
-        (-people[i]["tumour_px"].astype(float)).idxmin()
-        if min_tumour_px is not None
-        else (people[i]["position"] - position).abs().idxmin()
-        for i, position in zip(spread, positions, strict=True)
-    ]
-    return np.array(chosen, dtype=np.int64)
-
-
 def _gallery(
-    store: SliceStore, rows: NDArray[np.int64], models: Models, compute: Compute
+    role: str, run: Run, scores: pd.DataFrame, store: SliceStore, models: Models, compute: Compute
 ) -> Gallery:
+    """Test slices of one role, chosen without looking at scores, and VAE-H's idea of them."""
+    chosen = choose_slices(scores, role, run.config.evaluation.headline_min_tumour_px)
+    rows = scored_rows(store)[chosen]
     images = store.images[rows]
     with torch.inference_mode(), compute.autocast():
         x_h = models.healthy.reconstruct(to_tensor(images, compute.device))
-    known = store.index["tumour_px"].iloc[rows].gt(0).fillna(False).to_numpy(bool)
     return Gallery(
         images=unit_images(images),
         reconstructions=x_h.float().cpu().numpy()[:, 0],
-        captions=[_caption(row) for _, row in store.index.iloc[rows].iterrows()],
-        masks=store.tumour[rows].astype(bool) if known.any() else None,
+        captions=captions(scores, chosen, run.config.decision.score),
+        masks=store.tumour[rows].astype(bool) if role == "mixed" else None,
     )
-
-
-def _caption(row: pd.Series[Any]) -> str:
-    lines = [str(row["subject"]), f"slice {row['slice']}"]
-    if not pd.isna(row["tumour_px"]) and row["tumour_px"] > 0:
-        lines.append(f"{row['tumour_px']} tumour px")
-    return "\n".join(lines)
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:

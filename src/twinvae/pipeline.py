@@ -26,7 +26,7 @@ from twinvae.imaging import SliceStore, prepare_cohort
 from twinvae.models import build_model
 from twinvae.progress import console
 from twinvae.run import STAGES, Run
-from twinvae.scoring import read_scores, score_slices, select_scores, write_scores
+from twinvae.scoring import read_scores, score_slices, scored_rows, select_scores, write_scores
 from twinvae.training import Compute, SliceData, fit
 
 
@@ -128,7 +128,7 @@ def score(run: Run) -> None:
     options = run.config.scoring
     compute = Compute.resolve(run.config.compute)
     store = SliceStore.open(run.slices)
-    rows = (store.index["split"] != "train").to_numpy().nonzero()[0]
+    rows = scored_rows(store)
     models = load_models(run.models).to(compute.device)
     scores = select_scores(options.scores)
     write_scores(

@@ -128,7 +128,7 @@ def test_participants_say_what_the_masks_hold(cohort):
             assert row.tumour_diameter_mm == pytest.approx(np.cbrt(6 * mm3 / np.pi), abs=0.06)
     healthy = pd.read_csv(cohort / "healthy/participants.tsv", sep="\t")
     assert list(healthy.columns) == ["participant_id", "age"]
-    assert healthy.age.max() < 40
+    assert healthy.age.between(20, 70).all()
     assert not list((cohort / "healthy").glob("**/*lesion*"))
 
 
@@ -203,14 +203,14 @@ def test_older_brains_have_larger_ventricles():
 
     def csf_ml(older: bool) -> float:
         found = []
-        for seed in range(4):
+        for seed in range(6):
             rng = np.random.default_rng(seed)
             tissue = sample_tissue(rng, draw_body(rng, older=older), grid, maps)
             near = (np.abs(tissue.place_mm - [[0], [-8], [12]]) < [[42], [45], [22]]).all(axis=0)
             found.append(tissue.shares[2][near & tissue.brain].sum() * 0.027)
         return float(np.mean(found))
 
-    assert csf_ml(older=True) > 1.3 * csf_ml(older=False)
+    assert csf_ml(older=True) > 1.1 * csf_ml(older=False)
 
 
 def test_signal_is_t2_weighted():

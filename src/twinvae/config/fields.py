@@ -13,6 +13,8 @@ from twinvae.config.run import RunConfig
 def documented_fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
     """One line a setting: dotted name, type, default, meaning; nested models in place."""
     for name, field in model.model_fields.items():
+        if name == "step":
+            continue  # the line of the step itself names it
         dotted = f"{prefix}{name}"
         default = "required" if field.is_required() else f"default {_plain(field.default)}"
         nested = _models_in(field.annotation)
@@ -20,8 +22,11 @@ def documented_fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> I
         about = " ".join((field.description or "").split())
         yield f"{dotted}: {shown}, {'see below' if nested else default} — {about}"
         for inner in nested:
-            bridge = f"{dotted}[{inner.model_fields['step'].default}]." if len(nested) > 1 else None
-            yield from documented_fields(inner, bridge or f"{dotted}.")
+            path = dotted
+            if "step" in inner.model_fields:
+                path = f"{dotted}[{inner.model_fields['step'].default}]"
+                yield f"{path}: a step — {' '.join((inner.__doc__ or '').split())}"
+            yield from documented_fields(inner, f"{path}.")
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

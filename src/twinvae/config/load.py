@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -109,10 +110,19 @@ def _nested(dotted: str, value: Any) -> dict[str, Any]:
 
 
 def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
+    """Paths as absolute ones; ``$NAME`` in them is taken from the environment."""
     cohort = config.cohort
-    update: dict[str, Any] = {
-        "sources": tuple(s.model_copy(update={"path": folder / s.path}) for s in cohort.sources)
-    }
+    sources = tuple(
+        s.model_copy(update={"path": _resolved(folder, s.path)}) for s in cohort.sources
+    )
+    update: dict[str, Any] = {"sources": sources}
     if cohort.manifest is not None:
-        update["manifest"] = folder / cohort.manifest
+        update["manifest"] = _resolved(folder, cohort.manifest)
     return config.model_copy(update={"cohort": cohort.model_copy(update=update)})
+
+
+def _resolved(folder: Path, path: Path) -> Path:
+    expanded = os.path.expandvars(path.expanduser())
+    if "$" in expanded:
+        raise ConfigError(f"{path}: expected an environment variable of that name, found none")
+    return folder / expanded

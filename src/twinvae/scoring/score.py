@@ -34,6 +34,11 @@ class Slices(Protocol):
         """One row a slice, columns as in slices/index.tsv."""
 
 
+def scored_rows(slices: Slices) -> NDArray[np.int64]:
+    """Rows of the slices that thresholds and tests need, in the order a run scores them."""
+    return np.flatnonzero(slices.index["split"] != "train").astype(np.int64)
+
+
 def batches(
     slices: Slices,
     rows: NDArray[np.int64],

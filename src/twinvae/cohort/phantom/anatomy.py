@@ -71,8 +71,8 @@ def subject_grid(spacing_mm: float) -> Grid:
 
 
 def draw_body(rng: np.random.Generator, *, older: bool) -> Body:
-    """Draw a subject of the healthy source (22–36 years) or of the older mixed source (30–80)."""
-    age = round(np.clip(rng.normal(57, 12), 30, 80)) if older else int(rng.integers(22, 37))
+    """Draw a healthy volunteer (20–70 years) or, ``older``, a patient (30–80 years)."""
+    age = round(np.clip(rng.normal(57, 12), 30, 80)) if older else int(rng.integers(20, 71))
     overall = rng.normal(0, 0.022)
     sx, sy, sz = np.array([0.92, 0.945, 0.905]) * np.exp(overall + rng.normal(0, 0.02, size=3))
     decades = (age - 30) / 10

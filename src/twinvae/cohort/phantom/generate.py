@@ -26,7 +26,7 @@ from twinvae.files import read_json, write_json
 from twinvae.progress import progress_bar
 
 # Raise this whenever the generator's voxels change, so that folders made before are made anew.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 _STAMP = "phantom.json"
 _ROLES: tuple[Role, ...] = ("healthy", "mixed")
 

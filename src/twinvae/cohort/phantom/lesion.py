@@ -45,9 +45,12 @@ class Plan:
 
 
 def draw_plan(rng: np.random.Generator, maps: Maps, spacing_mm: float) -> Plan:
-    """Draw a lesion: about one in five is small (6–18 mm), the others 18–54 mm across."""
-    small = rng.random() < 0.2
-    diameter = rng.uniform(6, 18) if small else 18 + 36 * rng.beta(2.0, 2.0)
+    """Draw a lesion: about one in six is small (6–18 mm), the others 18–54 mm across.
+
+    Larger ones are more frequent, as in BraTS.
+    """
+    small = rng.random() < 0.16
+    diameter = rng.uniform(6, 18) if small else 18 + 36 * rng.beta(2.6, 1.5)
     diameter = max(float(diameter), 2 * spacing_mm)
     chances = (0.1, 0.3, 0.6) if small else (0.6, 0.25, 0.15)
     kinds: tuple[Kind, ...] = ("necrotic", "solid", "diffuse")

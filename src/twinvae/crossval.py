@@ -1,0 +1,111 @@
+"""Cross-validation over mixed subjects: for cohorts where few have a tumour mask.
+
+Every mixed subject with a mask is tested once, by a mixed model that never saw it; subjects without
+a mask only help to train. The healthy source keeps its own split, so VAE-H is trained once.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from twinvae.cohort import read_manifest, write_manifest
+from twinvae.config import CohortConfig, RunConfig, dump_config
+from twinvae.decision import calibrate
+from twinvae.errors import ConfigError
+from twinvae.evaluation import read_metrics
+from twinvae.files import read_json, write_json
+from twinvae.pipeline import judge, run_stage, run_stages
+from twinvae.progress import console
+from twinvae.reporting import ReportMaterial, write_report
+from twinvae.run import Run
+from twinvae.scoring import read_scores, write_scores
+from twinvae.scoring.table import score_columns
+
+
+def cross_validate(config: RunConfig, folder: Path, folds: int, *, strict: bool = False) -> Run:
+    """Run ``config`` once per fold in ``folder/fold-0`` …, pool the test scores and judge them.
+
+    ``folder`` then holds scores.tsv, calibration.json, metrics.tsv, audit.json and report.html of
+    the pooled scores; see ``pooled_scores`` for how they are made comparable. Goes on where it was
+    cut off. Raises ``ConfigError`` when ``folds`` is not between 2 and the number of mixed subjects
+    with a mask.
+    """
+    whole = Run.create(config, folder)
+    run_stage(whole, "index")
+    table = read_manifest(whole.manifest)
+    tables = fold_tables(table, folds, config.cohort.split.seed)
+    runs: list[Run] = []
+    for number, fold_table in enumerate(tables):
+        console.print(f"[bold]fold {number + 1} of {folds}[/]")
+        place = folder / f"fold-{number}"
+        write_manifest(fold_table, place / "cohort.tsv")
+        cohort = CohortConfig(manifest=(place / "cohort.tsv").resolve())
+        run = Run.create(config.model_copy(update={"cohort": cohort}), place)
+        if runs and not (run.models / "healthy").exists():
+            shutil.copytree(runs[0].models / "healthy", run.models / "healthy")
+        run_stages(run, until="calibrate", strict=strict)
+        runs.append(run)
+    write_scores(whole.scores, pooled_scores(runs))
+    write_json(whole.calibration, calibrate(read_scores(whole.scores), config.decision))
+    judge(whole)
+    write_report(_material(whole, folds), folder)
+    console.print(f"report: {folder / 'report.html'}")
+    return whole
+
+
+def fold_tables(table: pd.DataFrame, folds: int, seed: int) -> list[pd.DataFrame]:
+    """The manifest once per fold: its share of the masked mixed subjects tests, the rest train."""
+    mixed = table["role"] == "mixed"
+    people = table["source"] + "\t" + table["subject"]
+    testable = sorted(set(people[mixed & (table["tumour_mask"] != "")]))
+    if not 2 <= folds <= len(testable):
+        raise ConfigError(
+            f"folds: expected 2 to {len(testable)} (mixed subjects with a tumour mask), "
+            f"found {folds}"
+        )
+    order = np.random.default_rng(seed).permutation(len(testable))
+    fold_of = {testable[person]: place % folds for place, person in enumerate(order)}
+    tables = []
+    for fold in range(folds):
+        split = np.where(people.map(fold_of) == fold, "test", "train")
+        tables.append(table.assign(split=table["split"].where(~mixed, split)))
+    return tables
+
+
+def pooled_scores(runs: list[Run]) -> pd.DataFrame:
+    """Scores of every fold's mixed test slices, and of the healthy ones once, on one scale.
+
+    Each fold has a mixed model of its own, hence a scale of its own. From every score its fold's
+    threshold (the first percentile of healthy validation slices) is subtracted, and the difference
+    divided by those slices' standard deviation: no label is used, and 0 is the threshold.
+    """
+    parts = []
+    for number, run in enumerate(runs):
+        scores, calibration = read_scores(run.scores), read_json(run.calibration)
+        reference = scores[(scores["role"] == "healthy") & (scores["split"] == "val")]
+        for name in score_columns(scores):
+            threshold = calibration["scores"][name]["slice"]["thresholds"][0]["threshold"]
+            spread = float(reference[name].std()) or 1.0
+            scores[name] = (scores[name] - threshold) / spread
+        parts.append(scores if number == 0 else scores[scores["role"] == "mixed"])
+    return pd.concat(parts, ignore_index=True)
+
+
+def _material(run: Run, folds: int) -> ReportMaterial:
+    """The report of pooled scores; the folds' own folders hold models and slices."""
+    return ReportMaterial(
+        config=dump_config(run.config),
+        scores=read_scores(run.scores),
+        calibration=read_json(run.calibration),
+        metrics=read_metrics(run.folder / "metrics.tsv"),
+        audit=read_json(run.folder / "audit.json"),
+        made={
+            "Cross-validation": f"{folds} folds over mixed subjects with a tumour mask; every "
+            "test subject was unseen by its fold's mixed model. Scores are shown less their "
+            "fold's threshold, in standard deviations of healthy validation slices."
+        },
+    )
