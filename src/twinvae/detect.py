@@ -28,7 +28,7 @@ from twinvae.imaging import (
 )
 from twinvae.progress import console, progress_bar
 from twinvae.reporting import ScanMaterial, write_scan_page
-from twinvae.scoring import batches, score_slices, select_scores
+from twinvae.scoring import batches, score_batch, score_table, select_scores
 from twinvae.training import Compute
 
 DISCLAIMER = "Research software, not for clinical use."
@@ -101,15 +101,11 @@ def detect_scans(
 def detect_scan(bundle: Bundle, scan: ScanFiles, folder: Path, compute: Compute) -> Detection:
     """Judge one scan and write its folder, atomically."""
     prepared = prepare_scan(scan, bundle.recipe)
-    options = bundle.config.scoring
-    rows = np.arange(len(prepared.index))
-    scores = select_scores(options.scores)
-    table = score_slices(prepared, rows, bundle.models, scores, options, compute)
+    table, healthy = _score(bundle, prepared, compute)
     name = bundle.config.decision.score
     threshold = slice_threshold(bundle.calibration, name)
     table.insert(len(table.columns), "abnormal", abnormal_slices(table[name], threshold))
     verdict = scan_verdict(bundle.calibration, table[name], name)
-    healthy = _healthy(bundle, prepared, compute)
     with atomic_path(folder) as room:
         room.mkdir()
         _write_maps(room, prepared, healthy)
@@ -129,12 +125,18 @@ def detect_scan(bundle: Bundle, scan: ScanFiles, folder: Path, compute: Compute)
     return Detection(scan.subject, scan.image, folder, verdict, table)
 
 
-def _healthy(bundle: Bundle, prepared: PreparedScan, compute: Compute) -> NDArray[np.float32]:
-    """Healthy reconstruction of every slice, float32 (n, H, W) in (0, 1)."""
-    rows = np.arange(len(prepared.index))
-    parts = batches(prepared, rows, bundle.models, bundle.config.scoring, compute)
-    with torch.inference_mode(), compute.autocast():
-        return np.concatenate([part.x_h.float().cpu().numpy()[:, 0] for part in parts])
+def _score(
+    bundle: Bundle, prepared: PreparedScan, compute: Compute
+) -> tuple[pd.DataFrame, NDArray[np.float32]]:
+    """Every slice's scores, and its healthy reconstruction, float32 (n, H, W) in (0, 1)."""
+    options, rows = bundle.config.scoring, np.arange(len(prepared.index))
+    scores = select_scores(options.scores)
+    parts, healthy = [], []
+    for batch in batches(prepared, rows, bundle.models, options, compute):
+        parts.append(score_batch(batch, scores, compute))
+        with torch.inference_mode(), compute.autocast():
+            healthy.append(batch.x_h.float().cpu().numpy()[:, 0])
+    return score_table(prepared, rows, parts), np.concatenate(healthy)
 
 
 def _write_maps(folder: Path, prepared: PreparedScan, healthy: NDArray[np.float32]) -> None:

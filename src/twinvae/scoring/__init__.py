@@ -3,7 +3,7 @@
 from twinvae.scoring import image, latent, trivial
 from twinvae.scoring.batch import Models, SliceBatch
 from twinvae.scoring.registry import SCORES, Score, select_scores
-from twinvae.scoring.score import batches, score_slices, scored_rows
+from twinvae.scoring.score import batches, score_batch, score_slices, score_table, scored_rows
 from twinvae.scoring.table import read_scores, write_scores
 
 __all__ = [
@@ -15,7 +15,9 @@ __all__ = [
     "image",
     "latent",
     "read_scores",
+    "score_batch",
     "score_slices",
+    "score_table",
     "scored_rows",
     "select_scores",
     "trivial",

@@ -80,13 +80,23 @@ def score_slices(
 
     Shows a progress bar when ``label`` is given.
     """
-    values: dict[str, list[NDArray[np.float64]]] = {s.name: [] for s in scores}
+    parts = []
     with progress_bar(label or "", len(rows), hidden=label is None) as bar:
         for batch in batches(slices, rows, models, options, compute):
-            with torch.inference_mode(), compute.autocast():
-                for s in scores:
-                    values[s.name].append(s.compute(batch).double().cpu().numpy())
+            parts.append(score_batch(batch, scores, compute))
             bar.advance(len(batch.x))
-    columns = {name: np.concatenate(parts) for name, parts in values.items() if parts}
-    table = slices.index.iloc[rows][list(KEY_COLUMNS)].reset_index(drop=True)
-    return pd.concat([table, pd.DataFrame(columns)], axis=1)
+    return score_table(slices, rows, parts)
+
+
+def score_batch(batch: SliceBatch, scores: Sequence[Score], compute: Compute) -> pd.DataFrame:
+    """One row a slice, one float64 column a score."""
+    with torch.inference_mode(), compute.autocast():
+        return pd.DataFrame({s.name: s.compute(batch).double().cpu().numpy() for s in scores})
+
+
+def score_table(
+    slices: Slices, rows: NDArray[np.int64], parts: Sequence[pd.DataFrame]
+) -> pd.DataFrame:
+    """The scored batches of ``rows``, in order, beside the key columns."""
+    keys = slices.index.iloc[rows][list(KEY_COLUMNS)].reset_index(drop=True)
+    return pd.concat([keys, pd.concat(parts, ignore_index=True)], axis=1)
