@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from twinvae import __version__
 from twinvae.progress import console
@@ -20,9 +21,11 @@ app = typer.Typer(
 config_app = typer.Typer(help="Look at presets and check configurations.", no_args_is_help=True)
 scores_app = typer.Typer(help="What can be computed for a slice.", no_args_is_help=True)
 models_app = typer.Typer(help="What can be trained.", no_args_is_help=True)
+layouts_app = typer.Typer(help="How folders of scans may be laid out.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(scores_app, name="scores")
 app.add_typer(models_app, name="models")
+app.add_typer(layouts_app, name="layouts")
 
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 Preset = Annotated[str, typer.Argument(help="Preset name or YAML file.", show_default=False)]
@@ -66,7 +69,19 @@ def phantom(
     console.print(f"wrote {healthy} healthy and {mixed} mixed subjects to {out}")
 
 
-@app.command()
+class _NamesLayouts(TyperCommand):
+    """Names the layouts in its help: only then, since knowing them takes slow imports."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from twinvae.cohort import LAYOUTS
+
+        for param in self.params:
+            if isinstance(param, TyperOption) and param.name == "layout":
+                param.help = f"auto, which recognises the layout, or {', '.join(LAYOUTS)}."
+        super().format_help(ctx, formatter)
+
+
+@app.command(cls=_NamesLayouts)
 def index(
     paths: Annotated[list[Path], typer.Argument(help="Folders of scans, or CSV/TSV tables.")],
     role: Annotated[str, typer.Option(help="healthy or mixed.")],
@@ -235,6 +250,15 @@ def describe(preset: Preset) -> None:
             typer.echo(f"  {name:16} {what:30} {shape:>12} {count:>12,}")
         total = sum(p.numel() for p in model.parameters())
         typer.echo(f"  {'total':16} {'':30} {'':>12} {total:>12,}")
+
+
+@layouts_app.command("list")
+def layouts_list() -> None:
+    """Name every layout, with what it looks like."""
+    from twinvae.cohort import LAYOUTS
+
+    for name, layout in LAYOUTS.items():
+        typer.echo(f"{name:24} {layout.expects}")
 
 
 @scores_app.command("list")

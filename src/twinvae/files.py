@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -35,6 +36,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def file_and_volume(path: Path | str) -> tuple[Path, int | None]:
+    """The file that ``path`` means and, where ``#N`` follows its suffix, a volume of it.
+
+    `BRATS_001.nii.gz#3` is volume 3, counted from 0, of the 4-D file BRATS_001.nii.gz.
+    """
+    match = re.fullmatch(r"(.*\.[A-Za-z]+)#(\d+)", str(path), re.DOTALL)
+    return (Path(match[1]), int(match[2])) if match else (Path(path), None)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -21,7 +21,7 @@ from twinvae.config import SourceConfig, SplitConfig
 from twinvae.decision import calibrate
 from twinvae.errors import ConfigError, PartialFailureError
 from twinvae.evaluation import audit, evaluate, write_metrics
-from twinvae.files import digest, read_json, write_json
+from twinvae.files import digest, file_and_volume, read_json, write_json
 from twinvae.imaging import SliceStore, prepare_cohort
 from twinvae.models import build_model
 from twinvae.progress import console
@@ -181,7 +181,8 @@ def _scans_fingerprint(run: Run) -> Any:
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
-    if not path.exists():
+    file, _ = file_and_volume(path)
+    if not file.exists():
         return (0, 0)
-    status = path.stat()
+    status = file.stat()
     return status.st_size, status.st_mtime_ns

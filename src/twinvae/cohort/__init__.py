@@ -1,6 +1,7 @@
 """Where scans come from: the manifest, one file per layout, splits by subject."""
 
-from twinvae.cohort.index import LAYOUTS, Layout, index_sources
+from twinvae.cohort.index import index_sources
+from twinvae.cohort.layouts import LAYOUTS, Layout
 from twinvae.cohort.manifest import COLUMNS, read_manifest, validate_manifest, write_manifest
 from twinvae.cohort.split import assign_splits, split_sizes
 

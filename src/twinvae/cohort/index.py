@@ -1,33 +1,18 @@
-"""From folders and tables to one manifest: recognise each source's layout and index it."""
+"""From folders and tables to one manifest: index each source by its layout, pool, split."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from twinvae.cohort import bids, table
+from twinvae.cohort.layouts import index_layout
+from twinvae.cohort.layouts.table import SUFFIXES
 from twinvae.cohort.manifest import validate_manifest
 from twinvae.cohort.split import assign_splits
-from twinvae.config import Role, SourceConfig, SplitConfig
+from twinvae.config import SourceConfig, SplitConfig
 from twinvae.errors import DataError
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How one kind of source is recognised and read into manifest rows (paths absolute)."""
-
-    expects: str
-    recognises: Callable[[Path], bool]
-    index: Callable[[Path, Role, str, str], pd.DataFrame]  # path, role, source, contrast
-
-
-LAYOUTS: dict[str, Layout] = {  # `auto` takes the first that recognises the path
-    "table": Layout("a .csv or .tsv file", table.recognises, table.index_table),
-    "bids": Layout("a folder with sub-* folders", bids.recognises, bids.index_bids),
-}
 
 
 def index_sources(
@@ -48,22 +33,9 @@ def index_sources(
 
 
 def _index(source: SourceConfig, name: str, contrast: str) -> pd.DataFrame:
-    layout = source.layout if source.layout != "auto" else _recognise(source.path)
-    if not source.path.exists():
-        raise DataError(f"{source.path}: no such file or folder")
-    rows = LAYOUTS[layout].index(source.path, source.role, name, contrast)
+    rows = index_layout(source.path, source.layout, source.role, name, contrast)
     validate_manifest(rows, str(source.path), check_files=True)
     return rows
-
-
-def _recognise(path: Path) -> str:
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    for name, layout in LAYOUTS.items():
-        if layout.recognises(path):
-            return name
-    known = "; ".join(f"{name}: {layout.expects}" for name, layout in LAYOUTS.items())
-    raise DataError(f"{path}: layout not recognised; expected one of {known}")
 
 
 def _source_names(sources: Sequence[SourceConfig]) -> list[str]:
@@ -80,4 +52,4 @@ def _source_names(sources: Sequence[SourceConfig]) -> list[str]:
 
 def _default_name(path: Path) -> str:
     path = path.resolve()
-    return path.stem if path.suffix.lower() in table.SUFFIXES else path.name
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name

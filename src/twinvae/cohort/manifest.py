@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from twinvae.errors import DataError
-from twinvae.files import write_text
+from twinvae.files import file_and_volume, write_text
 
 COLUMNS = ("subject", "session", "source", "role", "image", "brain_mask", "tumour_mask", "split")
 PATH_COLUMNS = ("image", "brain_mask", "tumour_mask")
@@ -64,7 +64,7 @@ def validate_manifest(table: pd.DataFrame, where: str, *, check_files: bool) -> 
     _refuse_two_splits(where, table)
     if check_files:
         for name in PATH_COLUMNS:
-            gone = pd.Series([bool(p) and not Path(p).exists() for p in table[name]], table.index)
+            gone = pd.Series([bool(p) and not _exists(p) for p in table[name]], table.index)
             if gone.any():
                 lost = table.loc[gone, name]
                 raise DataError(
@@ -108,6 +108,10 @@ def resolve_paths(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     for name in PATH_COLUMNS:
         table[name] = [os.path.normpath(folder / p) if p else "" for p in table[name]]
     return table
+
+
+def _exists(path: str) -> bool:
+    return file_and_volume(path)[0].exists()
 
 
 def _refuse(where: str, table: pd.DataFrame, bad: pd.Series[bool], problem: str) -> None:

@@ -34,8 +34,8 @@ class SourceConfig(Documented):
     """Folder or CSV/TSV table; relative to the configuration file."""
     role: Role
     """`healthy`: everyone in it is guaranteed healthy. `mixed`: may hold tumours."""
-    layout: Literal["auto", "bids", "table"] = "auto"
-    """How the folder is laid out; `auto` recognises it."""
+    layout: str = "auto"
+    """How the folder is laid out, one of `twinvae layouts list`; `auto` recognises it."""
     source: str | None = None
     """Name of the source in every table; by default the folder's or file's name."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import importlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from twinvae.errors import DataError
 
-Read = Callable[[Path], tuple[NDArray[np.float32], NDArray[np.float64]]]
+Read = Callable[[Path, int | None], tuple[NDArray[np.float32], NDArray[np.float64]]]
 Write = Callable[[Path, NDArray[np.float32], NDArray[np.float64]], None]
 
 _Function = TypeVar("_Function", Read, Write)
@@ -30,7 +30,10 @@ _HEADER_SIZES: dict[int, Any] = {348: _nib.Nifti1Image, 540: _nib.Nifti2Image}
 
 
 def reader(path: Path) -> Read:
-    """The function that reads files of this suffix; ``DataError`` when there is none."""
+    """The function that reads files of this suffix; ``DataError`` when there is none.
+
+    It takes the file and, for a 4-D one, the number of the volume wanted (None: all there is).
+    """
     return _pick(path, _read_nifti, _read_itk)
 
 
@@ -52,7 +55,7 @@ def _pick(path: Path, nifti: _Function, itk: _Function) -> _Function:
     raise DataError(f"{path}: expected one of {' '.join(table)}, found {found}")
 
 
-def _read_nifti(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _read_nifti(path: Path, number: int | None) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     raw = path.read_bytes()
     if raw[:2] == b"\x1f\x8b":
         raw = gzip.decompress(raw)  # whole, so that its checksum is checked
@@ -74,7 +77,11 @@ def _read_nifti(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         )
     image = kinds[0].from_bytes(raw)
     with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
-        data = image.get_fdata(dtype=np.float32, caching="unchanged")
+        if number is None:
+            data = image.get_fdata(dtype=np.float32, caching="unchanged")
+        else:
+            _check_number(path, number, shape)
+            data = np.asarray(image.dataobj[..., number], np.float32)
     return data, np.asarray(image.affine, np.float64)
 
 
@@ -86,7 +93,7 @@ def _write_nifti(path: Path, data: NDArray[np.float32], affine: NDArray[np.float
     _nib.save(image, path)
 
 
-def _read_itk(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _read_itk(path: Path, number: int | None) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     sitk = _simpleitk()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     head = sitk.ImageFileReader()
@@ -96,16 +103,31 @@ def _read_itk(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     if head.GetNumberOfComponents() != 1 or "complex" in pixel:
         raise DataError(f"{path}: expected one real number a voxel, found {pixel}")
     n = head.GetDimension()
-    if n < 3 or any(size != 1 for size in head.GetSize()[3:]):
+    if number is not None:
+        _check_number(path, number, head.GetSize())
+        head.SetExtractIndex([0, 0, 0, number])
+        head.SetExtractSize([*head.GetSize()[:3], 0])
+    elif n < 3 or any(size != 1 for size in head.GetSize()[3:]):
         shape = "×".join(str(size) for size in head.GetSize())
-        raise DataError(f"{path}: expected a 3-D volume, found {n}-D ({shape})")
-    image = sitk.ReadImage(str(path), sitk.sitkFloat32)
+        which = f"; say which volume, as {path.name}#0" if n == 4 else ""
+        raise DataError(f"{path}: expected a 3-D volume, found {n}-D ({shape}){which}")
+    head.SetOutputPixelType(sitk.sitkFloat32)
+    image = head.Execute()
+    n = image.GetDimension()
     data = sitk.GetArrayFromImage(image).reshape(head.GetSize()[2::-1]).T
     affine = np.eye(4)
     direction = np.array(image.GetDirection(), np.float64).reshape(n, n)[:3, :3]
     affine[:3, :3] = direction * np.array(image.GetSpacing()[:3])
     affine[:3, 3] = image.GetOrigin()[:3]
     return data, _LPS_TO_RAS @ affine
+
+
+def _check_number(path: Path, number: int, shape: Sequence[int]) -> None:
+    """Raise ``DataError`` unless there is a volume of this number."""
+    if len(shape) != 4:
+        raise DataError(f"{path}: expected a 4-D file for #{number}, found {len(shape)}-D")
+    if number >= shape[3]:
+        raise DataError(f"{path}: expected a volume of #0 to #{shape[3] - 1}, found #{number}")
 
 
 def _simpleitk() -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from twinvae import __version__
-from twinvae.files import atomic_path, digest
+from twinvae.files import atomic_path, digest, file_and_volume
 from twinvae.imaging.recipe import FittedRecipe, PreparedScan
 from twinvae.imaging.scan import ScanFiles
 from twinvae.imaging.store import Block
@@ -20,8 +20,9 @@ def part_path(folder: Path, scan: ScanFiles, recipe: FittedRecipe) -> Path:
     """The file for this very scan: its row, its files as they now are, and this recipe."""
     state: list[Any] = [__version__, recipe.to_json(), vars(scan)]
     for path in (scan.image, scan.brain_mask, scan.tumour_mask):
-        if path is not None and path.is_file():
-            stat = path.stat()
+        file = None if path is None else file_and_volume(path)[0]
+        if file is not None and file.is_file():
+            stat = file.stat()
             state.append([stat.st_size, stat.st_mtime_ns])
     return folder / f"{digest(state)}.npz"
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinvae.errors import DataError
-from twinvae.files import atomic_path
+from twinvae.files import atomic_path, file_and_volume
 from twinvae.imaging import formats
 
 Floats = NDArray[np.float32]
@@ -41,7 +41,8 @@ class Volume:
 def read_volume(path: Path) -> Volume:
     """Read a scan from .nii, .nii.gz (nibabel), .mha, .mhd or .nrrd (SimpleITK).
 
-    A trailing axis of length one is dropped. Raises ``DataError`` naming the file when it is
+    A trailing axis of length one is dropped; of a 4-D file, ``path#N`` means volume N, counted
+    from 0 along its last axis. Raises ``DataError`` naming the file when it is
     missing, damaged, of an unknown type, not three-dimensional, holds NaN or infinite voxels or
     one single value, or has an affine that cannot be inverted.
     """
@@ -111,11 +112,12 @@ def check_affine(affine: NDArray[Any], where: str) -> None:
 
 def _read(path: Path) -> tuple[Floats, Affine]:
     """Voxels, float32 (X, Y, Z), and the RAS affine; everything checked but the content."""
-    read = formats.reader(path)
-    if not path.exists():
-        raise DataError(f"{path}: no such file")
+    file, number = file_and_volume(path)
+    read = formats.reader(file)
+    if not file.exists():
+        raise DataError(f"{file}: no such file")
     try:
-        data, affine = read(path)
+        data, affine = read(file, number)
     except DataError:
         raise
     except MemoryError:
@@ -127,7 +129,8 @@ def _read(path: Path) -> tuple[Floats, Affine]:
         data = data[..., 0]
     if data.ndim != 3 or 0 in data.shape:
         shape = "×".join(str(n) for n in data.shape)
-        raise DataError(f"{path}: expected a 3-D volume, found {data.ndim}-D ({shape})")
+        which = f"; say which volume, as {file.name}#0" if data.ndim == 4 else ""
+        raise DataError(f"{path}: expected a 3-D volume, found {data.ndim}-D ({shape}){which}")
     check_affine(affine, str(path))
     with np.errstate(invalid="ignore"):
         total = data.sum(dtype=np.float64)  # finite only if every voxel is

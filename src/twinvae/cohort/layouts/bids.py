@@ -6,6 +6,7 @@ The tree it expects::
       dataset_description.json                                optional here
       participants.tsv                                        optional; its column `split` is kept
       sub-01/[ses-1/]anat/sub-01[_ses-1][_run-1]_T2w.nii.gz   the scans; suffix = contrast, any case
+      sub-01/[ses-1/]anat/sub-01[_ses-1]_ce-GADOLINIUM_T1w.nii.gz                contrast T1gd
       sub-01/[ses-1/]anat/sub-01[_ses-1]_desc-brain_mask.nii.gz
       derivatives/…/sub-01[_ses-1]_label-lesion_mask.nii.gz   masks here or beside the scan
 
@@ -20,19 +21,18 @@ scans of one subject; their session then reads `1_run-2`. Scans under `derivativ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from twinvae.cohort.manifest import manifest_table, read_strings
-from twinvae.config import Role
-from twinvae.errors import DataError
+from twinvae.cohort.layouts.contrast import standard_contrast
+from twinvae.cohort.layouts.scans import Scan
+from twinvae.cohort.manifest import read_strings
 
 _TUMOUR = frozenset({"lesion", "tumour", "tumor"})
 _NATIVE = frozenset({"orig", "native", "individual", "scanner"})
 _KIND = frozenset({"label", "desc", "space", "suffix"})
+_MASKS = frozenset({"mask", "roi", "dseg", "probseg"})
 _ENDINGS = (".nii.gz", ".nii")
 
 
@@ -49,37 +49,34 @@ class _Name:
         return self.entities["sub"], self.entities.get("ses", "")
 
 
-def recognises(path: Path) -> bool:
+def recognises(path: Path, files: Sequence[Path]) -> bool:
     """Whether ``path`` holds folders called `sub-…`."""
+    del files
     return path.is_dir() and any(p.is_dir() for p in path.glob("sub-*"))
 
 
-def index_bids(path: Path, role: Role, source: str, contrast: str) -> pd.DataFrame:
-    """Index every scan of ``contrast`` in the dataset at ``path`` into manifest rows."""
+def find(path: Path) -> list[Scan]:
+    """Every image in the dataset at ``path``, with its masks."""
     raw = _named(path.glob("sub-*/**/*.nii*"))
-    scans = [name for name in raw if name.suffix.lower() == contrast.lower()]
-    if not scans:
-        found = sorted({name.suffix for name in raw}) or ["no NIfTI file in any sub-* folder"]
-        raise DataError(f"{path}: expected scans ending in _{contrast}, found {', '.join(found)}")
     masks: dict[tuple[str, str], list[_Name]] = {}
     for mask in [*raw, *_named((path / "derivatives").glob("**/*.nii*"))]:
-        if mask.suffix.lower() in {"mask", "roi", "dseg"}:
+        if mask.suffix.lower() in _MASKS - {"probseg"}:
             masks.setdefault(mask.visit, []).append(mask)
-    visits = pd.Series([scan.visit for scan in scans]).value_counts()
     splits = _participant_splits(path)
-    return manifest_table(
-        {
-            "subject": scan.entities["sub"],
-            "session": _session(scan, alone=visits[scan.visit] == 1),
-            "source": source,
-            "role": role,
-            "image": str(scan.path),
-            "brain_mask": _mask(scan, masks, tumour=False),
-            "tumour_mask": _mask(scan, masks, tumour=True),
-            "split": splits.get(scan.entities["sub"], ""),
-        }
-        for scan in scans
-    )
+    return [
+        Scan(
+            subject=name.entities["sub"],
+            session=name.entities.get("ses", ""),
+            detail=_detail(name),
+            contrast=_contrast(name),
+            image=str(name.path),
+            brain_mask=_mask(name, masks, tumour=False),
+            tumour_mask=_mask(name, masks, tumour=True),
+            split=splits.get(name.entities["sub"], ""),
+        )
+        for name in raw
+        if name.suffix.lower() not in _MASKS
+    ]
 
 
 def _named(paths: Iterable[Path]) -> list[_Name]:
@@ -95,11 +92,14 @@ def _named(paths: Iterable[Path]) -> list[_Name]:
     return names
 
 
-def _session(scan: _Name, *, alone: bool) -> str:
-    parts = [scan.entities.get("ses", "")]
-    if not alone:
-        parts += [f"{k}-{v}" for k, v in scan.entities.items() if k not in {"sub", "ses"}]
-    return "_".join(part for part in parts if part)
+def _detail(scan: _Name) -> str:
+    return "_".join(f"{k}-{v}" for k, v in scan.entities.items() if k not in {"sub", "ses"})
+
+
+def _contrast(scan: _Name) -> str:
+    """The suffix, but T1gd for a T1w image with a contrast agent."""
+    enhanced = "ce" in scan.entities and standard_contrast(scan.suffix) == "T1w"
+    return "T1gd" if enhanced else scan.suffix
 
 
 def _mask(scan: _Name, masks: dict[tuple[str, str], list[_Name]], *, tumour: bool) -> str:

@@ -14,6 +14,7 @@ is drawn. Columns of other names are ignored, unless one looks like a misspellin
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -26,8 +27,9 @@ SUFFIXES = (".csv", ".tsv", ".txt")
 _DELIMITERS = ("\t", ",", ";")
 
 
-def recognises(path: Path) -> bool:
+def recognises(path: Path, files: Sequence[Path]) -> bool:
     """Whether ``path`` is a table."""
+    del files
     return path.is_file() and path.suffix.lower() in SUFFIXES
 
 

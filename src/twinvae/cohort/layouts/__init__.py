@@ -1,0 +1,120 @@
+"""One file per layout: how a data set lies on disk, as it is shipped, and where that is known from.
+
+A layout recognises a folder and finds in it every scan of every contrast with its masks
+(`scans.Scan`); choosing the contrast and making manifest rows of the scans is common to all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from twinvae.cohort.layouts import (
+    bids,
+    brats2015,
+    brats2017,
+    brats2021,
+    brats2023,
+    camcan,
+    hcp,
+    isles2015,
+    ixi,
+    midas,
+    msd,
+    table,
+    tcga_lgg,
+)
+from twinvae.cohort.layouts.files import some_files
+from twinvae.cohort.layouts.scans import Scan, scans_table
+from twinvae.config import Role
+from twinvae.errors import ConfigError, DataError
+
+__all__ = ["LAYOUTS", "Layout", "index_layout", "recognised"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one kind of source is recognised and read into manifest rows (paths absolute)."""
+
+    expects: str
+    recognises: Callable[[Path, Sequence[Path]], bool]
+    """Path, and some of the files at or below it."""
+    index: Callable[[Path, Role, str, str], pd.DataFrame]
+    """Path, role, source, contrast."""
+
+
+def _of_scans(
+    expects: str,
+    recognises: Callable[[Path, Sequence[Path]], bool],
+    find: Callable[[Path], list[Scan]],
+) -> Layout:
+    return Layout(expects, recognises, partial(_index_scans, find))
+
+
+def _index_scans(
+    find: Callable[[Path], list[Scan]], path: Path, role: Role, source: str, contrast: str
+) -> pd.DataFrame:
+    return scans_table(path, find(path), role, source, contrast)
+
+
+LAYOUTS: dict[str, Layout] = {
+    "table": Layout("a .csv or .tsv file", table.recognises, table.index_table),
+    "bids": _of_scans("folders sub-…", bids.recognises, bids.find),
+    "hcp": _of_scans("100307/T1w/T2w_acpc_dc_restore.nii.gz", hcp.recognises, hcp.find),
+    "brats2015": _of_scans(
+        "HGG/brats_tcia_pat153_0109/VSD.Brain…mha", brats2015.recognises, brats2015.find
+    ),
+    "brats2017": _of_scans(
+        "Brats17_CBICA_AAB_1_t2.nii.gz to BraTS20_Training_001_t2.nii.gz",
+        brats2017.recognises,
+        brats2017.find,
+    ),
+    "brats2021": _of_scans("BraTS2021_00000_t2.nii.gz", brats2021.recognises, brats2021.find),
+    "brats2023": _of_scans("BraTS-GLI-00000-000-t2w.nii.gz", brats2023.recognises, brats2023.find),
+    "msd": _of_scans("dataset.json and imagesTr/BRATS_001.nii.gz", msd.recognises, msd.find),
+    "ixi": _of_scans("IXI002-Guys-0828-T2.nii.gz", ixi.recognises, ixi.find),
+    "camcan": _of_scans(
+        "cc700/mri/pipeline/release004/BIDS_20190411/anat/sub-CC110033",
+        camcan.recognises,
+        camcan.find,
+    ),
+    "isles2015": _of_scans(
+        "SISS2015_Training/1/VSD.Brain…nii", isles2015.recognises, isles2015.find
+    ),
+    "midas": _of_scans("Normal001-T2.mha", midas.recognises, midas.find),
+    "tcga-lgg": _of_scans("TCGA_CS_6290_20000917_flair.nii.gz", tcga_lgg.recognises, tcga_lgg.find),
+}
+
+
+def recognised(path: Path) -> list[str]:
+    """Names of the layouts that ``path`` looks like."""
+    files = some_files(path)
+    return [name for name, layout in LAYOUTS.items() if layout.recognises(path, files)]
+
+
+def index_layout(path: Path, layout: str, role: Role, source: str, contrast: str) -> pd.DataFrame:
+    """Manifest rows of the scans at ``path``; layout ``auto`` is the one that recognises it.
+
+    Raises ``ConfigError`` for a layout that does not exist and ``DataError`` when ``path`` is
+    missing, is recognised by none or by several, or cannot be read.
+    """
+    known = "; ".join(f"{name}: {one.expects}" for name, one in LAYOUTS.items())
+    if layout != "auto" and layout not in LAYOUTS:
+        raise ConfigError(f"layout: expected auto or one of {', '.join(LAYOUTS)}, found {layout!r}")
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if layout == "auto":
+        names = recognised(path)
+        if not names:
+            raise DataError(f"{path}: layout not recognised; expected one of {known}")
+        if len(names) > 1:
+            raise DataError(
+                f"{path}: expected one layout, found what looks like {' and '.join(names)}; "
+                f"index their folders one by one, or name the layout"
+            )
+        layout = names[0]
+    return LAYOUTS[layout].index(path, role, source, contrast)
