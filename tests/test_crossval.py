@@ -1,0 +1,92 @@
+"""Cross-validation over mixed subjects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import TINY
+from twinvae.cohort import read_manifest
+from twinvae.config import load_config
+from twinvae.crossval import cross_validate, fold_tables
+from twinvae.errors import ConfigError
+from twinvae.files import read_json
+from twinvae.run import Run
+from twinvae.scoring import read_scores
+
+
+def test_each_masked_subject_is_tested_once_and_never_trains_its_own_model(tiny_run: Run) -> None:
+    table = read_manifest(tiny_run.manifest)
+    mixed = table["role"] == "mixed"
+    unmasked = table.index[mixed][:2]
+    table.loc[unmasked, "tumour_mask"] = ""
+    folds = fold_tables(table, 5, seed=0)
+    tested: list[str] = []
+    for fold in folds:
+        assert fold.loc[~mixed, "split"].equals(table.loc[~mixed, "split"])
+        assert set(fold.loc[mixed, "split"]) == {"train", "test"}
+        assert (fold.loc[unmasked, "split"] == "train").all()
+        tested += fold.loc[mixed & (fold["split"] == "test"), "subject"].tolist()
+    assert sorted(tested) == sorted(table.loc[mixed, "subject"].drop(unmasked))
+    with pytest.raises(ConfigError, match=r"expected 2 to 10 .*found 11"):
+        fold_tables(table, 11, seed=0)
+
+
+@pytest.fixture(scope="module")
+def crossed(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    plain = {key: value for key, value in TINY.items() if not key.startswith("cohort")}
+    manifest = {"cohort.phantom": None, "cohort.manifest": str(tiny_run.manifest)}
+    config = load_config("demo", plain | manifest)
+    return cross_validate(config, tmp_path_factory.mktemp("cross") / "run", folds=2)
+
+
+def test_pooled_scores_hold_every_mixed_subject_once_with_the_threshold_at_zero(
+    crossed: Run, tiny_run: Run
+) -> None:
+    scores = read_scores(crossed.scores)
+    mixed = scores[scores["role"] == "mixed"]
+    table = read_manifest(tiny_run.manifest)
+    assert set(mixed["subject"]) == set(table.loc[table["role"] == "mixed", "subject"])
+    assert not mixed.duplicated(["source", "subject", "slice"]).any()
+    assert not scores[scores["role"] == "healthy"].duplicated(["source", "subject", "slice"]).any()
+    calibration = read_json(crossed.calibration)
+    for entry in calibration["scores"].values():
+        assert entry["slice"]["thresholds"][0]["threshold"] == pytest.approx(0, abs=1e-9)
+    for name in ("metrics.tsv", "audit.json", "report.html"):
+        assert (crossed.folder / name).is_file()
+
+
+def test_pooling_keeps_each_folds_verdicts_and_order(crossed: Run) -> None:
+    pooled = read_scores(crossed.scores).set_index(["source", "subject", "slice"])
+    for number in range(2):
+        folder = crossed.folder / f"fold-{number}"
+        own = read_scores(folder / "scores.tsv")
+        own = own[own["role"] == "mixed"].set_index(["source", "subject", "slice"])
+        threshold = read_json(folder / "calibration.json")["scores"]["latent_l2"]["slice"]
+        mine = pooled.loc[own.index, "latent_l2"]
+        above = own["latent_l2"] >= threshold["thresholds"][0]["threshold"]
+        assert (above == (mine >= 0)).all()
+        order = np.argsort(own["latent_l2"].to_numpy())
+        assert (np.diff(mine.to_numpy()[order]) >= 0).all()
+
+
+def test_healthy_model_is_trained_once(crossed: Run) -> None:
+    first, second = (
+        (crossed.folder / f"fold-{n}/models/healthy/weights.safetensors") for n in range(2)
+    )
+    assert first.read_bytes() == second.read_bytes()
+    assert second.stat().st_mtime_ns - first.stat().st_mtime_ns > 0
+    mixed = [
+        (crossed.folder / f"fold-{n}/models/mixed/weights.safetensors").read_bytes()
+        for n in range(2)
+    ]
+    assert mixed[0] != mixed[1]
+
+
+def test_manifest_of_a_fold_is_complete(crossed: Run) -> None:
+    table = pd.read_csv(Path(crossed.folder) / "fold-1/cohort.tsv", sep="\t")
+    assert len(table) == 32
+    assert table["split"].notna().all()
