@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperOption
 
 from twinvae import __version__
+from twinvae.cli_help import NamesLayouts
 from twinvae.progress import console
 
 app = typer.Typer(
@@ -69,19 +69,7 @@ def phantom(
     console.print(f"wrote {healthy} healthy and {mixed} mixed subjects to {out}")
 
 
-class _NamesLayouts(TyperCommand):
-    """Names the layouts in its help: only then, since knowing them takes slow imports."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        from twinvae.cohort import LAYOUTS
-
-        for param in self.params:
-            if isinstance(param, TyperOption) and param.name == "layout":
-                param.help = f"auto, which recognises the layout, or {', '.join(LAYOUTS)}."
-        super().format_help(ctx, formatter)
-
-
-@app.command(cls=_NamesLayouts)
+@app.command(cls=NamesLayouts)
 def index(
     paths: Annotated[list[Path], typer.Argument(help="Folders of scans, or CSV/TSV tables.")],
     role: Annotated[str, typer.Option(help="healthy or mixed.")],

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
-from trees import CHANNELS, TREES, put
+from shipped import CHANNELS, put
+from shipped_patients import PATIENTS
+from shipped_volunteers import VOLUNTEERS
 from typer.testing import CliRunner
 
 from twinvae.cli import app
@@ -13,6 +15,7 @@ from twinvae.config import SourceConfig, SplitConfig
 from twinvae.errors import ConfigError, DataError
 from twinvae.imaging.scan import ScanFiles, load_scan
 
+TREES = (*VOLUNTEERS, *PATIENTS)
 ALL = SplitConfig(train=0.34, val=0.33, test=0.33)
 COLUMNS = ["subject", "session", "source", "image", "brain_mask", "tumour_mask"]
 

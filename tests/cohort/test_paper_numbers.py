@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from trees import brats2015_case
+from shipped_patients import brats2015_case
 
 from twinvae.cohort import assign_splits, index_sources, write_manifest
 from twinvae.config import CropResize, SourceConfig, SplitConfig, load_config
