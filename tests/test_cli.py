@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import TINY
+from tiny import TINY
 from twinvae.config import load_config
 from twinvae.run import Run
 
@@ -81,7 +81,7 @@ def test_lists_name_what_there_is() -> None:
         (["run", "demo", "--set", "training.healthy.epohs=3"], 2, "training.healthy.epohs"),
         (["run", "demo", "--set", "epochs"], 2, "expected key=value"),
         (["run", "demo", "--device", "tpu"], 2, "compute.device"),
-        (["run", "demo", "--set", "cohort.split.train=0.9"], 2, "must be 1, found 1.2"),
+        (["run", "demo", "--set", "cohort.split.train=0.9"], 2, "must be 1, found 1.3"),
         (["phantom", "out", "--spacing-mm", "9"], 2, "spacing_mm"),
         (["index", "nowhere", "--role", "healthy"], 3, "nowhere: no such file or folder"),
         (["index", ".", "--role", "sick"], 2, "role"),

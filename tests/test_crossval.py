@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import TINY
+from tiny import TINY
 from twinvae.cohort import read_manifest
 from twinvae.config import load_config
 from twinvae.crossval import cross_validate, fold_tables

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
-from conftest import tiny_config
+from tiny import tiny_config
 from twinvae.config import load_config
 from twinvae.errors import CalibrationError, ConfigError, PartialFailureError, StageError
 from twinvae.evaluation import read_metrics
@@ -145,7 +145,7 @@ def test_broken_scan_is_reported_and_the_rest_goes_on(tiny_run: Run, tmp_path) -
 
 
 def _tiny_without_phantom() -> dict:
-    from conftest import TINY
+    from tiny import TINY
 
     return {key: value for key, value in TINY.items() if not key.startswith("cohort")}
 

@@ -1,5 +1,6 @@
 """The generated cohort: reproducible files, believable anatomy, lesions that are what they say."""
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -198,19 +199,20 @@ def test_people_differ_and_their_brains_are_of_human_size(sick):
     assert 0.85 < dice < 0.99
 
 
-def test_older_brains_have_larger_ventricles():
+def test_wider_ventricles_hold_more_csf_and_come_with_age():
     maps, grid = load_maps(), subject_grid(3.0)
+    bodies = [draw_body(np.random.default_rng(s), older=s % 2 == 0) for s in range(200)]
+    age, growth = ([getattr(body, name) for body in bodies] for name in ("age", "ventricle_mm"))
+    assert np.corrcoef(age, growth)[0, 1] > 0.6
+    assert np.mean(age[::2]) > np.mean(age[1::2]) + 5
 
-    def csf_ml(older: bool) -> float:
-        found = []
-        for seed in range(6):
-            rng = np.random.default_rng(seed)
-            tissue = sample_tissue(rng, draw_body(rng, older=older), grid, maps)
-            near = (np.abs(tissue.place_mm - [[0], [-8], [12]]) < [[42], [45], [22]]).all(axis=0)
-            found.append(tissue.shares[2][near & tissue.brain].sum() * 0.027)
-        return float(np.mean(found))
+    def csf_ml(growth_mm: float) -> float:
+        body = dataclasses.replace(bodies[0], ventricle_mm=growth_mm)
+        tissue = sample_tissue(np.random.default_rng(0), body, grid, maps)
+        near = (np.abs(tissue.place_mm - [[0], [-8], [12]]) < [[42], [45], [22]]).all(axis=0)
+        return float(tissue.shares[2][near & tissue.brain].sum() * 0.027)
 
-    assert csf_ml(older=True) > 1.1 * csf_ml(older=False)
+    assert csf_ml(5) > 1.3 * csf_ml(0) > 1.3 * csf_ml(-3)
 
 
 def test_signal_is_t2_weighted():
