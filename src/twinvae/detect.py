@@ -118,7 +118,7 @@ def detect_scan(bundle: Bundle, scan: ScanFiles, folder: Path, compute: Compute)
             score=name,
             slice_threshold=threshold,
             images=unit_images(prepared.images),
-            reconstructions=healthy,
+            reconstructions=healthy * prepared.brain,
             made={"Scan": scan.image, "Bundle": bundle.config.name, "twinvae": __version__},
         )
         write_scan_page(page, room / "report.html")

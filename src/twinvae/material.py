@@ -53,7 +53,7 @@ def _gallery(
         x_h = models.healthy.reconstruct(to_tensor(images, compute.device))
     return Gallery(
         images=unit_images(images),
-        reconstructions=x_h.float().cpu().numpy()[:, 0],
+        reconstructions=x_h.float().cpu().numpy()[:, 0] * store.brain[rows],
         captions=captions(scores, chosen, run.config.decision.score),
         masks=store.tumour[rows].astype(bool) if role == "mixed" else None,
     )

@@ -117,7 +117,9 @@ def train(run: Run) -> None:
     )
     for number, (role, model, options) in enumerate(twins):
         seed = 2 * config.seed + number
-        data = SliceData(store.images, store.select(role, "train"), store.select(role, "val"))
+        data = SliceData(
+            store.images, store.brain, store.select(role, "train"), store.select(role, "val")
+        )
         folder = run.models / role
         network = build_model(model, seed)
         fit(network, data, options, compute, seed=seed, folder=folder, label=f"train {role}")

@@ -74,6 +74,17 @@ def test_kl_weight_scales_the_kl_term_only() -> None:
     torch.testing.assert_close(half.objective - none.objective, 0.5 * half.kl)
 
 
+def test_mask_restricts_the_likelihood_to_its_pixels() -> None:
+    model = small()
+    x = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(1))
+    mask = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(2)) < 0.5
+    inside, outside = model.log_likelihood(x, z, mask), model.log_likelihood(x, z, ~mask)
+    torch.testing.assert_close(inside + outside, model.log_likelihood(x, z))
+    other = torch.where(mask, x, torch.rand_like(x))
+    torch.testing.assert_close(model.log_likelihood(other, z, mask), inside)
+
+
 @pytest.mark.parametrize("variance", ["scalar", "per_pixel"])
 def test_gradients_reach_every_parameter(variance: str) -> None:
     model = small(variance=variance, activation="leaky_relu")

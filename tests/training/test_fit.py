@@ -33,7 +33,7 @@ def toy_data(n: int = 96) -> SliceData:
     centre, radius = rng.uniform(5, 10, (n, 2, 1, 1)), rng.uniform(3, 6, (n, 1, 1))
     disc = (y - centre[:, 0]) ** 2 + (x - centre[:, 1]) ** 2 < radius**2
     images = (disc * 45000 + 6000).astype(np.uint16)
-    return SliceData(images, np.arange(n - 16), np.arange(n - 16, n))
+    return SliceData(images, disc.astype(np.uint8), np.arange(n - 16), np.arange(n - 16, n))
 
 
 def train(folder: Path, options: TrainConfig = OPTIONS, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -135,7 +135,8 @@ def test_damaged_checkpoint_is_named(tmp_path) -> None:
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path) -> None:
-    data = SliceData(np.zeros((0, 16, 16), np.uint16), np.arange(0), np.arange(0))
+    empty = np.zeros((0, 16, 16), np.uint16)
+    data = SliceData(empty, empty.astype(np.uint8), np.arange(0), np.arange(0))
     with pytest.raises(DataError, match="toy: expected training slices, found none"):
         fit(build_model(MODEL, 0), data, OPTIONS, CPU, seed=0, folder=tmp_path, label="toy")
 
@@ -171,14 +172,14 @@ def _slices() -> torch.Tensor:
 
 def test_noise_touches_the_input_alone() -> None:
     options = AugmentConfig(flip=0, brightness=0, noise=0.05)
-    noisy, target = augment(_slices(), options, torch.Generator().manual_seed(1))
+    noisy, target, _ = augment(_slices(), None, options, torch.Generator().manual_seed(1))
     assert torch.equal(target, _slices())
     assert (noisy - target).std().item() == pytest.approx(0.05, rel=0.02)
 
 
 def test_flip_and_brightness_change_input_and_target_alike() -> None:
     options = AugmentConfig(flip=0.5, brightness=0, noise=0)
-    noisy, target = augment(_slices(), options, torch.Generator().manual_seed(1))
+    noisy, target, _ = augment(_slices(), None, options, torch.Generator().manual_seed(1))
     assert torch.equal(noisy, target)
     flipped = (target == _slices().flip(-1)).flatten(1).all(1)
     kept = (target == _slices()).flatten(1).all(1)
@@ -186,12 +187,36 @@ def test_flip_and_brightness_change_input_and_target_alike() -> None:
     assert 0.4 < flipped.float().mean() < 0.6
 
     options = AugmentConfig(flip=0, brightness=0.1, noise=0)
-    _, target = augment(_slices(), options, torch.Generator().manual_seed(1))
+    _, target, _ = augment(_slices(), None, options, torch.Generator().manual_seed(1))
     factor = (target / _slices()).flatten(1)
     assert factor.std(1).max() < 1e-5
     assert factor.min() >= 0.9
     assert factor.max() <= 1.1
     assert factor.mean(1).std() == pytest.approx(0.2 / 12**0.5, rel=0.15)
+
+
+def test_mask_flips_with_its_slice() -> None:
+    mask = _slices() > 0.4
+    options = AugmentConfig(flip=0.5, brightness=0, noise=0.01)
+    _, target, flipped = augment(_slices(), mask, options, torch.Generator().manual_seed(1))
+    assert flipped is not None
+    assert torch.equal(flipped, target > 0.4)
+
+
+def test_masked_training_leaves_the_background_alone(tmp_path) -> None:
+    masked = OPTIONS.model_copy(update={"mask_background": True, "epochs": 12})
+    whole = OPTIONS.model_copy(update={"epochs": 12})
+    data, errors = toy_data(), {}
+    for name, options in (("masked", masked), ("whole", whole)):
+        model = build_model(MODEL, 0)
+        fit(model, data, options, CPU, seed=0, folder=tmp_path / name, label=name)
+        x = data.batch(data.val, CPU.device)
+        inside = data.mask(data.val, CPU.device)
+        with torch.inference_mode():
+            error = (model.reconstruct(x) - x).square()
+        errors[name] = (error[inside].mean().item(), error[~inside].mean().item())
+    assert errors["masked"][0] <= errors["whole"][0] * 1.2
+    assert errors["masked"][1] > 3 * errors["whole"][1]
 
 
 def test_kl_weight_ramps_and_learning_rate_falls() -> None:

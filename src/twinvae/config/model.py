@@ -78,6 +78,8 @@ class TrainConfig(Documented):
     """Weight of the KL term once the ramp is over; 1 is the ELBO."""
     kl_ramp_epochs: float = Field(default=5, ge=0)
     """The KL weight rises linearly from 0 over this many epochs."""
+    mask_background: bool = False
+    """Sum the log-likelihood over brain pixels only: the ELBO restricted to the brain mask."""
     clip_norm: float = Field(default=1000.0, gt=0)
     """Largest global norm of the gradient."""
     augment: AugmentConfig = AugmentConfig()

@@ -89,16 +89,19 @@ class VAE(nn.Module):
         """Reconstruction of ``x`` in (0, 1): sigmoid of the mean image of the mean encoding."""
         return torch.sigmoid(self.decode(self.encode(x).mean)[0])
 
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """Log p(x | z) in nats, summed over pixels.
+    def log_likelihood(self, x: Tensor, z: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log p(x | z) in nats, summed over pixels, or over those inside ``mask``.
 
-        ``x`` is (batch, 1, H, W) and ``z`` (samples, batch, latent); returns (samples, batch).
+        ``x`` is (batch, 1, H, W), ``mask`` likewise (bool), and ``z`` (samples, batch, latent);
+        returns (samples, batch).
         """
         mean, variance = self.decode(z.flatten(0, 1))
         mean = mean.reshape(*z.shape[:2], *mean.shape[1:])
         if variance.ndim:
             variance = variance.reshape(mean.shape)
         density = logit_normal_log_density(x, mean, variance, self.config.clip)
+        if mask is not None:
+            density = density * mask
         return density.flatten(2).sum(-1)
 
     def loss(
@@ -108,15 +111,16 @@ class VAE(nn.Module):
         *,
         samples: int = 1,
         kl_weight: float = 1.0,
+        mask: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Loss:
         """Negative ELBO of ``target`` given its (possibly noisy) copy ``x``.
 
         Both are (batch, 1, H, W) in [0, 1]. With ``x`` noisier than ``target`` this is the
-        denoising objective of the paper.
+        denoising objective of the paper; with a ``mask`` only pixels inside it count.
         """
         q = self.encode(x)
-        log_likelihood = self.log_likelihood(target, q.sample(samples, generator)).mean()
+        log_likelihood = self.log_likelihood(target, q.sample(samples, generator), mask).mean()
         kl = q.kl_to_prior().mean()
         return Loss(kl_weight * kl - log_likelihood, log_likelihood, kl)
 

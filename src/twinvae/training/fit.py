@@ -39,6 +39,8 @@ class SliceData:
 
     images: NDArray[np.uint16]
     """(n, H, W), intensity in [0, 1] times 65535; usually memory-mapped."""
+    brain: NDArray[np.uint8]
+    """(n, H, W), 1 inside the brain; likewise."""
     train: NDArray[np.intp]
     """Row numbers of training slices."""
     val: NDArray[np.intp]
@@ -47,6 +49,10 @@ class SliceData:
     def batch(self, rows: NDArray[np.intp], device: torch.device) -> Tensor:
         """Slices ``rows`` as float32 (len(rows), 1, H, W) in [0, 1]."""
         return to_tensor(self.images[rows], device)
+
+    def mask(self, rows: NDArray[np.intp], device: torch.device) -> Tensor:
+        """Their brain masks as bool (len(rows), 1, H, W)."""
+        return torch.from_numpy(self.brain[rows].astype(bool)).unsqueeze(1).to(device)
 
 
 def to_tensor(images: NDArray[np.uint16], device: torch.device) -> Tensor:
@@ -144,17 +150,24 @@ class _Training:
     def step(self, rows: NDArray[np.intp], kl_weight: float, generator: torch.Generator) -> Loss:
         """One optimiser step on the slices ``rows``."""
         clean = self.data.batch(rows, self.compute.device)
-        noisy, target = augment(clean, self.options.augment, generator)
+        mask = self.mask(rows)
+        noisy, target, mask = augment(clean, mask, self.options.augment, generator)
         samples = self.options.posterior_samples
         with self.compute.autocast():
             loss = self.model.loss(
-                noisy, target, samples=samples, kl_weight=kl_weight, generator=generator
+                noisy, target, samples=samples, kl_weight=kl_weight, mask=mask, generator=generator
             )
         self.optimiser.zero_grad(set_to_none=True)
         loss.objective.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
         self.optimiser.step()
         return loss
+
+    def mask(self, rows: NDArray[np.intp]) -> Tensor | None:
+        """Where the likelihood counts; None for everywhere."""
+        if not self.options.mask_background:
+            return None
+        return self.data.mask(rows, self.compute.device)
 
     def validation_elbo(self) -> float | None:
         """ELBO of untouched validation slices with one posterior sample, in nats a slice."""
@@ -167,7 +180,8 @@ class _Training:
         with torch.inference_mode(), self.compute.autocast():
             for part in np.array_split(rows, math.ceil(len(rows) / 128)):
                 x = self.data.batch(part, self.compute.device)
-                total -= self.model.loss(x, x, generator=generator).objective.item() * len(part)
+                loss = self.model.loss(x, x, mask=self.mask(part), generator=generator)
+                total -= loss.objective.item() * len(part)
         return total / len(rows)
 
 
