@@ -11,13 +11,18 @@ from twinvae.config.model import (
     TrainingConfig,
 )
 from twinvae.config.recipe import (
+    BiasCorrection,
     BrainMask,
     CropResize,
+    HistogramMatch,
+    NyulScale,
     PercentileScale,
     RecipeStep,
+    Register,
     Reorient,
     ResampleInPlane,
     SelectSlices,
+    ZScore,
 )
 from twinvae.config.run import (
     ComputeConfig,
@@ -29,17 +34,21 @@ from twinvae.config.run import (
 
 __all__ = [
     "AugmentConfig",
+    "BiasCorrection",
     "BrainMask",
     "CohortConfig",
     "ComputeConfig",
     "CropResize",
     "DecisionConfig",
     "EvaluationConfig",
+    "HistogramMatch",
     "ModelConfig",
     "NetworksConfig",
+    "NyulScale",
     "PercentileScale",
     "PhantomConfig",
     "RecipeStep",
+    "Register",
     "Reorient",
     "ResampleInPlane",
     "Role",
@@ -50,6 +59,7 @@ __all__ = [
     "SplitConfig",
     "TrainConfig",
     "TrainingConfig",
+    "ZScore",
     "documented_fields",
     "dump_config",
     "load_config",

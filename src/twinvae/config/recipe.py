@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -20,9 +22,49 @@ class BrainMask(Documented):
     """Find the brain; everything outside it becomes zero."""
 
     step: Literal["brain_mask"] = "brain_mask"
-    method: Literal["auto", "given", "background"] = "auto"
+    method: Literal["auto", "given", "background", "hd_bet"] = "auto"
     """`given`: the manifest's mask. `background`: the non-zero voxels of a skull-stripped scan.
-    `auto`: the given mask where there is one, else the background."""
+    `auto`: the given mask where there is one, else the background. `hd_bet`: the network of
+    Isensee et al. (2019) on the whole head; needs `pip install "twinvae[hdbet]"`."""
+    networks: Literal[1, 5] = 1
+    """How many of HD-BET's five networks vote; 5 also looks at mirror images, 40 times slower."""
+
+
+class BiasCorrection(Documented):
+    """Divide by a smooth field that N4 (Tustison et al. 2010) fits inside the brain.
+
+    The more levels, the finer the field, and the more of a tumour's own contrast it takes for
+    bias; see docs/recipe.md before using more than two.
+    """
+
+    step: Literal["bias_correction"] = "bias_correction"
+    iterations: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(50, 50), min_length=1, max_length=6
+    )
+    """Most iterations at each level; each level halves the distance of the spline's knots."""
+    grid_mm: float = Field(default=6.0, gt=0, le=20)
+    """Side of the cells the scan is averaged to before the field is fitted (shrinking)."""
+    tolerance: float = Field(default=1e-3, gt=0, lt=1)
+    """A level ends when the field changes by less than this (coefficient of variation)."""
+
+
+class Register(Documented):
+    """Bring the scan onto the grid of a template (Mattes mutual information).
+
+    Slices are then the template's; maps written back land on the scan's own grid. All three axes
+    are interpolated, so scans of thick slices are refused.
+    """
+
+    step: Literal["register"] = "register"
+    transform: Literal["rigid", "affine"] = "rigid"
+    """`rigid`: turned and shifted; `affine`: also stretched and sheared."""
+    template: Path | None = None
+    """A brain without skull, any contrast; by default the MNI152 T1 that nilearn ships
+    (ICBM 2009a, Fonov et al. 2011)."""
+    voxel_mm: float = Field(default=1.0, ge=0.5, le=10)
+    """Voxel size afterwards."""
+    thickest_mm: float = Field(default=3.0, gt=0)
+    """Scans with a larger distance between slices are refused."""
 
 
 class ResampleInPlane(Documented):
@@ -46,9 +88,72 @@ class PercentileScale(Documented):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low must be below high, found {self.low:g} and {self.high:g}")
+        _check_range(self.low, self.high)
         return self
+
+
+class NyulScale(Documented):
+    """Map landmarks of each scan's histogram to those of an average training scan.
+
+    Nyúl and Udupa (1999), with the deciles of Nyúl, Udupa and Zhang (2000); the piecewise linear
+    map goes on along its end pieces and is clipped to [0, 1].
+    """
+
+    step: Literal["nyul_scale"] = "nyul_scale"
+    percentiles: tuple[float, ...] = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 99.8)
+    """The landmarks: percentiles inside the brain, rising."""
+    level: float = Field(default=0.8, gt=0, le=1)
+    """Value of the last landmark; the first is 0."""
+    fit_on: Role | Literal["all"] = "healthy"
+    """Which training scans are averaged."""
+    scans: int = Field(default=40, ge=1)
+    """At most this many of them, spread evenly over the list."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        found = self.percentiles
+        rising = all(a < b for a, b in pairwise(found))
+        if len(found) < 2 or not rising or found[0] < 0 or found[-1] > 100:
+            raise ValueError(f"percentiles must rise within 0 and 100, found {list(found)}")
+        return self
+
+
+class HistogramMatch(Documented):
+    """Give each scan the histogram of one training scan, scaled as by percentile_scale.
+
+    The map is piecewise linear through equal percentiles inside the brain.
+    """
+
+    step: Literal["histogram_match"] = "histogram_match"
+    low: float = Field(default=0.0, ge=0, lt=100)
+    """Percentile of the reference that becomes 0."""
+    high: float = Field(default=99.5, gt=0, le=100)
+    """Percentile of the reference that becomes `level`."""
+    level: float = Field(default=1.0, gt=0, le=1)
+    """Value the high percentile is mapped to."""
+    fit_on: Role | Literal["all"] = "healthy"
+    """Whose training scans the reference is one of."""
+    subject: str | None = None
+    """The reference's subject; by default the first in alphabetical order."""
+    points: int = Field(default=256, ge=2, le=4096)
+    """Pieces of the map."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_range(self.low, self.high)
+        return self
+
+
+class ZScore(Documented):
+    """Subtract the mean inside the brain, divide by the standard deviation, and squash.
+
+    A value z becomes 1 / (1 + exp(−z / width)), which is (1 + tanh(z / (2 width))) / 2: the mean
+    becomes 0.5, and nothing is clipped.
+    """
+
+    step: Literal["z_score"] = "z_score"
+    width: float = Field(default=1.0, gt=0)
+    """Larger keeps more room for outliers; at 1, z = 3 becomes 0.95."""
 
 
 class SelectSlices(Documented):
@@ -88,7 +193,22 @@ class CropResize(Documented):
     """Side of the network's image, in pixels; shrinking averages areas (anti-aliasing)."""
 
 
+def _check_range(low: float, high: float) -> None:
+    if low >= high:
+        raise ValueError(f"low must be below high, found {low:g} and {high:g}")
+
+
 RecipeStep = Annotated[
-    Reorient | BrainMask | ResampleInPlane | PercentileScale | SelectSlices | CropResize,
+    Reorient
+    | BrainMask
+    | BiasCorrection
+    | Register
+    | ResampleInPlane
+    | PercentileScale
+    | NyulScale
+    | HistogramMatch
+    | ZScore
+    | SelectSlices
+    | CropResize,
     Field(discriminator="step"),
 ]

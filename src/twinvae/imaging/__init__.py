@@ -1,13 +1,13 @@
 """One volume at a time: reading and writing, the recipe, the slice store."""
 
 from twinvae.imaging.back import back_to_scan, brain_on_scan, in_scan_units
+from twinvae.imaging.fit import fit_recipe
 from twinvae.imaging.prepare import prepare_cohort
 from twinvae.imaging.recipe import (
     FULL_SCALE,
     INDEX_COLUMNS,
     FittedRecipe,
     PreparedScan,
-    fit_recipe,
     prepare_scan,
     unit_images,
 )

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from twinvae.imaging.itk import on_other_grid
 from twinvae.imaging.orient import turned_back
 from twinvae.imaging.recipe import PreparedScan
 from twinvae.imaging.resample import Taps, apply_taps, resampling_taps
-from twinvae.imaging.volume import Volume
+from twinvae.imaging.volume import Bools, Floats, Volume
 
 
 def back_to_scan(maps: NDArray[np.float32], prepared: PreparedScan) -> Volume:
     """Put one map per kept slice, float32 (n, H, W), on the scan's own grid and orientation.
 
     Pixels are interpolated linearly in plane (averaged where the scan's are the larger ones).
-    Voxels outside the brain, outside the crop, or in slices that were not kept are zero.
+    Voxels outside the brain, outside the crop, or in slices that were not kept are zero. Where
+    the scan was registered, the way back to its own grid is the inverse of the way there.
     """
     if maps.shape != prepared.images.shape:
         raise ValueError(f"expected maps of shape {prepared.images.shape}, found {maps.shape}")
@@ -27,22 +31,29 @@ def back_to_scan(maps: NDArray[np.float32], prepared: PreparedScan) -> Volume:
     data = np.zeros(grid.brain.shape, np.float32)
     data[:, :, grid.kept] = pictures[:, ::-1, ::-1].transpose(2, 1, 0)
     data *= grid.brain
+    if grid.moved is not None:
+        data = _from_template(data, prepared)
     return Volume(turned_back(data, grid.orientation), grid.affine)
 
 
 def in_scan_units(volume: Volume, prepared: PreparedScan) -> Volume:
-    """Undo the recipe's intensity scaling; zeros outside the brain stay zero.
+    """Undo the recipe's intensity scaling and bias correction; zeros outside the brain stay zero.
 
     Values beyond the ends of the map go on along its first or last piece.
     """
-    if not prepared.scale:
+    gain = prepared.grid.gain
+    if not prepared.scale and gain is None:
         return volume
-    scan, unit = np.array(prepared.scale, float).T
-    slope_low = (scan[1] - scan[0]) / (unit[1] - unit[0])
-    slope_high = (scan[-1] - scan[-2]) / (unit[-1] - unit[-2])
-    values = np.interp(volume.data, unit, scan)
-    values += np.minimum(volume.data - unit[0], 0) * slope_low
-    values += np.maximum(volume.data - unit[-1], 0) * slope_high
+    values = np.asarray(volume.data, np.float64)
+    if prepared.scale:
+        scan, unit = np.array(prepared.scale, float).T
+        slope_low = (scan[1] - scan[0]) / (unit[1] - unit[0])
+        slope_high = (scan[-1] - scan[-2]) / (unit[-1] - unit[-2])
+        values = np.interp(volume.data, unit, scan)
+        values += np.minimum(volume.data - unit[0], 0) * slope_low
+        values += np.maximum(volume.data - unit[-1], 0) * slope_high
+    if gain is not None:
+        values = values * turned_back(gain.on_grid(), prepared.grid.orientation)
     inside = brain_on_scan(prepared)
     return Volume(np.where(inside, values, 0).astype(np.float32), volume.affine)
 
@@ -50,9 +61,38 @@ def in_scan_units(volume: Volume, prepared: PreparedScan) -> Volume:
 def brain_on_scan(prepared: PreparedScan) -> NDArray[np.bool_]:
     """The brain mask the recipe used, of kept slices only, on the scan's own grid."""
     grid = prepared.grid
+    brain = _kept_brain(prepared)
+    if grid.moved is not None:
+        brain = _onto_scan(brain, prepared) >= 0.5
+        brain &= grid.moved.brain
+    return turned_back(brain, grid.orientation)
+
+
+def _kept_brain(prepared: PreparedScan) -> Bools:
+    """The brain of kept slices, on the grid the slices are numbered on."""
+    grid = prepared.grid
     brain = np.zeros_like(grid.brain)
     brain[:, :, grid.kept] = grid.brain[:, :, grid.kept]
-    return turned_back(brain, grid.orientation)
+    return brain
+
+
+def _from_template(data: Floats, prepared: PreparedScan) -> Floats:
+    """From the template's grid to the scan's own after reorientation, averaged inside the brain."""
+    moved = prepared.grid.moved
+    assert moved is not None
+    cover = _onto_scan(_kept_brain(prepared), prepared)
+    values = _onto_scan(data, prepared)
+    inside = (cover >= 0.5) & moved.brain
+    return np.where(inside, values / np.maximum(cover, np.float32(0.5)), np.float32(0))
+
+
+def _onto_scan(array: NDArray[Any], prepared: PreparedScan) -> Floats:
+    """Interpolate an array on the template's grid at the voxels of the reoriented scan."""
+    moved = prepared.grid.moved
+    assert moved is not None
+    x, y, z = moved.brain.shape
+    back = np.asarray(np.linalg.inv(moved.place), np.float64)
+    return on_other_grid(array, prepared.grid.spacing_mm, back, (x, y, z), moved.spacing_mm)
 
 
 def _taps(pixels: int, cells: int, side_mm: float, far_mm: float, pixel_mm: float) -> Taps:

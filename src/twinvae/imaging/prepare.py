@@ -19,8 +19,9 @@ import pandas as pd
 from twinvae.cohort import read_manifest
 from twinvae.config import RecipeStep
 from twinvae.errors import DataError, StageError, TwinvaeError
+from twinvae.imaging.fit import fit_recipe
 from twinvae.imaging.parts import part_block, part_path, part_scan_row, part_slices, write_part
-from twinvae.imaging.recipe import FittedRecipe, fit_recipe, prepare_scan
+from twinvae.imaging.recipe import FittedRecipe, prepare_scan
 from twinvae.imaging.scan import ScanFiles
 from twinvae.imaging.store import SliceStore
 from twinvae.progress import progress_bar

@@ -13,10 +13,20 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from twinvae.config import BrainMask, CropResize, RecipeStep, dump_config
-from twinvae.errors import ConfigError, DataError
+from twinvae.errors import DataError
 from twinvae.files import read_json
+from twinvae.imaging.order import check_order
 from twinvae.imaging.orient import axis_codes
-from twinvae.imaging.scan import Pictures, ScanFiles, Window, Working, load_scan
+from twinvae.imaging.scan import (
+    Knots,
+    LogGain,
+    Moved,
+    Pictures,
+    ScanFiles,
+    Window,
+    Working,
+    load_scan,
+)
 from twinvae.imaging.steps import Fitted, apply_step
 from twinvae.imaging.volume import Affine, Bools
 
@@ -32,7 +42,7 @@ _STEP: TypeAdapter[RecipeStep] = TypeAdapter(RecipeStep)
 
 @dataclass(frozen=True)
 class FittedRecipe:
-    """Steps, and for each what it fitted on the training scans (nothing, for today's steps)."""
+    """Steps, and for each what it fitted on the training scans: plain values, often none."""
 
     steps: tuple[RecipeStep, ...]
     fitted: tuple[Fitted, ...]
@@ -70,7 +80,11 @@ class FittedRecipe:
 
 @dataclass(frozen=True)
 class ScanGrid:
-    """Where the kept slices lie on the scan's own grid; what ``back_to_scan`` needs."""
+    """Where the kept slices lie on the scan's own grid; what ``back_to_scan`` needs.
+
+    After the step register, ``spacing_mm``, ``brain``, ``kept`` and ``window`` are of the
+    template's grid, and ``moved`` says where that lies.
+    """
 
     shape: tuple[int, int, int]
     """Of the file's array."""
@@ -86,6 +100,10 @@ class ScanGrid:
     """Numbers along z of the slices, (n,)."""
     window: Window
     """The square they were cut from."""
+    gain: LogGain | None = None
+    """The bias field that was divided out."""
+    moved: Moved | None = None
+    """How the scan was brought onto a template's grid."""
 
 
 @dataclass(frozen=True)
@@ -104,34 +122,8 @@ class PreparedScan:
     tumour: NDArray[np.uint8]
     index: pd.DataFrame
     grid: ScanGrid
-    scale: tuple[tuple[float, float], ...]
+    scale: Knots
     statistics: dict[str, float]
-
-
-def fit_recipe(steps: Sequence[RecipeStep], scans: Sequence[ScanFiles] = ()) -> FittedRecipe:
-    """Fit the steps on training scans, in order; raises ``ConfigError`` for an impossible order.
-
-    Nothing in today's steps is fitted across scans, so none of ``scans`` is read.
-    """
-    del scans
-    check_order(steps)
-    return FittedRecipe(tuple(steps), tuple({} for _ in steps))
-
-
-def check_order(steps: Sequence[RecipeStep]) -> None:
-    """Raise ``ConfigError`` unless the steps can follow one another."""
-    names = [step.step for step in steps]
-    found = f"found {', '.join(names) or 'no step'}"
-    for name in sorted(set(names) - {"select_slices"}):
-        if names.count(name) > 1:
-            raise ConfigError(f"recipe: expected {name} at most once, {found}")
-    if names[-1:] != ["crop_resize"]:
-        raise ConfigError(f"recipe: expected crop_resize as the last step, {found}")
-    if "reorient" in names[1:]:
-        raise ConfigError(f"recipe: expected reorient as the first step, {found}")
-    rest = names[1:] if names[0] == "reorient" else names
-    if rest[0] != "brain_mask":
-        raise ConfigError(f"recipe: expected brain_mask before all steps but reorient, {found}")
 
 
 def prepare_scan(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
@@ -139,15 +131,7 @@ def prepare_scan(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
 
     Raises ``DataError`` when the scan, its masks or what the recipe makes of them cannot be used.
     """
-    wanted = any(isinstance(s, BrainMask) and s.method != "background" for s in recipe.steps)
-    working = load_scan(scan, read_brain=wanted)
-    if recipe.steps[0].step != "reorient" and axis_codes(working.own_affine) != "RAS":
-        raise DataError(
-            f"{scan.image}: expected RAS+ axes, found {axis_codes(working.own_affine)}; "
-            f"begin the recipe with reorient"
-        )
-    for options, fitted in zip(recipe.steps, recipe.fitted, strict=True):
-        working = apply_step(options, working, fitted)
+    working = run_steps(scan, recipe.steps, recipe.fitted)
     pictures = working.pictures
     assert pictures is not None  # crop_resize is the last step
     images = _quantised(working, pictures)
@@ -165,10 +149,26 @@ def prepare_scan(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
             brain=working.counted_brain,
             kept=working.kept,
             window=pictures.window,
+            gain=working.gain,
+            moved=working.moved,
         ),
         scale=working.scale,
         statistics=_statistics(working, images, pictures.brain),
     )
+
+
+def run_steps(scan: ScanFiles, steps: Sequence[RecipeStep], fitted: Sequence[Fitted]) -> Working:
+    """Read one scan and apply ``steps``, the first ones of a recipe or all."""
+    methods = [step.method for step in steps if isinstance(step, BrainMask)]
+    working = load_scan(scan, read_brain=bool({"auto", "given"}.intersection(methods)))
+    if steps[:1] and steps[0].step != "reorient" and axis_codes(working.own_affine) != "RAS":
+        raise DataError(
+            f"{scan.image}: expected RAS+ axes, found {axis_codes(working.own_affine)}; "
+            f"begin the recipe with reorient"
+        )
+    for options, values in zip(steps, fitted, strict=True):
+        working = apply_step(options, working, values)
+    return working
 
 
 def unit_images(images: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -208,12 +208,14 @@ def _statistics(
     working: Working, images: NDArray[np.uint16], brain: NDArray[np.uint8]
 ) -> dict[str, float]:
     """What a scan was like: voxel size, brain volume, intensities before and after scaling."""
-    x, y, z = working.counted_spacing_mm
+    moved = working.moved
+    x, y, z = working.counted_spacing_mm if moved is None else moved.spacing_mm
+    voxels = working.brain_px.sum() if moved is None else np.count_nonzero(moved.brain)
     values: dict[str, float] = {
         "spacing_x_mm": x,
         "spacing_y_mm": y,
         "spacing_z_mm": z,
-        "brain_ml": round(float(working.brain_px.sum()) * x * y * z / 1000, 3),
+        "brain_ml": round(float(voxels) * x * y * z / 1000, 3),
         "slices": float(len(working.kept)),
     }
     if working.scale:

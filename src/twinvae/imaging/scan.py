@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from twinvae.imaging.coarse import CoarseGrid
 from twinvae.imaging.orient import RAS
 from twinvae.imaging.volume import (
     Affine,
@@ -22,6 +23,7 @@ from twinvae.imaging.volume import (
 )
 
 Ints = NDArray[np.int64]
+Knots = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,33 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class LogGain:
+    """The bias field that was divided out, on the scan's own grid after reorientation."""
+
+    log: Floats
+    """Its logarithm at the centres of ``grid``'s cells."""
+    grid: CoarseGrid
+
+    def on_grid(self) -> Floats:
+        """The field itself, float32 (X, Y, Z); 1 outside the brain's bounding box."""
+        field = self.grid.spread(self.log)
+        return np.exp(field, out=field)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How a scan was brought onto a template's grid."""
+
+    place: Affine
+    """(4, 4): from places on the template's grid to places on the scan's own grid after
+    reorientation, both in mm from the outer edge of the first voxel."""
+    brain: Bools
+    """The brain on the scan's own grid after reorientation, (X, Y, Z)."""
+    spacing_mm: tuple[float, float, float]
+    """Voxel size of that grid."""
+
+
+@dataclass(frozen=True)
 class Working:
     """What one step hands to the next. Arrays are (X, Y, Z) on the present grid unless said."""
 
@@ -101,7 +130,8 @@ class Working:
     tumour: Bools | None
     """The tumour; None when the scan has no mask."""
     counted_brain: Bools
-    """The brain on the scan's own in-plane grid, before any resampling: pixels count there."""
+    """The brain on the scan's own in-plane grid, before any resampling: pixels count there.
+    After the step register that grid is the template's."""
     counted_spacing_mm: tuple[float, float, float]
     """Voxel size of that grid."""
     brain_px: Ints
@@ -112,8 +142,12 @@ class Working:
     """Numbers along z of the slices still wanted, rising."""
     origin_mm: tuple[float, float] = (0.0, 0.0)
     """Where the present grid's first voxel begins along x and y, in mm of `Window`."""
-    scale: tuple[tuple[float, float], ...] = ()
+    scale: Knots = ()
     """Knots (scan units, unit interval) of the piecewise linear map a step applied."""
+    gain: LogGain | None = None
+    """The bias field a step divided out."""
+    moved: Moved | None = None
+    """How the step register brought the scan onto the template's grid."""
     pictures: Pictures | None = None
     """What crop_resize made."""
 
