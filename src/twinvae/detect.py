@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -142,9 +143,13 @@ def _score(
 def _write_maps(folder: Path, prepared: PreparedScan, healthy: NDArray[np.float32]) -> None:
     """The maps on the scan's own grid; zero outside the brain and in slices not looked at."""
     residual = unit_images(prepared.images) - healthy
-    reconstruction = in_scan_units(back_to_scan(healthy, prepared), prepared)
-    write_volume(reconstruction, folder / "healthy.nii.gz")
-    write_volume(back_to_scan(residual, prepared), folder / "residual.nii.gz")
+    maps = {
+        "healthy.nii.gz": in_scan_units(back_to_scan(healthy, prepared), prepared),
+        "residual.nii.gz": back_to_scan(residual, prepared),
+    }
+    with ThreadPoolExecutor() as pool:  # compression, most of the time, runs beside the other's
+        for done in [pool.submit(write_volume, v, folder / name) for name, v in maps.items()]:
+            done.result()
 
 
 def _verdict_json(

@@ -44,18 +44,28 @@ def in_scan_units(volume: Volume, prepared: PreparedScan) -> Volume:
     gain = prepared.grid.gain
     if not prepared.scale and gain is None:
         return volume
-    values = np.asarray(volume.data, np.float64)
-    if prepared.scale:
-        scan, unit = np.array(prepared.scale, float).T
-        slope_low = (scan[1] - scan[0]) / (unit[1] - unit[0])
-        slope_high = (scan[-1] - scan[-2]) / (unit[-1] - unit[-2])
-        values = np.interp(volume.data, unit, scan)
-        values += np.minimum(volume.data - unit[0], 0) * slope_low
-        values += np.maximum(volume.data - unit[-1], 0) * slope_high
-    if gain is not None:
-        values = values * turned_back(gain.on_grid(), prepared.grid.orientation)
     inside = brain_on_scan(prepared)
-    return Volume(np.where(inside, values, 0).astype(np.float32), volume.affine)
+    values = volume.data[inside].astype(np.float64)  # the brain is a sixth of a stripped scan
+    if prepared.scale:
+        values = _invert_scale(values, prepared.scale)
+    if gain is not None:
+        values *= turned_back(gain.on_grid(), prepared.grid.orientation)[inside]
+    out = np.zeros(volume.data.shape, np.float32)
+    out[inside] = values
+    return Volume(out, volume.affine)
+
+
+def _invert_scale(
+    values: NDArray[np.float64], knots: tuple[tuple[float, float], ...]
+) -> NDArray[np.float64]:
+    """From the unit interval to scan units, beyond the ends along the first or last piece."""
+    scan, unit = np.array(knots, float).T
+    slope_low = (scan[1] - scan[0]) / (unit[1] - unit[0])
+    slope_high = (scan[-1] - scan[-2]) / (unit[-1] - unit[-2])
+    inverted: NDArray[np.float64] = np.interp(values, unit, scan)
+    inverted += np.minimum(values - unit[0], 0) * slope_low
+    inverted += np.maximum(values - unit[-1], 0) * slope_high
+    return inverted
 
 
 def brain_on_scan(prepared: PreparedScan) -> NDArray[np.bool_]:
