@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from twinvae import __version__
+from twinvae import __version__, cli_scans
 from twinvae.cli_help import NamesLayouts
+from twinvae.cli_options import (
+    Device,
+    Jobs,
+    Precision,
+    Preset,
+    RunFolder,
+    Seed,
+    Settings,
+    Threads,
+    overrides_of,
+)
 from twinvae.progress import console
 
 app = typer.Typer(
@@ -26,18 +37,6 @@ app.add_typer(config_app, name="config")
 app.add_typer(scores_app, name="scores")
 app.add_typer(models_app, name="models")
 app.add_typer(layouts_app, name="layouts")
-
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
-Preset = Annotated[str, typer.Argument(help="Preset name or YAML file.", show_default=False)]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
-Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override one setting, as training.healthy.epochs=5; repeatable."),
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -108,7 +107,7 @@ def run(
     from twinvae.pipeline import run_stages
     from twinvae.run import Run
 
-    resolved = load_config(config, _overrides(settings, device, threads, precision, jobs, seed))
+    resolved = load_config(config, overrides_of(settings, device, threads, precision, jobs, seed))
     folder = out or Path("runs") / resolved.name
     run_stages(Run.create(resolved, folder), until=until, strict=strict)
 
@@ -130,7 +129,7 @@ def crossval(
     from twinvae.config import load_config
     from twinvae.crossval import cross_validate
 
-    resolved = load_config(config, _overrides(settings, device, threads, precision, jobs, seed))
+    resolved = load_config(config, overrides_of(settings, device, threads, precision, jobs, seed))
     cross_validate(resolved, out or Path("runs") / resolved.name, folds, strict=strict)
 
 
@@ -151,7 +150,7 @@ def _stage_command(stage: str, about: str) -> None:
         from twinvae.pipeline import run_stage
         from twinvae.run import Run
 
-        overrides = _overrides(settings, device, threads, precision, jobs)
+        overrides = overrides_of(settings, device, threads, precision, jobs)
         opened = Run.open(folder)
         if overrides:
             opened = Run.create(load_config(folder / "config.yaml", overrides), folder)
@@ -162,7 +161,7 @@ def _stage_command(stage: str, about: str) -> None:
     app.command(stage)(command)
 
 
-_stage_command("prepare", "Turn a run's scans into slices.")
+app.command()(cli_scans.prepare)
 _stage_command("train", "Train a run's two models; goes on where it was cut off.")
 _stage_command("score", "Compute every score for every slice of a run.")
 _stage_command("calibrate", "Set a run's thresholds from healthy validation slices.")
@@ -265,32 +264,3 @@ def models_list() -> None:
 
     for name, model in MODELS.items():
         typer.echo(f"{name:24} {(model.__doc__ or '').splitlines()[0]}")
-
-
-def _overrides(
-    settings: list[str] | None,
-    device: str | None = None,
-    threads: int | None = None,
-    precision: str | None = None,
-    jobs: int | None = None,
-    seed: int | None = None,
-) -> dict[str, Any]:
-    """Dotted settings from the command line's flags and ``--set`` options."""
-    import yaml
-
-    from twinvae.errors import ConfigError
-
-    flags = {
-        "compute.device": device,
-        "compute.threads": threads,
-        "compute.precision": precision,
-        "compute.jobs": jobs,
-        "seed": seed,
-    }
-    overrides: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
-    for setting in settings or []:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set: expected key=value, found {setting!r}")
-        overrides[key] = yaml.safe_load(value)
-    return overrides

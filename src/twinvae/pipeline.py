@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from twinvae.decision import calibrate
 from twinvae.errors import ConfigError, PartialFailureError
 from twinvae.evaluation import audit, evaluate, write_metrics
 from twinvae.files import digest, file_and_volume, read_json, write_json
-from twinvae.imaging import SliceStore, prepare_cohort
+from twinvae.imaging import Shard, SliceStore, merge_shards, prepare_cohort, prepare_shard
 from twinvae.models import build_model
 from twinvae.progress import console
 from twinvae.run import STAGES, Run
@@ -46,11 +47,28 @@ def run_stages(run: Run, *, until: str | None = None, strict: bool = False) -> N
         raise_if_skipped(run)
 
 
-def run_stage(run: Run, stage: str, *, force: bool = False, strict: bool = False) -> bool:
+@dataclass(frozen=True)
+class Preparing:
+    """How scans are prepared; changes where and when the work is done, not the slices."""
+
+    strict: bool = False
+    """A broken scan is an error."""
+    jobs: int | None = None
+    """Processes; by default as configured."""
+    dask: str | None = None
+    """Address of a Dask scheduler to use instead."""
+    merge: bool = False
+    """Only put together what shards prepared."""
+
+
+def run_stage(
+    run: Run, stage: str, *, force: bool = False, strict: bool = False, how: Preparing | None = None
+) -> bool:
     """Do one stage unless it is done; returns whether there was anything to do."""
+    how = how or Preparing(strict=strict)
     works: dict[str, Callable[[], None]] = {
         "index": lambda: index(run),
-        "prepare": lambda: prepare(run, strict=strict),
+        "prepare": lambda: prepare(run, how),
         "train": lambda: train(run),
         "score": lambda: score(run),
         "calibrate": lambda: set_thresholds(run),
@@ -100,10 +118,28 @@ def index(run: Run) -> None:
     write_index(sources, run.config.contrast, cohort.split, run.manifest)
 
 
-def prepare(run: Run, *, strict: bool = False) -> None:
+def prepare(run: Run, how: Preparing) -> None:
     """Turn every scan into slices by the recipe."""
-    jobs = run.config.compute.jobs
-    prepare_cohort(run.manifest, run.config.recipe, run.slices, jobs=jobs, strict=strict)
+    cohort = (run.manifest, run.config.recipe, run.slices)
+    if how.merge:
+        merge_shards(*cohort, strict=how.strict)
+    else:
+        jobs = how.jobs or run.config.compute.jobs
+        prepare_cohort(*cohort, jobs=jobs, dask=how.dask, strict=how.strict)
+
+
+def run_shard(run: Run, shard: Shard, how: Preparing, *, force: bool = False) -> bool:
+    """Prepare a share of the scans, unless the stage is done; ``merge_shards`` finishes it.
+
+    Raises ``PartialFailureError`` when some of them cannot be prepared.
+    """
+    if not run.pending("prepare", _scans_fingerprint(run)) and not force:
+        return False
+    jobs = how.jobs or run.config.compute.jobs
+    cohort = (run.manifest, run.config.recipe, run.slices)
+    lost = prepare_shard(*cohort, shard, jobs=jobs, dask=how.dask, strict=how.strict)
+    _raise_if_lost(lost, "--merge lists them in skipped.tsv")
+    return True
 
 
 def train(run: Run) -> None:
@@ -163,12 +199,15 @@ def report(run: Run) -> None:
 def raise_if_skipped(run: Run) -> None:
     """Raise ``PartialFailureError`` naming the scans that could not be prepared, if any."""
     skipped = SliceStore.open(run.slices).skipped
-    if len(skipped):
-        lines = [f"  {reason}" for reason in skipped["reason"].head(10)]
-        more = [f"  … and {len(skipped) - 10} more"] if len(skipped) > 10 else []
+    _raise_if_lost(skipped["reason"].tolist(), f"see {run.slices / 'skipped.tsv'}")
+
+
+def _raise_if_lost(reasons: Sequence[str], where: str) -> None:
+    if reasons:
+        lines = [f"  {reason}" for reason in reasons[:10]]
+        more = [f"  … and {len(reasons) - 10} more"] if len(reasons) > 10 else []
         raise PartialFailureError(
-            f"{len(skipped)} scans were skipped, see {run.slices / 'skipped.tsv'}\n"
-            + "\n".join(lines + more)
+            f"{len(reasons)} scans were skipped, {where}\n" + "\n".join(lines + more)
         )
 
 

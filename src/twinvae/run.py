@@ -92,19 +92,23 @@ class Run:
         ``extra`` is what else decides the outcome, such as files outside the run. Raises
         ``StageError`` when the stage before it is not done.
         """
+        wanted = self.fingerprint(stage, extra)
+        if not self.pending(stage, extra) and not force:
+            return False
+        self._stamp(stage).unlink(missing_ok=True)
+        work()
+        write_json(self._stamp(stage), {"fingerprint": wanted})
+        return True
+
+    def pending(self, stage: str, extra: Any = None) -> bool:
+        """Whether there is something to do; ``StageError`` when the stage before is not done."""
         position = STAGES.index(stage)
         if position and not self._done(STAGES[position - 1]):
             raise StageError(
                 f"{self.folder}: stage {stage} reads what {STAGES[position - 1]} writes; "
                 f"run that first (or `twinvae run`)"
             )
-        wanted = self.fingerprint(stage, extra)
-        if self._done(stage).get("fingerprint") == wanted and not force:
-            return False
-        self._stamp(stage).unlink(missing_ok=True)
-        work()
-        write_json(self._stamp(stage), {"fingerprint": wanted})
-        return True
+        return self._done(stage).get("fingerprint") != self.fingerprint(stage, extra)
 
     def _stamp(self, stage: str) -> Path:
         return self.folder / "stages" / f"{stage}.json"

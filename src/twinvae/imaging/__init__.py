@@ -2,7 +2,7 @@
 
 from twinvae.imaging.back import back_to_scan, brain_on_scan, in_scan_units
 from twinvae.imaging.fit import fit_recipe
-from twinvae.imaging.prepare import prepare_cohort
+from twinvae.imaging.prepare import merge_shards, prepare_cohort, prepare_shard
 from twinvae.imaging.recipe import (
     FULL_SCALE,
     INDEX_COLUMNS,
@@ -12,6 +12,7 @@ from twinvae.imaging.recipe import (
     unit_images,
 )
 from twinvae.imaging.scan import ScanFiles
+from twinvae.imaging.shard import Shard
 from twinvae.imaging.store import Block, SliceStore
 from twinvae.imaging.volume import (
     Volume,
@@ -28,14 +29,17 @@ __all__ = [
     "FittedRecipe",
     "PreparedScan",
     "ScanFiles",
+    "Shard",
     "SliceStore",
     "Volume",
     "back_to_scan",
     "brain_on_scan",
     "fit_recipe",
     "in_scan_units",
+    "merge_shards",
     "prepare_cohort",
     "prepare_scan",
+    "prepare_shard",
     "read_brain_mask",
     "read_tumour_mask",
     "read_volume",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,14 @@ import numpy as np
 import pandas as pd
 
 from twinvae import __version__
-from twinvae.files import atomic_path, digest, file_and_volume
+from twinvae.config import RecipeStep, dump_config
+from twinvae.files import (
+    atomic_path,
+    digest,
+    file_and_volume,
+    read_json,
+    write_json,
+)
 from twinvae.imaging.recipe import FittedRecipe, PreparedScan
 from twinvae.imaging.scan import ScanFiles
 from twinvae.imaging.store import Block
@@ -18,13 +29,45 @@ from twinvae.imaging.store import Block
 
 def part_path(folder: Path, scan: ScanFiles, recipe: FittedRecipe) -> Path:
     """The file for this very scan: its row, its files as they now are, and this recipe."""
-    state: list[Any] = [__version__, recipe.to_json(), vars(scan)]
-    for path in (scan.image, scan.brain_mask, scan.tumour_mask):
-        file = None if path is None else file_and_volume(path)[0]
-        if file is not None and file.is_file():
-            stat = file.stat()
-            state.append([stat.st_size, stat.st_mtime_ns])
-    return folder / f"{digest(state)}.npz"
+    return folder / f"{digest([__version__, recipe.to_json(), *_state(scan)])}.npz"
+
+
+def fitted_once(
+    folder: Path,
+    steps: Sequence[RecipeStep],
+    train: Sequence[ScanFiles],
+    fit: Callable[[], FittedRecipe],
+) -> FittedRecipe:
+    """What ``fit`` gives for these steps and training scans, kept in ``folder`` if it learnt.
+
+    Whoever needs it first fits it; the first to finish publishes it, and everybody, in whatever
+    process and on whatever machine, goes on with that one file's values.
+    """
+    key = digest([__version__, [dump_config(step) for step in steps], [_state(s) for s in train]])
+    path = folder / f"recipe-{key}.json"
+    if path.is_file():
+        return FittedRecipe.read(path)
+    recipe = fit()
+    if not any(recipe.fitted):
+        return recipe
+    _publish(path, json.dumps(recipe.to_json(), indent=2, allow_nan=False) + "\n")
+    return FittedRecipe.read(path)
+
+
+def keep_reason(part: Path, reason: str) -> None:
+    """Say, where the part would be, why there is none."""
+    write_json(_reason_path(part), reason)
+
+
+def read_reason(part: Path) -> str | None:
+    """Why there is no part; None when nobody said."""
+    path = _reason_path(part)
+    return str(read_json(path)) if path.is_file() else None
+
+
+def forget_reason(part: Path) -> None:
+    """The part is there after all."""
+    _reason_path(part).unlink(missing_ok=True)
 
 
 def write_part(path: Path, prepared: PreparedScan) -> None:
@@ -60,3 +103,34 @@ def part_scan_row(path: Path, scan: ScanFiles) -> dict[str, Any]:
     row = {name: getattr(scan, name) for name in ("subject", "session", "source", "role", "split")}
     with np.load(path, allow_pickle=False) as part:
         return {**row, **json.loads(str(part["statistics"]))}
+
+
+def _reason_path(part: Path) -> Path:
+    return part.with_suffix(".skipped.json")
+
+
+def _state(scan: ScanFiles) -> list[Any]:
+    """A scan's row, and the size and time of its files as they now are."""
+    state: list[Any] = [vars(scan)]
+    for path in (scan.image, scan.brain_mask, scan.tumour_mask):
+        file = None if path is None else file_and_volume(path)[0]
+        if file is not None and file.is_file():
+            stat = file.stat()
+            state.append([stat.st_size, stat.st_mtime_ns])
+    return state
+
+
+def _publish(path: Path, text: str) -> None:
+    """Write UTF-8 text unless the file is there: of several writers at once, the first one wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    room = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        (room / path.name).write_text(text, encoding="utf-8")
+        try:
+            os.link(room / path.name, path)
+        except FileExistsError:
+            pass
+        except OSError:  # no hard links here; the last writer wins
+            os.replace(room / path.name, path)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
-from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +13,22 @@ import pandas as pd
 from twinvae.cohort import read_manifest
 from twinvae.config import RecipeStep
 from twinvae.errors import DataError, StageError, TwinvaeError
+from twinvae.imaging.execute import Execute, ways
 from twinvae.imaging.fit import fit_recipe
-from twinvae.imaging.parts import part_block, part_path, part_scan_row, part_slices, write_part
+from twinvae.imaging.parts import (
+    fitted_once,
+    forget_reason,
+    keep_reason,
+    part_block,
+    part_path,
+    part_scan_row,
+    part_slices,
+    read_reason,
+    write_part,
+)
 from twinvae.imaging.recipe import FittedRecipe, prepare_scan
 from twinvae.imaging.scan import ScanFiles
+from twinvae.imaging.shard import Shard
 from twinvae.imaging.store import SliceStore
 from twinvae.progress import progress_bar
 
@@ -42,18 +48,70 @@ def prepare_cohort(
     out: Path,
     *,
     jobs: int | None = None,
+    dask: str | None = None,
     strict: bool = False,
 ) -> SliceStore:
     """Prepare every scan of ``manifest`` into the folder ``out`` (docs/architecture.md, slices/).
 
-    Scans are prepared in ``jobs`` processes (one per core by default; 1 uses no other process);
-    each one's slices wait in ``out/parts`` until all are there, so that a run that was killed
-    goes on where it stopped and gives the same bytes. A scan that cannot be prepared is skipped
-    and listed, with its reason, in ``skipped.tsv`` and the store's ``skipped``; with ``strict``
-    it raises ``DataError``, as it does when no scan is left. With more than one job the calling
-    script's main module must be importable (``if __name__ == "__main__"``).
+    Scans are prepared in ``jobs`` processes (one per core by default; 1 uses no other process) or
+    on the Dask cluster at ``dask``; each one's slices wait in ``out/parts`` until all are there,
+    so that a run that was killed goes on where it stopped and gives the same bytes. A scan that
+    cannot be prepared is skipped and listed, with its reason, in ``skipped.tsv`` and the store's
+    ``skipped``; with ``strict`` it raises ``DataError``, as it does when no scan is left.
     """
-    out = Path(out)
+    todo = _jobs(manifest, recipe_steps, Path(out))
+    return _merge(manifest, todo, _run(todo, ways(jobs, dask), strict), Path(out))
+
+
+def prepare_shard(
+    manifest: Path,
+    recipe_steps: Sequence[RecipeStep],
+    out: Path,
+    shard: Shard,
+    *,
+    jobs: int | None = None,
+    dask: str | None = None,
+    strict: bool = False,
+) -> list[str]:
+    """Prepare one share of the scans into ``out/parts``; the reasons of those that cannot be.
+
+    Shards may run at the same time on several machines that share the folder; ``merge_shards``
+    makes the store.
+    """
+    todo = shard.of(_jobs(manifest, recipe_steps, Path(out)))
+    reasons = _run(todo, ways(jobs, dask), strict)
+    for job in todo:
+        if job.part in reasons:
+            keep_reason(job.part, reasons[job.part])
+        else:
+            forget_reason(job.part)
+    return list(reasons.values())
+
+
+def merge_shards(
+    manifest: Path, recipe_steps: Sequence[RecipeStep], out: Path, *, strict: bool = False
+) -> SliceStore:
+    """Make the store of what the shards prepared, the same bytes as without shards.
+
+    Raises ``StageError`` when a scan was not tried by any shard.
+    """
+    todo = _jobs(manifest, recipe_steps, Path(out))
+    waiting = [job for job in todo if not job.part.is_file()]
+    reasons = {job.part: read_reason(job.part) for job in waiting}
+    lost = [job.scan.subject for job in waiting if reasons[job.part] is None]
+    if lost:
+        raise StageError(
+            f"{out}: expected every scan to be prepared by a shard, found {len(lost)} of "
+            f"{len(todo)} that are not, first subject {lost[0]}; run the shards that are missing"
+        )
+    known = {part: reason for part, reason in reasons.items() if reason is not None}
+    if strict and known:
+        raise DataError(next(iter(known.values())))
+    return _merge(manifest, todo, known, Path(out))
+
+
+def _jobs(manifest: Path, recipe_steps: Sequence[RecipeStep], out: Path) -> list[_Job]:
+    """A job for every scan, with the recipe fitted on the training scans."""
     table = read_manifest(manifest, check_files=False)
     unsplit = table.loc[table["split"] == "", "subject"]
     if len(unsplit):
@@ -62,13 +120,54 @@ def prepare_cohort(
             f"{unsplit.iloc[0]} ({len(unsplit)} scans); run index"
         )
     scans = [ScanFiles.from_row(row) for _, row in table.iterrows()]
-    recipe = fit_recipe(recipe_steps, [scan for scan in scans if scan.split == "train"])
-    todo = [_Job(scan, recipe, part_path(out / "parts", scan, recipe)) for scan in scans]
-    reasons = _run([job for job in todo if not job.part.is_file()], _jobs(jobs), strict, len(todo))
+    train = [scan for scan in scans if scan.split == "train"]
+    parts = out.resolve() / "parts"
+    recipe = fitted_once(parts, recipe_steps, train, lambda: fit_recipe(recipe_steps, train))
+    return [_Job(scan, recipe, part_path(parts, scan, recipe)) for scan in scans]
+
+
+def _run(todo: Sequence[_Job], execute: Execute, strict: bool) -> dict[Path, str]:
+    """Prepare what is still to do; the reasons of the scans that could not be, by part."""
+    left = [job for job in todo if not job.part.is_file()]
+    reasons: dict[Path, str] = {}
+    outcomes = closing(execute(_prepare_part, left))
+    with progress_bar("prepare", len(todo)) as bar, outcomes as finished:
+        bar.advance(len(todo) - len(left))
+        for job, reason in finished:
+            if reason is not None:
+                if strict:
+                    raise DataError(reason)
+                reasons[job.part] = reason
+            bar.note(job.scan.subject)
+            bar.advance()
+    return reasons
+
+
+def _prepare_part(job: _Job) -> str | None:
+    """Prepare one scan into its part; the reason when that cannot be done."""
+    try:
+        prepared = prepare_scan(job.scan, job.recipe)
+    except TwinvaeError as error:
+        return str(error)
+    except Exception as error:  # one odd scan must not cost the cohort; the reason is reported
+        return f"{job.scan.image}: {type(error).__name__}: {error}"
+    write_part(job.part, prepared)
+    return None
+
+
+def _merge(manifest: Path, todo: Sequence[_Job], reasons: dict[Path, str], out: Path) -> SliceStore:
+    """One store of all parts, in the manifest's order; the parts are gone afterwards."""
     done = [job for job in todo if job.part not in reasons]
+    lost = [job for job in done if not job.part.is_file()]
+    if lost:
+        raise StageError(
+            f"{lost[0].part}: expected what a worker wrote, found no such file; workers must see "
+            f"this folder under the same path"
+        )
     if not done:
         first = "\n".join(f"  {reason}" for reason in list(reasons.values())[:5])
         raise DataError(f"{manifest}: none of its {len(todo)} scans can be prepared\n{first}")
+    recipe = done[0].recipe
     store = SliceStore.write(
         out,
         (part_block(job.part) for job in done),
@@ -85,78 +184,3 @@ def prepare_cohort(
 def _skipped(scan: ScanFiles, reason: str) -> dict[str, str]:
     row = {name: getattr(scan, name) for name in ("subject", "session", "source", "role", "split")}
     return {**row, "image": str(scan.image), "reason": " ".join(reason.split())}
-
-
-def _jobs(asked: int | None) -> int:
-    if asked is not None:
-        return asked
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _run(todo: list[_Job], jobs: int, strict: bool, total: int) -> dict[Path, str]:
-    """Prepare what is still to do; the reasons of the scans that could not be, by part."""
-    reasons: dict[Path, str] = {}
-    outcomes = closing(_outcomes(todo, min(jobs, len(todo))))
-    with progress_bar("prepare", total) as bar, outcomes as finished:
-        bar.advance(total - len(todo))
-        for job, reason in finished:
-            if reason is not None:
-                if strict:
-                    raise DataError(reason)
-                reasons[job.part] = reason
-            bar.note(job.scan.subject)
-            bar.advance()
-    return reasons
-
-
-def _outcomes(todo: list[_Job], jobs: int) -> Generator[tuple[_Job, str | None]]:
-    """Each job with the reason why it failed, or None, in the order they finish."""
-    if jobs <= 1:
-        yield from ((job, _prepare_part(job)) for job in todo)
-        return
-    context = multiprocessing.get_context("spawn")
-    waiting, queue = iter(todo), {}
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
-    try:
-        while True:
-            for job in waiting:
-                queue[pool.submit(_prepare_part, job)] = job
-                if len(queue) >= 2 * jobs:  # never more than a few jobs on their way
-                    break
-            if not queue:
-                return
-            finished: set[Future[str | None]] = wait(queue, return_when=FIRST_COMPLETED).done
-            for future in finished:
-                yield queue.pop(future), future.result()
-    except BrokenProcessPool:
-        raise StageError(
-            "prepare: a worker process died, perhaps for lack of memory; run it again to go on "
-            "where it stopped, with fewer jobs"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def follow() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=follow, daemon=True).start()
-
-
-def _prepare_part(job: _Job) -> str | None:
-    """Prepare one scan into its part; the reason when that cannot be done."""
-    try:
-        prepared = prepare_scan(job.scan, job.recipe)
-    except TwinvaeError as error:
-        return str(error)
-    except Exception as error:  # one odd scan must not cost the cohort; the reason is reported
-        return f"{job.scan.image}: {type(error).__name__}: {error}"
-    write_part(job.part, prepared)
-    return None

@@ -1,0 +1,49 @@
+"""Options that several commands share, and what they change in a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+Preset = Annotated[str, typer.Argument(help="Preset name or YAML file.", show_default=False)]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one setting, as training.healthy.epochs=5; repeatable."),
+]
+
+
+def overrides_of(
+    settings: list[str] | None,
+    device: str | None = None,
+    threads: int | None = None,
+    precision: str | None = None,
+    jobs: int | None = None,
+    seed: int | None = None,
+) -> dict[str, Any]:
+    """Dotted settings from the command line's flags and ``--set`` options."""
+    import yaml
+
+    from twinvae.errors import ConfigError
+
+    flags = {
+        "compute.device": device,
+        "compute.threads": threads,
+        "compute.precision": precision,
+        "compute.jobs": jobs,
+        "seed": seed,
+    }
+    overrides: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set: expected key=value, found {setting!r}")
+        overrides[key] = yaml.safe_load(value)
+    return overrides

@@ -1,0 +1,51 @@
+"""The command that works through scans: prepare, whole, in shares, or on a cluster."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from twinvae.cli_options import Jobs, RunFolder, Settings, overrides_of
+from twinvae.progress import console
+
+
+def prepare(
+    folder: RunFolder,
+    force: Annotated[bool, typer.Option(help="Redo it even if nothing changed.")] = False,
+    strict: Annotated[bool, typer.Option(help="A broken scan stops the stage.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="Prepare only share i of n, as 3/8; then --merge.")
+    ] = None,
+    merge: Annotated[bool, typer.Option(help="Make slices of what all shards prepared.")] = False,
+    dask: Annotated[
+        str | None, typer.Option(help="Scheduler of a Dask cluster, as tcp://host:8786.")
+    ] = None,
+    settings: Settings = None,
+    jobs: Jobs = None,
+) -> None:
+    """Turn a run's scans into slices; goes on where it was cut off (docs/scale.md).
+
+    Broken scans are skipped, with exit code 6.
+    """
+    from twinvae.config import load_config
+    from twinvae.errors import ConfigError
+    from twinvae.imaging.shard import Shard
+    from twinvae.pipeline import Preparing, raise_if_skipped, run_shard, run_stage
+    from twinvae.run import Run
+
+    if merge and (shard or dask):
+        raise ConfigError("--merge: expected no --shard and no --dask beside it")
+    share = None if shard is None else Shard.parse(shard)
+    overrides = overrides_of(settings)
+    opened = Run.open(folder)
+    if overrides:
+        opened = Run.create(load_config(folder / "config.yaml", overrides), folder)
+    how = Preparing(strict=strict, merge=merge, dask=dask, jobs=jobs)
+    if share is not None:
+        done = run_shard(opened, share, how, force=force)
+        console.print(f"shard {shard}: {'done' if done else 'nothing changed'} in {folder}")
+        return
+    done = run_stage(opened, "prepare", force=force, how=how)
+    console.print(f"prepare: {'done' if done else 'nothing changed'} in {folder}")
+    raise_if_skipped(opened)
