@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from twinvae.config.recipe import Register
 from twinvae.config.run import RunConfig
 from twinvae.errors import ConfigError
 
@@ -118,7 +119,13 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     update: dict[str, Any] = {"sources": sources}
     if cohort.manifest is not None:
         update["manifest"] = _resolved(folder, cohort.manifest)
-    return config.model_copy(update={"cohort": cohort.model_copy(update=update)})
+    recipe = tuple(
+        step.model_copy(update={"template": _resolved(folder, step.template)})
+        if isinstance(step, Register) and step.template is not None
+        else step
+        for step in config.recipe
+    )
+    return config.model_copy(update={"cohort": cohort.model_copy(update=update), "recipe": recipe})
 
 
 def _resolved(folder: Path, path: Path) -> Path:
