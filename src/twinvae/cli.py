@@ -76,6 +76,9 @@ def index(
     layout: Annotated[str, typer.Option(help="auto recognises the layout.")] = "auto",
     contrast: Annotated[str, typer.Option(help="T2w, T1w, FLAIR, …")] = "T2w",
     source: Annotated[str | None, typer.Option(help="Name of the source in all tables.")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="DICOM: series of this description or UID, as '*t2*tra*'.")
+    ] = None,
     append: Annotated[bool, typer.Option(help="Add to an existing manifest.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
 ) -> None:
@@ -83,7 +86,7 @@ def index(
     from twinvae.config import SourceConfig, SplitConfig, validated
     from twinvae.pipeline import write_index
 
-    shared = {"role": role, "layout": layout, "source": source}
+    shared = {"role": role, "layout": layout, "source": source, "series": series}
     sources = [validated(SourceConfig, {"path": p, **shared}, "index") for p in paths]
     table = write_index(sources, contrast, SplitConfig(seed=seed), out, append=append)
     console.print(f"{out}: {len(table)} scans of {table['subject'].nunique()} subjects")
@@ -172,7 +175,7 @@ _stage_command("report", "Draw a run's figures and write its report.")
 @app.command()
 def detect(
     bundle: Annotated[Path, typer.Argument(help="Bundle of a run (its folder bundle/).")],
-    scans: Annotated[list[Path], typer.Argument(help="Scans: .nii, .nii.gz, .mha, .nrrd.")],
+    scans: Annotated[list[Path], typer.Argument(help="NIfTI, .mha, .nrrd, or DICOM folders.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     brain_mask: Annotated[
         list[Path] | None, typer.Option(help="Brain mask of each scan, in the scans' order.")

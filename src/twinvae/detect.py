@@ -17,7 +17,7 @@ from twinvae import __version__
 from twinvae.bundle import Bundle, read_bundle
 from twinvae.decision import ScanVerdict, abnormal_slices, scan_verdict, slice_threshold
 from twinvae.errors import ConfigError, DataError, PartialFailureError, TwinvaeError
-from twinvae.files import atomic_path, write_json, write_text
+from twinvae.files import atomic_path, file_and_volume, write_json, write_text
 from twinvae.imaging import (
     PreparedScan,
     ScanFiles,
@@ -191,8 +191,9 @@ def _summary(found: Sequence[Detection]) -> pd.DataFrame:
 
 
 def _names(scans: Sequence[Path]) -> list[str]:
-    """A folder name for each scan: its file's without suffixes, numbered where that repeats."""
-    stems = [scan.name.split(".")[0] for scan in scans]
+    """A folder name for each scan: its own without suffixes, numbered where that repeats."""
+    files = [file_and_volume(scan)[0] for scan in scans]
+    stems = [f.resolve().name if f.is_dir() else f.name.split(".")[0] for f in files]
     seen: dict[str, int] = {}
     names = []
     for stem in stems:

@@ -38,13 +38,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
         shutil.rmtree(room, ignore_errors=True)
 
 
-def file_and_volume(path: Path | str) -> tuple[Path, int | None]:
-    """The file that ``path`` means and, where ``#N`` follows its suffix, a volume of it.
+def file_and_volume(path: Path | str) -> tuple[Path, int | str | None]:
+    """The file or folder that ``path`` means and, where ``#…`` follows it, the volume in there.
 
-    `BRATS_001.nii.gz#3` is volume 3, counted from 0, of the 4-D file BRATS_001.nii.gz.
+    `BRATS_001.nii.gz#3` is volume 3, counted from 0, of the 4-D file BRATS_001.nii.gz;
+    `study#1.2.840.113619.2.5` is the series of that SeriesInstanceUID in the DICOM folder study.
     """
-    match = re.fullmatch(r"(.*\.[A-Za-z]+)#(\d+)", str(path), re.DOTALL)
-    return (Path(match[1]), int(match[2])) if match else (Path(path), None)
+    numbered = re.fullmatch(r"(.*\.[A-Za-z]+)#(\d+)", str(path), re.DOTALL)
+    if numbered:
+        return Path(numbered[1]), int(numbered[2])
+    series = re.fullmatch(r"(.*[^/])#(\d+(?:\.\d+)+)", str(path), re.DOTALL)
+    return (Path(series[1]), series[2]) if series else (Path(path), None)
+
+
+def file_state(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of the file, or of every file of the folder, that ``path`` means.
+
+    It is another one when what would be read there has changed; empty when nothing is there.
+    """
+    file, _ = file_and_volume(path)
+    if not file.exists():
+        return []
+    below = sorted(p for p in file.rglob("*") if p.is_file()) if file.is_dir() else [file]
+    states = [(str(p.relative_to(file)), p.stat()) for p in below]
+    return [(name, status.st_size, status.st_mtime_ns) for name, status in states]
 
 
 def write_text(path: Path, text: str) -> None:

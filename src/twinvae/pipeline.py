@@ -22,7 +22,7 @@ from twinvae.config import SourceConfig, SplitConfig
 from twinvae.decision import calibrate
 from twinvae.errors import ConfigError, PartialFailureError
 from twinvae.evaluation import audit, evaluate, write_metrics
-from twinvae.files import digest, file_and_volume, read_json, write_json
+from twinvae.files import digest, file_state, read_json, write_json
 from twinvae.imaging import Shard, SliceStore, merge_shards, prepare_cohort, prepare_shard
 from twinvae.models import build_model
 from twinvae.progress import console
@@ -217,13 +217,5 @@ def _scans_fingerprint(run: Run) -> Any:
         return None
     table = read_manifest(run.manifest, check_files=False)
     paths = [Path(p) for name in ("image", "brain_mask", "tumour_mask") for p in table[name] if p]
-    files = [(str(p), *_size_and_time(p)) for p in paths]
+    files = [(str(p), file_state(p)) for p in paths]
     return digest([table.astype(str).to_numpy().tolist(), files])
-
-
-def _size_and_time(path: Path) -> tuple[int, int]:
-    file, _ = file_and_volume(path)
-    if not file.exists():
-        return (0, 0)
-    status = file.stat()
-    return status.st_size, status.st_mtime_ns

@@ -115,7 +115,7 @@ def test_truncated_metaimage(array, tmp_path, compressed):
     path = tmp_path / "v.mha"
     sitk.WriteImage(sitk.GetImageFromArray(array), str(path), useCompression=compressed)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DataError, match=r"v\.mha: expected a readable image, found damage"):
+    with pytest.raises(DataError, match=r"v\.mha: .*(damage|truncated)"):
         read_volume(path)
 
 

@@ -33,7 +33,7 @@ def index_sources(
 
 
 def _index(source: SourceConfig, name: str, contrast: str) -> pd.DataFrame:
-    rows = index_layout(source.path, source.layout, source.role, name, contrast)
+    rows = index_layout(source.path, source.layout, source.role, name, contrast, source.series)
     validate_manifest(rows, str(source.path), check_files=True)
     return rows
 

@@ -36,6 +36,9 @@ class SourceConfig(Documented):
     """`healthy`: everyone in it is guaranteed healthy. `mixed`: may hold tumours."""
     layout: str = "auto"
     """How the folder is laid out, one of `twinvae layouts list`; `auto` recognises it."""
+    series: str | None = None
+    """Layout dicom: take the series whose SeriesDescription or SeriesInstanceUID fits this pattern
+    (`*t2*tra*`, any case), whatever their headers say; by default they are chosen by contrast."""
     source: str | None = None
     """Name of the source in every table; by default the folder's or file's name."""
 

@@ -1,4 +1,4 @@
-"""File formats: NIfTI by nibabel, MetaImage and NRRD by SimpleITK, all in RAS world coordinates.
+"""File formats: NIfTI (nibabel), MetaImage and NRRD (SimpleITK), DICOM: all in RAS coordinates.
 
 nibabel's world is RAS; SimpleITK's is LPS and its arrays are (z, y, x): both are turned here, and
 nowhere else.
@@ -6,34 +6,38 @@ nowhere else.
 
 from __future__ import annotations
 
-import gzip
 import importlib
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from twinvae.dicom import read_series
 from twinvae.errors import DataError
+from twinvae.imaging.metaimage import MetaHeader, read_header
+from twinvae.imaging.nifti import MOST_VOXELS, check_number, read_nifti, write_nifti
 
-Read = Callable[[Path, int | None], tuple[NDArray[np.float32], NDArray[np.float64]]]
+Number = int | str | None
+Read = Callable[[Path, Number], tuple[NDArray[np.float32], NDArray[np.float64]]]
 Write = Callable[[Path, NDArray[np.float32], NDArray[np.float64]], None]
 
 _Function = TypeVar("_Function", Read, Write)
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_nib: Any = nibabel  # untyped
-_HEADER_SIZES: dict[int, Any] = {348: _nib.Nifti1Image, 540: _nib.Nifti2Image}
+_DICOM = (".dcm", ".ima")
+_TIGHTEST = 5000  # voxel bytes for each byte of a file, at most
 
 
 def reader(path: Path) -> Read:
-    """The function that reads files of this suffix; ``DataError`` when there is none.
+    """The function that reads files of this suffix, or a folder; ``DataError`` when there is none.
 
-    It takes the file and, for a 4-D one, the number of the volume wanted (None: all there is).
+    It takes the path and what follows its `#` (``file_and_volume``): the number of the volume
+    wanted of a 4-D file, the SeriesInstanceUID wanted of a DICOM folder, None for all there is.
     """
+    if path.suffix.lower() in _DICOM or (path.is_dir() and not _known(path)):
+        return _read_dicom
     return _pick(path, _read_nifti, _read_itk)
 
 
@@ -41,7 +45,7 @@ def writer(path: Path) -> Write:
     """The function that writes files of this suffix; ``DataError`` when there is none."""
     if path.suffix.lower() == ".mhd":
         raise DataError(f"{path}: expected a format of one file, such as .mha, found .mhd")
-    return _pick(path, _write_nifti, _write_itk)
+    return _pick(path, write_nifti, _write_itk)
 
 
 def _pick(path: Path, nifti: _Function, itk: _Function) -> _Function:
@@ -55,45 +59,29 @@ def _pick(path: Path, nifti: _Function, itk: _Function) -> _Function:
     raise DataError(f"{path}: expected one of {' '.join(table)}, found {found}")
 
 
-def _read_nifti(path: Path, number: int | None) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    raw = path.read_bytes()
-    if raw[:2] == b"\x1f\x8b":
-        raw = gzip.decompress(raw)  # whole, so that its checksum is checked
-    if len(raw) < 348:
-        raise DataError(f"{path}: expected a NIfTI header, found {len(raw)} bytes")
-    sizes = {int.from_bytes(raw[:4], "little"), int.from_bytes(raw[:4], "big")}
-    kinds = [kind for size, kind in _HEADER_SIZES.items() if size in sizes]
-    if not kinds:
-        raise DataError(f"{path}: expected a NIfTI file, found something else")
-    header = kinds[0].header_class.from_fileobj(io.BytesIO(raw))
-    dtype = header.get_data_dtype()
-    if dtype.kind not in "iuf":
-        raise DataError(f"{path}: expected one real number a voxel, found {dtype}")
-    shape = tuple(int(n) for n in header.get_data_shape())
-    claimed = int(header["vox_offset"]) + int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if min(shape, default=0) < 1 or claimed > len(raw):
-        raise DataError(
-            f"{path}: expected {claimed} bytes for shape {shape}, found {len(raw)}: truncated?"
-        )
-    image = kinds[0].from_bytes(raw)
-    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
-        if number is None:
-            data = image.get_fdata(dtype=np.float32, caching="unchanged")
-        else:
-            _check_number(path, number, shape)
-            data = np.asarray(image.dataobj[..., number], np.float32)
-    return data, np.asarray(image.affine, np.float64)
+def _known(path: Path) -> bool:
+    return path.name.lower().endswith((".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"))
 
 
-def _write_nifti(path: Path, data: NDArray[np.float32], affine: NDArray[np.float64]) -> None:
-    image = _nib.Nifti1Image(np.asarray(data, np.float32), affine)
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    image.header.set_xyzt_units("mm")
-    _nib.save(image, path)
+def _numbered(path: Path, number: Number) -> int | None:
+    if isinstance(number, str):
+        raise DataError(f"{path}: expected a DICOM folder for #{number}, found a file")
+    return number
 
 
-def _read_itk(path: Path, number: int | None) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _read_nifti(path: Path, number: Number) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    return read_nifti(path, _numbered(path, number))
+
+
+def _read_dicom(path: Path, number: Number) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    if isinstance(number, int):
+        raise DataError(f"{path}: expected a SeriesInstanceUID after #, found {number}")
+    return read_series(path, number)
+
+
+def _read_itk(path: Path, number: Number) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    number = _numbered(path, number)
+    meta = read_header(path) if path.suffix.lower() != ".nrrd" else None
     sitk = _simpleitk()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     head = sitk.ImageFileReader()
@@ -103,8 +91,9 @@ def _read_itk(path: Path, number: int | None) -> tuple[NDArray[np.float32], NDAr
     if head.GetNumberOfComponents() != 1 or "complex" in pixel:
         raise DataError(f"{path}: expected one real number a voxel, found {pixel}")
     n = head.GetDimension()
+    _check_claim(path, head, meta)
     if number is not None:
-        _check_number(path, number, head.GetSize())
+        check_number(path, number, head.GetSize())
         head.SetExtractIndex([0, 0, 0, number])
         head.SetExtractSize([*head.GetSize()[:3], 0])
     elif n < 3 or any(size != 1 for size in head.GetSize()[3:]):
@@ -122,12 +111,26 @@ def _read_itk(path: Path, number: int | None) -> tuple[NDArray[np.float32], NDAr
     return data, _LPS_TO_RAS @ affine
 
 
-def _check_number(path: Path, number: int, shape: Sequence[int]) -> None:
-    """Raise ``DataError`` unless there is a volume of this number."""
-    if len(shape) != 4:
-        raise DataError(f"{path}: expected a 4-D file for #{number}, found {len(shape)}-D")
-    if number >= shape[3]:
-        raise DataError(f"{path}: expected a volume of #0 to #{shape[3] - 1}, found #{number}")
+def _check_claim(path: Path, head: Any, meta: MetaHeader | None) -> None:
+    """Raise ``DataError`` for sizes no file holds, and when SimpleITK read another header."""
+    voxels = int(np.prod(head.GetSize()[:3], dtype=object))
+    held = path.stat().st_size
+    if voxels > MOST_VOXELS:
+        raise DataError(f"{path}: expected at most {MOST_VOXELS:,} voxels, found {voxels:,}")
+    if meta is None:
+        if "data file" not in (head.GetMetaDataKeys() or ()) and voxels > _TIGHTEST * held:
+            raise DataError(f"{path}: expected {voxels:,} voxels, found {held:,} bytes: truncated?")
+        return
+    n = len(meta.shape)
+    pairs = (
+        ("DimSize", meta.shape, head.GetSize()),
+        ("ElementSpacing", meta.spacing, head.GetSpacing()),
+        ("Offset", meta.origin, head.GetOrigin()),
+        ("TransformMatrix", meta.direction, np.reshape(head.GetDirection(), (-1, n))),
+    )
+    for name, said, read in pairs:
+        if not np.allclose(np.asarray(said, float), np.asarray(read), rtol=1e-5, atol=1e-5):
+            raise DataError(f"{path}: expected {name} as SimpleITK reads it, {read}, found {said}")
 
 
 def _simpleitk() -> Any:

@@ -18,7 +18,7 @@ from twinvae.config import RecipeStep, dump_config
 from twinvae.files import (
     atomic_path,
     digest,
-    file_and_volume,
+    file_state,
     read_json,
     write_json,
 )
@@ -113,10 +113,8 @@ def _state(scan: ScanFiles) -> list[Any]:
     """A scan's row, and the size and time of its files as they now are."""
     state: list[Any] = [vars(scan)]
     for path in (scan.image, scan.brain_mask, scan.tumour_mask):
-        file = None if path is None else file_and_volume(path)[0]
-        if file is not None and file.is_file():
-            stat = file.stat()
-            state.append([stat.st_size, stat.st_mtime_ns])
+        if path is not None:
+            state.append(file_state(path))
     return state
 
 

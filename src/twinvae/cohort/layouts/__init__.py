@@ -20,6 +20,7 @@ from twinvae.cohort.layouts import (
     brats2021,
     brats2023,
     camcan,
+    dicom,
     hcp,
     isles2015,
     ixi,
@@ -87,6 +88,7 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "midas": _of_scans("Normal001-T2.mha", midas.recognises, midas.find),
     "tcga-lgg": _of_scans("TCGA_CS_6290_20000917_flair.nii.gz", tcga_lgg.recognises, tcga_lgg.find),
+    "dicom": Layout("DICOM files of any names and folders", dicom.recognises, dicom.index),
 }
 
 
@@ -96,8 +98,12 @@ def recognised(path: Path) -> list[str]:
     return [name for name, layout in LAYOUTS.items() if layout.recognises(path, files)]
 
 
-def index_layout(path: Path, layout: str, role: Role, source: str, contrast: str) -> pd.DataFrame:
+def index_layout(
+    path: Path, layout: str, role: Role, source: str, contrast: str, series: str | None = None
+) -> pd.DataFrame:
     """Manifest rows of the scans at ``path``; layout ``auto`` is the one that recognises it.
+
+    ``series`` is a pattern for the layout dicom alone.
 
     Raises ``ConfigError`` for a layout that does not exist and ``DataError`` when ``path`` is
     missing, is recognised by none or by several, or cannot be read.
@@ -117,4 +123,8 @@ def index_layout(path: Path, layout: str, role: Role, source: str, contrast: str
                 f"index their folders one by one, or name the layout"
             )
         layout = names[0]
+    if layout == "dicom":
+        return dicom.index(path, role, source, contrast, series)
+    if series is not None:
+        raise ConfigError(f"series: expected it with the layout dicom only, found {layout}: {path}")
     return LAYOUTS[layout].index(path, role, source, contrast)

@@ -1,0 +1,223 @@
+"""One series as a volume: frames in the order of their places, never of names or numbers.
+
+The order is that of ImagePositionPatient along the normal of the slices; the affine follows
+DICOM PS3.3 C.7.6.2.1.1, turned from LPS to RAS. Whatever is not one even stack of parallel slices
+is refused, so that no slice is ever put where it was not measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinvae.dicom.frames import Frame, Vector, frames_of
+from twinvae.dicom.headers import Series, list_series, read_dataset
+from twinvae.dicom.pixels import decode
+from twinvae.errors import DataError
+
+MOST_VOXELS = 2**30
+"""A volume that claims more is taken for damage."""
+
+_TURN = 1e-3  # largest difference of direction cosines within a series
+_GAP = 0.02  # how uneven gaps may be: this share of the spacing, and as many mm, for rounding
+_NAMED = 8  # series that a message names
+
+
+def read_series(path: Path, uid: str | None) -> tuple[NDArray[np.float32], Vector]:
+    """Voxels, float32 (X, Y, Z), and affine (4, 4), RAS, of a series at or below ``path``.
+
+    X runs along the rows of the slices, Y along their columns, Z along their normal. Without
+    ``uid`` there must be one series only. Raises ``DataError``.
+    """
+    series = _the_series(path, uid)
+    where = f"{path}: {series.name}"
+    frames = _stacked(series, where)
+    return _voxels(frames, where).transpose(2, 1, 0), _affine(frames)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What a series is as a volume, by its headers alone."""
+
+    plane: str
+    """The plane its slices are nearest to: axial, coronal or sagittal."""
+    slices: int
+    spacing_mm: float
+    """Between slices."""
+    pixel_mm: float
+    """The longer side of a pixel."""
+
+    @property
+    def about(self) -> str:
+        """For people."""
+        return f"{self.plane}, {self.slices} slices, {self.pixel_mm:.3g} × {self.spacing_mm:.3g} mm"
+
+
+def measure(series: Series) -> Stack:
+    """Check that a series is one even stack of slices; ``DataError`` when it is none."""
+    frames = _stacked(series, series.name)
+    first, last = frames[0], frames[-1]
+    normal = _normal(first)
+    height = float((last.position - first.position) @ normal)
+    plane = ("sagittal", "coronal", "axial")[int(abs(normal).argmax())]
+    return Stack(plane, len(frames), height / (len(frames) - 1), float(first.spacing.max()))
+
+
+def _stacked(series: Series, where: str) -> list[Frame]:
+    """The frames in order; ``DataError`` unless they are one even stack."""
+    frames = frames_of(series)
+    _same_plane(frames, where)
+    frames.sort(key=lambda frame: float(frame.position @ _normal(frame)))
+    _even(_distances(frames), series, where)
+    _no_tilt(frames, where)
+    return frames
+
+
+def _the_series(path: Path, uid: str | None) -> Series:
+    found = list_series(path)
+    if not found:
+        raise DataError(f"{path}: expected a DICOM series, found no DICOM image")
+    listed = "; ".join(
+        f"{s.uid} ({s.text('SeriesDescription') or 'no description'}, {s.images} images)"
+        for s in found[:_NAMED]
+    )
+    listed += f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    if uid is None and len(found) > 1:
+        raise DataError(
+            f"{path}: expected one series, found {len(found)}: {listed}; "
+            f"say which, as {path.name}#{found[0].uid}"
+        )
+    chosen = [s for s in found if uid in (None, s.uid)]
+    if not chosen:
+        raise DataError(f"{path}: expected series {uid}, found {listed}")
+    return chosen[0]
+
+
+def _same_plane(frames: list[Frame], where: str) -> None:
+    """Raise ``DataError`` unless all frames have one size, spacing and orientation."""
+    first = frames[0]
+    for frame in frames:
+        size = (frame.columns, frame.rows)
+        if size != (first.columns, first.rows):
+            raise DataError(
+                f"{where}: expected slices of one size, found {first.columns}×{first.rows} and "
+                f"{frame.columns}×{frame.rows} ({frame.file.name})"
+            )
+        if abs(frame.orientation - first.orientation).max() > _TURN:
+            raise DataError(
+                f"{where}: expected slices of one orientation, found {_cosines(first)} and "
+                f"{_cosines(frame)} ({frame.file.name})"
+            )
+        if abs(frame.spacing / first.spacing - 1).max() > _TURN:
+            raise DataError(
+                f"{where}: expected one PixelSpacing, found {_mm(first.spacing)} and "
+                f"{_mm(frame.spacing)} ({frame.file.name})"
+            )
+    if len(frames) < 2:
+        raise DataError(f"{where}: expected a stack of slices, found 1; give the folder of them")
+    total = len(frames) * first.rows * first.columns
+    if total > MOST_VOXELS:
+        raise DataError(f"{where}: expected at most {MOST_VOXELS:,} voxels, found {total:,}")
+
+
+def _normal(frame: Frame) -> Vector:
+    normal: Vector = np.cross(frame.orientation[0], frame.orientation[1])
+    return normal
+
+
+def _distances(frames: list[Frame]) -> Vector:
+    """Place of each frame along the normal, rising."""
+    normal = _normal(frames[0])
+    return np.array([frame.position @ normal for frame in frames])
+
+
+def _even(distances: Vector, series: Series, where: str) -> None:
+    """Raise ``DataError`` for slices at one place, missing ones, and uneven gaps."""
+    gaps = np.diff(distances)
+    spacing = float(np.median(gaps))
+    same = int((gaps < 0.01).sum())
+    if same:
+        raise DataError(
+            f"{where}: expected one slice at each place, found {same} of {len(distances)} where "
+            f"another lies; a second echo, b-value or time is a series of its own for twinvae"
+        )
+    stated = _stated_spacing(series)
+    times = spacing / stated if stated else 1.0
+    if round(times) >= 2 and abs(times - round(times)) < 0.02 * times:
+        raise DataError(
+            f"{where}: expected slices every {stated:g} mm (SpacingBetweenSlices), found every "
+            f"{spacing:.4g} mm: missing slices?"
+        )
+    apart = abs(gaps - spacing)
+    if apart.max() <= _GAP + _GAP * spacing:
+        return
+    worst = int(apart.argmax())
+    times = gaps[worst] / spacing
+    kind = "missing slice" if round(times) >= 2 and abs(times - round(times)) < 0.1 else "uneven"
+    raise DataError(
+        f"{where}: expected slices every {spacing:.4g} mm, found {gaps[worst]:.4g} mm between "
+        f"slices {worst} and {worst + 1} of {len(distances)}, counted along the normal: {kind}"
+    )
+
+
+def _stated_spacing(series: Series) -> float:
+    """What a classic header says lies between slices; 0 when it does not."""
+    try:
+        return abs(float(series.headers[0].get("SpacingBetweenSlices") or 0))
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _no_tilt(frames: list[Frame], where: str) -> None:
+    """Raise ``DataError`` when the stack leans: slices shifted within their plane."""
+    positions = np.array([frame.position for frame in frames])
+    across = (positions - positions[0]) @ frames[0].orientation.T
+    shift = np.linalg.norm(across, axis=1)
+    if shift.max() > max(0.1, 0.1 * float(frames[0].spacing.min())):
+        height = float((positions[-1] - positions[0]) @ _normal(frames[0]))
+        angle = np.degrees(np.arctan2(shift[-1], height))
+        raise DataError(
+            f"{where}: expected slices stacked along their normal, found them shifted by up to "
+            f"{shift.max():.3g} mm ({angle:.3g}°): gantry tilt or several stacks"
+        )
+
+
+def _affine(frames: list[Frame]) -> Vector:
+    first, last = frames[0], frames[-1]
+    affine = np.eye(4)
+    affine[:3, :2] = (first.orientation * first.spacing[:, None]).T
+    affine[:3, 2] = (last.position - first.position) / (len(frames) - 1)
+    affine[:3, 3] = first.position
+    turned: Vector = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    return turned
+
+
+def _voxels(frames: list[Frame], where: str) -> NDArray[np.float32]:
+    """(n, rows, columns), each slice with its own slope and intercept."""
+    places: dict[Path, list[int]] = {}
+    for place, frame in enumerate(frames):
+        places.setdefault(frame.file, []).append(place)
+    voxels: NDArray[np.float32] | None = None
+    shape = (len(frames), frames[0].rows, frames[0].columns)
+    for file, here in places.items():
+        stored = decode(read_dataset(file), file)
+        if stored.shape[1:] != shape[1:] or len(stored) <= max(frames[p].number for p in here):
+            raise DataError(f"{where}: expected {shape[1:]} pixels in {file}, found {stored.shape}")
+        if voxels is None:  # only now: the first file did hold what it claims
+            voxels = np.empty(shape, np.float32)
+        for place in here:
+            frame = frames[place]
+            voxels[place] = stored[frame.number] * np.float64(frame.slope) + frame.intercept
+    assert voxels is not None
+    return voxels
+
+
+def _cosines(frame: Frame) -> str:
+    return "\\".join(f"{value:.4g}" for value in frame.orientation.ravel())
+
+
+def _mm(spacing: Vector) -> str:
+    return "×".join(f"{value:.5g}" for value in spacing) + " mm"

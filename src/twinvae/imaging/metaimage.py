@@ -1,0 +1,146 @@
+"""What a MetaImage's header says, read on its own, before and after SimpleITK reads the image.
+
+SimpleITK's reader takes defaults for what it does not understand and believes any size. Here a
+header must be complete, its numbers must be numbers, and the voxels it claims must be in the file.
+Format: itk.org, MetaIO documentation ("MetaImage, Spatial Object Tags").
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinvae.errors import DataError
+
+_LONGEST = 16384  # bytes of a header
+_KEY = re.compile(r"[ -<>-~]+")  # anything that can be typed: converters add fields
+_BYTES = {
+    **dict.fromkeys(("MET_CHAR", "MET_UCHAR"), 1),
+    **dict.fromkeys(("MET_SHORT", "MET_USHORT"), 2),
+    **dict.fromkeys(("MET_INT", "MET_UINT", "MET_LONG", "MET_ULONG", "MET_FLOAT"), 4),
+    **dict.fromkeys(("MET_DOUBLE", "MET_LONG_LONG", "MET_ULONG_LONG"), 8),
+}
+_TIGHTEST = 1100  # zlib packs at most 1,032 bytes into one
+
+
+@dataclass(frozen=True)
+class MetaHeader:
+    """Shape and place of a MetaImage; axes of the world are ITK's (LPS)."""
+
+    shape: tuple[int, ...]
+    spacing: NDArray[np.float64]
+    origin: NDArray[np.float64]
+    direction: NDArray[np.float64]
+    """(n, n); column i is the direction of axis i."""
+
+
+def read_header(path: Path) -> MetaHeader:
+    """Read and check the header; ``DataError`` names the field that cannot be used."""
+    fields, length = _fields(path)
+    count = _whole(path, fields, "NDims", 1)[0]
+    if not 1 <= count <= 5:
+        raise DataError(f"{path}: expected NDims from 1 to 5, found {count}")
+    shape = tuple(_whole(path, fields, "DimSize", count))
+    spacing = _reals(path, fields, ("ElementSpacing", "ElementSize"), count, None)
+    if min(shape) < 1 or spacing.min() <= 0:
+        raise DataError(
+            f"{path}: expected DimSize and ElementSpacing above 0, found {shape} and "
+            f"{spacing.tolist()}"
+        )
+    origin = _reals(path, fields, ("Offset", "Position", "Origin"), count, np.zeros(count))
+    names = ("TransformMatrix", "Rotation", "Orientation")
+    direction = _reals(path, fields, names, count * count, np.eye(count).ravel())
+    _check_size(path, fields, shape, length)
+    return MetaHeader(shape, spacing, origin, direction.reshape(count, count).T)
+
+
+def _fields(path: Path) -> tuple[dict[str, str], int]:
+    """The header's `key = value` lines, and how many bytes they take."""
+    with path.open("rb") as stream:
+        raw = stream.read(_LONGEST)
+    fields: dict[str, str] = {}
+    start = 0
+    while (end := raw.find(b"\n", start)) >= 0:
+        line = raw[start:end].decode("latin-1").strip()
+        start = end + 1
+        key, equals, value = line.partition("=")
+        if not line:
+            continue
+        if not equals or not _KEY.fullmatch(key.strip()) or "\0" in value:
+            raise DataError(f"{path}: expected 'key = value' in the header, found {line[:60]!r}")
+        if key.strip() in fields:
+            raise DataError(f"{path}: expected {key.strip()} once in the header, found it again")
+        fields[key.strip()] = value.strip()
+        if key.strip() == "ElementDataFile":
+            return fields, start
+    raise DataError(f"{path}: expected a MetaImage header with ElementDataFile, found none")
+
+
+def _whole(path: Path, fields: dict[str, str], key: str, count: int) -> list[int]:
+    words = fields.get(key, "").split()
+    if len(words) != count or not all(re.fullmatch(r"\d{1,10}", word) for word in words):
+        raise DataError(
+            f"{path}: expected {count} whole numbers in {key}, found {fields.get(key, 'none')}"
+        )
+    return [int(word) for word in words]
+
+
+def _reals(
+    path: Path,
+    fields: dict[str, str],
+    keys: tuple[str, ...],
+    count: int,
+    default: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    key = next((name for name in keys if name in fields), None)
+    if key is None:
+        if default is None:
+            raise DataError(f"{path}: expected {keys[0]} in the header, found none")
+        return default
+    try:
+        numbers = np.array([float(word) for word in fields[key].split()], np.float64)
+    except ValueError:
+        numbers = np.array([np.nan])
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise DataError(f"{path}: expected {count} numbers in {key}, found {fields[key]}")
+    return numbers
+
+
+def _check_size(
+    path: Path, fields: dict[str, str], shape: tuple[int, ...], header_bytes: int
+) -> None:
+    """Raise ``DataError``, before anything is allocated, when the voxels cannot be in the file."""
+    kind = fields.get("ElementType", "none")
+    width = _BYTES.get(kind.removesuffix("_ARRAY"))
+    if width is None:
+        raise DataError(f"{path}: expected ElementType one of {' '.join(_BYTES)}, found {kind}")
+    channels = (
+        _whole(path, fields, "ElementNumberOfChannels", 1)[0]
+        if ("ElementNumberOfChannels" in fields)
+        else 1
+    )
+    for key in ("BinaryData", "CompressedData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB"):
+        if fields.get(key, "True").lower() not in ("true", "false", "1", "0"):
+            raise DataError(f"{path}: expected {key} True or False, found {fields[key]}")
+    data = fields["ElementDataFile"]
+    if data.split()[0] == "LIST" or "%" in data:
+        raise DataError(f"{path}: expected one file of voxels, found ElementDataFile {data}")
+    if data.upper() == "LOCAL":
+        held = path.stat().st_size - header_bytes
+    else:
+        file = path.parent / data
+        if not file.is_file():
+            raise DataError(f"{path}: expected its ElementDataFile {data}, found no such file")
+        held = file.stat().st_size
+    claimed = width * channels * int(np.prod(shape, dtype=object))
+    packed = fields.get("CompressedData", "False").lower() in ("true", "1")
+    text = fields.get("BinaryData", "True").lower() in ("false", "0")
+    allowed = held * _TIGHTEST if packed else held * width if text else held
+    if claimed > allowed:
+        raise DataError(
+            f"{path}: expected {claimed:,} bytes for shape {shape}, found {held:,}: truncated?"
+        )

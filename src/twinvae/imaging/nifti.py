@@ -1,0 +1,157 @@
+"""NIfTI-1 and -2 by nibabel, with the header believed only as far as the bytes bear it out.
+
+Fields: nifti1.h of the NIfTI Data Format Working Group (nifti.nimh.nih.gov).
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from twinvae.errors import DataError
+
+MOST_VOXELS = 2**30
+"""A volume that claims more is taken for damage."""
+
+_nib: Any = nibabel  # untyped
+_HEADER_SIZES: dict[int, Any] = {348: _nib.Nifti1Image, 540: _nib.Nifti2Image}
+_TIGHTEST = 1100  # zlib packs at most 1,032 bytes into one
+_PIECE = 2**20
+_UNITS = {1: "metres", 3: "micrometres"}  # xyzt_units, its lowest three bits; 0 unknown, 2 mm
+
+
+def read_nifti(path: Path, number: int | None) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Voxels, float32, and the RAS affine; of a 4-D file, volume ``number`` or all."""
+    packed = path.read_bytes()
+    zipped = packed[:2] == b"\x1f\x8b"
+    head = _unzipped(packed, 1024, to_end=False) if zipped else packed[:1024]
+    kind, header = _header(path, head)
+    shape, claimed = _claim(path, header, len(packed) * (_TIGHTEST if zipped else 1))
+    raw = _unzipped(packed, claimed, to_end=True) if zipped else packed
+    if claimed > len(raw):
+        raise _truncated(path, claimed, shape, len(raw))
+    affine = _affine(path, header)
+    image = kind.from_bytes(raw)
+    if not np.allclose(image.affine, affine, rtol=1e-4, atol=1e-3):
+        raise DataError(f"{path}: expected the affine {affine.tolist()}, found {image.affine}")
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
+        if number is None:
+            data = image.get_fdata(dtype=np.float32, caching="unchanged")
+        else:
+            check_number(path, number, shape)
+            data = np.asarray(image.dataobj[..., number], np.float32)
+    return data, np.asarray(image.affine, np.float64)
+
+
+def write_nifti(path: Path, data: NDArray[np.float32], affine: NDArray[np.float64]) -> None:
+    """Write float32, both transforms set."""
+    image = _nib.Nifti1Image(np.asarray(data, np.float32), affine)
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.header.set_xyzt_units("mm")
+    _nib.save(image, path)
+
+
+def check_number(path: Path, number: int, shape: Sequence[int]) -> None:
+    """Raise ``DataError`` unless there is a volume of this number."""
+    if len(shape) != 4:
+        raise DataError(f"{path}: expected a 4-D file for #{number}, found {len(shape)}-D")
+    if number >= shape[3]:
+        raise DataError(f"{path}: expected a volume of #0 to #{shape[3] - 1}, found #{number}")
+
+
+def _header(path: Path, head: bytes) -> tuple[Any, Any]:
+    """The image class of nibabel, and the header."""
+    if len(head) < 348:
+        raise DataError(f"{path}: expected a NIfTI header, found {len(head)} bytes")
+    sizes = {int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big")}
+    kinds = [kind for size, kind in _HEADER_SIZES.items() if size in sizes]
+    if not kinds:
+        raise DataError(f"{path}: expected a NIfTI file, found something else")
+    header = kinds[0].header_class.from_fileobj(io.BytesIO(head))
+    if not header["magic"].item().startswith(b"n+"):
+        raise DataError(
+            f"{path}: expected a NIfTI file that holds its voxels (magic n+1), found "
+            f"{header['magic'].item()!r}"
+        )
+    return kinds[0], header
+
+
+def _claim(path: Path, header: Any, most: int) -> tuple[tuple[int, ...], int]:
+    """Shape, and the bytes it needs, which must fit into ``most``."""
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iuf":
+        raise DataError(f"{path}: expected one real number a voxel, found {dtype}")
+    shape = tuple(int(n) for n in header.get_data_shape())
+    offset = float(header["vox_offset"])
+    if not (int(header["sizeof_hdr"]) <= offset < 2**31 and offset == int(offset)):
+        raise DataError(f"{path}: expected vox_offset after the header, found {offset:g}")
+    claimed = int(offset) + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if min(shape, default=0) < 1 or claimed > most:
+        raise _truncated(path, claimed, shape, most)
+    volume = int(np.prod(shape[:3], dtype=object))
+    if volume > MOST_VOXELS:
+        raise DataError(f"{path}: expected at most {MOST_VOXELS:,} voxels, found {volume:,}")
+    return shape, claimed
+
+
+def _truncated(path: Path, claimed: int, shape: tuple[int, ...], found: int) -> DataError:
+    return DataError(
+        f"{path}: expected {claimed} bytes for shape {shape}, found {found}: truncated?"
+    )
+
+
+def _affine(path: Path, header: Any) -> NDArray[np.float64]:
+    """The sform, else the qform, as the header has them; ``DataError`` when it has neither well."""
+    unit = int(header["xyzt_units"]) & 7
+    if unit not in (0, 2):
+        found = _UNITS.get(unit, f"xyzt_units {unit}")
+        raise DataError(f"{path}: expected a header in mm, found {found}")
+    for name in ("sform_code", "qform_code"):
+        if not 0 <= int(header[name]) <= 5:
+            raise DataError(f"{path}: expected {name} from 0 to 5, found {int(header[name])}")
+    if int(header["sform_code"]) > 0:
+        affine = np.asarray(header.get_sform(), np.float64)
+        return affine
+    if int(header["qform_code"]) > 0:
+        affine = np.asarray(header.get_qform(), np.float64)
+        return affine
+    affine = np.asarray(header.get_base_affine(), np.float64)
+    return affine
+
+
+def _unzipped(packed: bytes, most: int, *, to_end: bool) -> bytes:
+    """At most the first ``most`` bytes of a gzip file, its checksums checked when read ``to_end``.
+
+    What follows those bytes is decompressed piece by piece and thrown away.
+    """
+    kept: list[bytes] = []
+    left, rest = most, packed
+    while rest.strip(b"\0"):  # members follow one another; zeros may pad the end (RFC 1952)
+        unpack = zlib.decompressobj(wbits=31)
+        while not unpack.eof:
+            try:
+                piece = unpack.decompress(rest, max(_PIECE, left))
+            except zlib.error as error:
+                raise OSError(f"gzip stream, or its CRC: {error}") from None
+            rest = unpack.unconsumed_tail
+            if not piece and not rest and not unpack.eof:
+                if not to_end:
+                    break
+                raise EOFError("compressed file ended before its end-of-stream marker")
+            if left > 0:
+                kept.append(piece[:left])
+                left -= len(kept[-1])
+            if left <= 0 and not to_end:
+                return b"".join(kept)
+        if not unpack.eof:
+            break
+        rest = unpack.unused_data
+    return b"".join(kept)
