@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,13 +25,18 @@ class ModelConfig(Documented):
     """Number of latent variables."""
     activation: Literal["elu", "leaky_relu"] = "elu"
     """Non-linearity after each hidden layer."""
+    likelihood: Literal["logit_normal", "gaussian", "laplace"] = "logit_normal"
+    """Distribution of a pixel given the latent variables: normal in logit space (the paper's), or
+    normal (squared error) or Laplace (absolute error) around the reconstruction itself."""
     variance: Literal["scalar", "per_pixel"] = "scalar"
-    """Variance of the likelihood in logit space: one learned number, or one per pixel from a
-    transposed convolution of its own."""
+    """Variance of the likelihood (in logit space for the logit-normal): one learned number, or one
+    per pixel from a convolution of its own."""
     min_variance: float = Field(default=0.001, gt=0)
     """Added to softplus(p)², so that the likelihood stays bounded."""
     clip: float = Field(default=0.01, gt=0, lt=0.5)
-    """Pixels are clipped to [clip, 1 − clip] before their log-density is taken."""
+    """Pixels are clipped to [clip, 1 − clip] before their logit-normal density is taken."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Settings that only this kind has; `twinvae models show KIND` explains them."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:

@@ -1,4 +1,4 @@
-"""The logit-normal likelihood of pixels in (0, 1)."""
+"""Likelihoods of pixels in [0, 1]: logit-normal (the paper's), Gaussian, Laplace."""
 
 from __future__ import annotations
 
@@ -6,6 +6,27 @@ import math
 
 import torch
 from torch import Tensor
+
+from twinvae.config import ModelConfig
+
+
+def log_density(x: Tensor, mean: Tensor, variance: Tensor, config: ModelConfig) -> Tensor:
+    """Log-density of each pixel of ``x`` in [0, 1] under ``config.likelihood``.
+
+    ``mean`` is the network's output before its sigmoid; ``variance`` that of logit(x) for the
+    logit-normal and of x itself for the others. The arguments broadcast.
+    """
+    if config.likelihood == "logit_normal":
+        return logit_normal_log_density(x, mean, variance, config.clip)
+    density = gaussian_log_density if config.likelihood == "gaussian" else laplace_log_density
+    return density(x, torch.sigmoid(mean), variance)
+
+
+def sum_pixels(density: Tensor, mask: Tensor | None) -> Tensor:
+    """Sum of ``density`` (…, batch, 1, H, W) over pixels, or those inside ``mask``; (…, batch)."""
+    if mask is not None:
+        density = density * mask
+    return density.flatten(-3).sum(-1)
 
 
 def logit_normal_log_density(x: Tensor, mean: Tensor, variance: Tensor, clip: float) -> Tensor:
@@ -21,3 +42,15 @@ def logit_normal_log_density(x: Tensor, mean: Tensor, variance: Tensor, clip: fl
     jacobian = -torch.log(x) - torch.log1p(-x)
     squared = (torch.logit(x) - mean).square() / variance
     return -0.5 * (squared + torch.log(variance) + math.log(2 * math.pi)) + jacobian
+
+
+def gaussian_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Log N(x; mean, variance): squared error, weighed by a learned variance."""
+    squared = (x - mean).square() / variance
+    return -0.5 * (squared + torch.log(variance) + math.log(2 * math.pi))
+
+
+def laplace_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """−|x − mean| / b − log 2b with b = sqrt(variance / 2): absolute error, likewise weighed."""
+    scale = (variance / 2).sqrt()
+    return -(x - mean).abs() / scale - torch.log(2 * scale)

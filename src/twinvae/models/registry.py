@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import torch
@@ -11,24 +12,56 @@ from safetensors.torch import load_file, save_file
 from twinvae.config import ModelConfig, dump_config, validated
 from twinvae.errors import ConfigError, DataError
 from twinvae.files import atomic_path, read_json, write_json
+from twinvae.models.contract import Model
 from twinvae.models.vae import VAE
 
-MODELS: dict[str, type[VAE]] = {"vae": VAE}
+ENTRY_POINTS = "twinvae.models"
+"""Group under which other packages offer models: ``kind = "package.module:Class"``."""
+
+MODELS: dict[str, type[Model]] = {
+    "vae": VAE,
+}
+"""The models of this package, by kind."""
 
 
-def build_model(config: ModelConfig, seed: int) -> VAE:
+def all_models() -> dict[str, type[Model]]:
+    """Every model by kind: this package's, then those that installed packages offer."""
+    models = dict(MODELS)
+    for entry in entry_points(group=ENTRY_POINTS):
+        models.setdefault(entry.name, _loaded(entry))
+    return models
+
+
+def model_class(kind: str) -> type[Model]:
+    """The model of that kind; ``ConfigError`` when there is none."""
+    found = MODELS.get(kind) or all_models().get(kind)
+    if found is None:
+        raise ConfigError(f"kind: expected one of {', '.join(all_models())}, found {kind!r}")
+    return found
+
+
+def _loaded(entry: EntryPoint) -> type[Model]:
+    try:
+        found = entry.load()
+    except Exception as error:
+        raise ConfigError(f"model {entry.name}: expected {entry.value}, found {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Model)):
+        raise ConfigError(f"model {entry.name}: expected a subclass of Model, found {found!r}")
+    return found
+
+
+def build_model(config: ModelConfig, seed: int) -> Model:
     """A freshly initialised model; the same seed gives the same weights.
 
     Torch's global generator is left as it was found.
     """
-    if config.kind not in MODELS:
-        raise ConfigError(f"kind: expected one of {', '.join(MODELS)}, found {config.kind!r}")
+    kind = model_class(config.kind)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MODELS[config.kind](config)
+        return kind(config)
 
 
-def save_model(model: VAE, folder: Path) -> None:
+def save_model(model: Model, folder: Path) -> None:
     """Write ``model.json`` and ``weights.safetensors`` into ``folder``."""
     write_json(folder / "model.json", dump_config(model.config))
     weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
@@ -36,7 +69,7 @@ def save_model(model: VAE, folder: Path) -> None:
         save_file(weights, path)
 
 
-def load_model(folder: Path) -> VAE:
+def load_model(folder: Path) -> Model:
     """Rebuild a stored model, in evaluation mode on the CPU.
 
     Raises ``DataError`` when a file is missing, damaged, or does not fit the other.

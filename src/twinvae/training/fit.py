@@ -18,7 +18,7 @@ from torch import Tensor
 from twinvae.config import TrainConfig, dump_config
 from twinvae.errors import DataError, StageError
 from twinvae.files import digest, read_json, write_json, write_text
-from twinvae.models import VAE, Loss, load_model, save_model
+from twinvae.models import Loss, Model, load_model, save_model
 from twinvae.progress import Bar, progress_bar
 from twinvae.training.augment import augment
 from twinvae.training.checkpoint import (
@@ -62,7 +62,7 @@ def to_tensor(images: NDArray[np.uint16], device: torch.device) -> Tensor:
 
 
 def fit(
-    model: VAE,
+    model: Model,
     data: SliceData,
     options: TrainConfig,
     compute: Compute,
@@ -70,7 +70,7 @@ def fit(
     seed: int,
     folder: Path,
     label: str,
-) -> VAE:
+) -> Model:
     """Train ``model`` and store it in ``folder``; resume there if it was cut off.
 
     Every epoch draws from generators seeded by (seed, epoch), so a resumed training gives the very
@@ -108,7 +108,7 @@ def fit(
 class _Training:
     """What every epoch of one training shares."""
 
-    model: VAE
+    model: Model
     optimiser: torch.optim.Adam
     data: SliceData
     options: TrainConfig

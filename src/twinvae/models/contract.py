@@ -1,0 +1,122 @@
+"""The contract every model keeps; a new model is one file that does and one registry line."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from twinvae.config import ModelConfig, validated
+from twinvae.config.base import Documented
+from twinvae.errors import ConfigError
+from twinvae.models.likelihood import sum_pixels
+from twinvae.models.posterior import DiagonalGaussian
+
+ROLES = ("healthy", "mixed")
+"""What a conditional model is conditioned on, in the order of its condition numbers 0 and 1."""
+
+
+class Loss(NamedTuple):
+    """Terms of the objective, each a mean over the batch, in nats a slice."""
+
+    objective: Tensor
+    """What is minimised; for a plain VAE −log_likelihood + kl_weight · kl."""
+    log_likelihood: Tensor
+    """E_q[log p(x | z)], summed over pixels."""
+    kl: Tensor
+    """KL(q(z | x) ‖ p(z)), or what the model has in its place; 0 where it has nothing."""
+
+
+class NoOptions(Documented):
+    """A kind that has none."""
+
+
+class Model(nn.Module, ABC):
+    """An autoencoder of slices x, float (batch, 1, H, W) in [0, 1].
+
+    In evaluation mode every result for a slice is independent of the others in the batch, and the
+    same each time. A kind with settings of its own names their pydantic model as ``Options``; they
+    come from ``ModelConfig.options`` and are refused when unknown.
+    """
+
+    Options: ClassVar[type[Documented]] = NoOptions
+    source: ClassVar[str] = ""
+    """Where the model was published."""
+    has_encoding: ClassVar[bool] = True
+    """Whether ``encode`` means anything; where not, it raises ``ConfigError``."""
+    variational: ClassVar[bool] = False
+    """Whether ``encode`` gives a learned variance, so that KL and ELBO mean what they say."""
+    conditional: ClassVar[bool] = False
+    """Whether one training serves both roles; ``loss`` then needs ``condition``."""
+
+    options: Documented
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.options = validated(self.Options, config.options, f"options of kind {config.kind}")
+
+    @abstractmethod
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Activations of every encoder layer for ``x``, in order, each (batch, channels, h, w)."""
+
+    def encode(self, x: Tensor) -> DiagonalGaussian:
+        """Posterior of the latent variables given ``x``; mean and variance (batch, latent).
+
+        A deterministic code c is given as N(c, I): then L2 and 2-Wasserstein distances are
+        ‖c − c'‖ and KL is ½‖c − c'‖², and nothing depends on a variance nobody learned.
+        """
+        raise ConfigError(f"kind {self.config.kind}: has no encoding; choose another model")
+
+    def log_density(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log p(x | z) of every pixel in nats, (samples, batch, 1, H, W).
+
+        ``x`` is (batch, 1, H, W) and ``z`` (samples, batch, latent).
+        """
+        raise ConfigError(f"kind {self.config.kind}: has no encoding; choose another model")
+
+    def log_likelihood(self, x: Tensor, z: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log p(x | z) in nats, summed over pixels, or over those inside ``mask``.
+
+        ``x`` is (batch, 1, H, W), ``mask`` likewise (bool), and ``z`` (samples, batch, latent);
+        returns (samples, batch).
+        """
+        return sum_pixels(self.log_density(x, z), mask)
+
+    @abstractmethod
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Reconstruction of ``x``, float32 (batch, 1, H, W) in [0, 1]; nothing is sampled."""
+
+    @abstractmethod
+    def loss(
+        self,
+        x: Tensor,
+        target: Tensor,
+        *,
+        samples: int = 1,
+        kl_weight: float = 1.0,
+        mask: Tensor | None = None,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Loss:
+        """What training minimises, for ``target`` given its (possibly noisy) copy ``x``.
+
+        Both are (batch, 1, H, W) in [0, 1]; only pixels inside ``mask`` (likewise, bool) count.
+        ``samples`` of the latent variables are drawn from ``generator`` where any are drawn.
+        ``condition`` (batch,) numbers each slice's role for conditional models.
+        """
+
+    def adversary_parameters(self) -> Sequence[nn.Parameter]:
+        """Parameters that a second optimiser trains against the rest; none for most models."""
+        return ()
+
+    def adversary_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What that optimiser minimises for ``x``, a scalar; only asked if it has parameters."""
+        raise NotImplementedError
+
+    def for_role(self, role: Literal["healthy", "mixed"]) -> Self:
+        """The twin of that role: this model itself, unless it is conditional."""
+        return self
