@@ -30,6 +30,7 @@ from twinvae.config.run import (
     EvaluationConfig,
     RunConfig,
     ScoringConfig,
+    matching_names,
 )
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "documented_fields",
     "dump_config",
     "load_config",
+    "matching_names",
     "preset_names",
     "preset_text",
     "validated",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -28,14 +30,34 @@ class ComputeConfig(Documented):
     """Processes for preparing scans; by default one per core."""
 
 
+SCORE_GROUPS = {"all": ("*",), "latent": ("latent_*",), "image": ("image_*", "residual*")}
+"""Short names for many scores, as patterns."""
+
+
+def matching_names(wanted: str, names: Iterable[str]) -> list[str]:
+    """Those of ``names``, in their order, that a name, pattern or group stands for."""
+    patterns = SCORE_GROUPS.get(wanted, (wanted,))
+    return [name for name in names if any(fnmatchcase(name, each) for each in patterns)]
+
+
 class ScoringConfig(Documented):
     """Which scores are computed for every slice."""
 
     scores: tuple[str, ...] = ("latent_l2", "image_l2", "healthy_mean_norm", "residual_local")
-    """Names from `twinvae scores list`; the trivial rivals are always added."""
+    """Names from `twinvae scores list`, patterns such as `latent_*`, or the groups `all`, `latent`,
+    `image`; the trivial rivals are always added."""
     local_fwhm_mm: float = Field(default=8.0, gt=0)
     """Full width at half maximum, in mm, of the Gaussian that smooths maps before a local score
     takes their maximum."""
+    top_share: float = Field(default=0.02, gt=0, le=1)
+    """Share of the brain's pixels, the highest of a map, that `_top` scores average."""
+    region_quantile: float = Field(default=0.9, gt=0, lt=1)
+    """Quantile of a map over the slice's brain above which pixels form regions (`_region`)."""
+    occlusion_patch_mm: float = Field(default=24.0, gt=0)
+    """Side, in mm, of the square patches that the occlusion map replaces by the healthy
+    reconstruction."""
+    occlusion_stride_mm: float = Field(default=12.0, gt=0)
+    """Step, in mm, from one such patch to the next."""
     batch_size: int = Field(default=256, ge=1)
     """Slices scored at once; does not change the scores."""
 
@@ -121,7 +143,8 @@ class RunConfig(Documented):
                 f"recipe's crop_resize size {last.size} and the models' image_size "
                 f"{self.models.healthy.image_size} must agree"
             )
-        if self.decision.score not in self.scoring.scores:
+        chosen = (matching_names(name, [self.decision.score]) for name in self.scoring.scores)
+        if not any(chosen):
             raise ValueError(
                 f"decision.score {self.decision.score!r} must be one of scoring.scores "
                 f"{list(self.scoring.scores)}"

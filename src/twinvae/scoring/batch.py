@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,21 +10,25 @@ import torch
 from torch import Tensor
 
 from twinvae.config import ScoringConfig
-from twinvae.models import VAE, DiagonalGaussian
+from twinvae.models import DiagonalGaussian, Model
 
 
 @dataclass(frozen=True)
 class Models:
     """The two trained models of the method, in evaluation mode."""
 
-    healthy: VAE
-    mixed: VAE
+    healthy: Model
+    mixed: Model
 
     def to(self, device: torch.device) -> Models:
         """Move both to ``device``; returns self."""
         self.healthy.to(device)
         self.mixed.to(device)
         return self
+
+
+Fitted = Mapping[str, Mapping[str, Tensor]]
+"""By name of the ``Fit``: the arrays it learned from healthy validation slices, float32."""
 
 
 class SliceBatch:
@@ -43,6 +48,7 @@ class SliceBatch:
         pixel_mm: Tensor,
         models: Models,
         options: ScoringConfig,
+        fitted: Fitted | None = None,
     ) -> None:
         self.x = x
         """Slices, float32 (n, 1, H, W) in [0, 1]."""
@@ -56,6 +62,15 @@ class SliceBatch:
         """Side of a pixel of ``x`` in mm, (n,)."""
         self.models = models
         self.options = options
+        self.fitted: Fitted = fitted or {}
+        """What fitted scores learned before, by the name of their fit."""
+        self._kept: dict[str, Tensor] = {}
+
+    def once(self, name: str, compute: Callable[[SliceBatch], Tensor]) -> Tensor:
+        """``compute(self)``, done the first time ``name`` is asked for and kept."""
+        if name not in self._kept:
+            self._kept[name] = compute(self)
+        return self._kept[name]
 
     @cached_property
     def x_h(self) -> Tensor:
@@ -77,9 +92,29 @@ class SliceBatch:
         """VAE's encoding of ``x_h``."""
         return self.models.mixed.encode(self.x_h)
 
+    @cached_property
+    def own(self) -> Tensor:
+        """VAE's own reconstruction of ``x``, float32 (n, 1, H, W) in (0, 1)."""
+        return self.models.mixed.reconstruct(self.x)
+
+    @cached_property
+    def features(self) -> list[Tensor]:
+        """Activations of every layer of VAE's encoder for ``x``, each (n, channels, h, w)."""
+        return [layer.float() for layer in self.models.mixed.features(self.x)]
+
+    @cached_property
+    def features_h(self) -> list[Tensor]:
+        """The same for ``x_h``."""
+        return [layer.float() for layer in self.models.mixed.features(self.x_h)]
+
     def smooth(self, image: Tensor) -> Tensor:
         """``image`` (n, 1, H, W) under a Gaussian of ``local_fwhm_mm``; zero beyond the border."""
         return gaussian_smooth(image, self.options.local_fwhm_mm / self.pixel_mm)
+
+    def brain_mean(self, image: Tensor) -> Tensor:
+        """Mean of ``image`` (n, 1, H, W) over the brain, (n,); 0 if empty."""
+        inside = (image * self.brain).flatten(1).sum(1)
+        return inside / self.brain.flatten(1).sum(1).clamp(min=1)
 
     def brain_max(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
         """Maximum of ``image`` (n, 1, H, W) over the brain (or ``mask``), (n,); 0 if empty."""

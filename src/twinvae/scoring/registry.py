@@ -5,49 +5,95 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from twinvae.config import matching_names
 from twinvae.errors import ConfigError
-from twinvae.scoring.batch import SliceBatch
+from twinvae.scoring.batch import Models, SliceBatch
 
 ScoreFunction = Callable[[SliceBatch], Tensor]
+Applies = Callable[[Models], bool]
+
+
+def always(_models: Models) -> bool:
+    """Whatever the models are."""
+    return True
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a score learns from healthy validation slices, and from nothing else.
+
+    Scores that name the same ``Fit`` share it. A score finds the arrays in
+    ``batch.fitted[fit.name]``, as float32 tensors.
+    """
+
+    name: str
+    observe: ScoreFunction
+    """What is looked at: a batch → float (n, d)."""
+    learn: Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
+    """All of it, (slices, d), n ≥ 1 → named arrays."""
 
 
 @dataclass(frozen=True)
 class Score:
     """One number a slice; larger = more abnormal.
 
-    ``compute`` maps a batch to float32 (n,): finite, deterministic, and each slice's number
-    independent of the others in the batch.
+    ``compute`` maps a batch to floats (n,): finite, deterministic, and each slice's number
+    independent of the others in the batch. It runs without gradients; a score that needs them
+    asks for them (``scoring/gradient.py``).
     """
 
     name: str
     summary: str
     source: str
     compute: ScoreFunction
+    fit: Fit | None = None
+    """What must be fitted before, if anything."""
+    applies: Applies = always
+    """Whether these models can give it."""
 
 
 SCORES: dict[str, Score] = {}
 
 
-def score(name: str, summary: str, source: str) -> Callable[[ScoreFunction], ScoreFunction]:
+def score(
+    name: str, summary: str, source: str, *, fit: Fit | None = None, applies: Applies = always
+) -> Callable[[ScoreFunction], ScoreFunction]:
     """Register the decorated function as the score ``name``."""
 
     def register(function: ScoreFunction) -> ScoreFunction:
         if name in SCORES:
             raise ValueError(f"score {name!r} is registered twice")
-        SCORES[name] = Score(name, summary, source, function)
+        SCORES[name] = Score(name, summary, source, function, fit, applies)
         return function
 
     return register
 
 
-def select_scores(names: Iterable[str]) -> list[Score]:
-    """The named scores, then every trivial rival, each once; ``ConfigError`` on an unknown name."""
-    wanted = list(dict.fromkeys([*names, *(n for n in SCORES if n.startswith("trivial_"))]))
-    unknown = [name for name in wanted if name not in SCORES]
-    if unknown:
-        raise ConfigError(
-            f"scoring.scores: expected names among {', '.join(SCORES)}, found {', '.join(unknown)}"
-        )
-    return [SCORES[name] for name in wanted]
+def select_scores(names: Iterable[str], models: Models | None = None) -> list[Score]:
+    """The named scores, then every trivial rival, each once.
+
+    ``names`` may hold patterns (``latent_*``) and groups (``all``, ``latent``, ``image``), which
+    stand for what ``models`` can give. Raises ``ConfigError`` when a name or pattern means no
+    score, or a score is named that ``models`` cannot give.
+    """
+    able = [name for name, entry in SCORES.items() if models is None or entry.applies(models)]
+    wanted: dict[str, None] = {}
+    for name in names:
+        found = [name] if name in SCORES else matching_names(name, able)
+        if not found:
+            raise ConfigError(
+                f"scoring.scores: expected names among {', '.join(SCORES)}, found {name}"
+            )
+        if name in SCORES and name not in able:
+            raise ConfigError(
+                f"scoring.scores: expected scores that these models can give, found {name}"
+            )
+        wanted.update(dict.fromkeys(found))
+    wanted.update((name, None) for name in SCORES if name.startswith("trivial_"))
+    # A pattern such as `all` also finds trivial rivals; they always come last.
+    order = sorted(wanted, key=lambda name: name.startswith("trivial_"))
+    return [SCORES[name] for name in order]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from twinvae.config import ScoringConfig
 from twinvae.progress import progress_bar
-from twinvae.scoring.batch import Models, SliceBatch
+from twinvae.scoring.batch import Fitted, Models, SliceBatch
 from twinvae.scoring.registry import Score
 from twinvae.scoring.table import KEY_COLUMNS
 from twinvae.training import Compute, to_tensor
@@ -45,6 +45,7 @@ def batches(
     models: Models,
     options: ScoringConfig,
     compute: Compute,
+    fitted: Fitted | None = None,
 ) -> Iterator[SliceBatch]:
     """The slices ``rows`` in that order, ``options.batch_size`` at a time."""
     for start in range(0, len(rows), options.batch_size):
@@ -63,6 +64,7 @@ def batches(
             pixel_mm=numbers["pixel_mm"],
             models=models,
             options=options,
+            fitted=fitted,
         )
 
 
@@ -74,15 +76,17 @@ def score_slices(
     options: ScoringConfig,
     compute: Compute,
     *,
+    fitted: Fitted | None = None,
     label: str | None = None,
 ) -> pd.DataFrame:
     """One row for each of ``rows``: the key columns, then one float64 column a score.
 
-    Shows a progress bar when ``label`` is given.
+    ``fitted`` is what fitted scores among them have learned (``fitted.py``). Shows a progress bar
+    when ``label`` is given.
     """
     parts = []
     with progress_bar(label or "", len(rows), hidden=label is None) as bar:
-        for batch in batches(slices, rows, models, options, compute):
+        for batch in batches(slices, rows, models, options, compute, fitted):
             parts.append(score_batch(batch, scores, compute))
             bar.advance(len(batch.x))
     return score_table(slices, rows, parts)
@@ -90,7 +94,7 @@ def score_slices(
 
 def score_batch(batch: SliceBatch, scores: Sequence[Score], compute: Compute) -> pd.DataFrame:
     """One row a slice, one float64 column a score."""
-    with torch.inference_mode(), compute.autocast():
+    with torch.no_grad(), compute.autocast():
         return pd.DataFrame({s.name: s.compute(batch).double().cpu().numpy() for s in scores})
 
 
