@@ -8,6 +8,7 @@ import numpy as np
 
 from twinvae.config import BrainMask
 from twinvae.errors import DataError
+from twinvae.imaging.hdbet import hd_bet_mask
 from twinvae.imaging.scan import Working
 from twinvae.imaging.steps.base import Fitted, apply_step
 from twinvae.imaging.volume import Bools
@@ -25,7 +26,11 @@ def brain_mask(options: BrainMask, scan: Working, fitted: Fitted) -> Working:
             f"{scan.files.image}: expected a brain mask beside the scan, found none "
             f"(the recipe's brain_mask says method: given)"
         )
-    if options.method == "background" or scan.given_brain is None:
+    if options.method == "hd_bet":
+        brain = hd_bet_mask(scan.image, scan.spacing_mm, options.networks)
+        if not brain.any():
+            raise DataError(f"{scan.files.image}: HD-BET found no brain")
+    elif options.method == "background" or scan.given_brain is None:
         brain = _background(scan)
     else:
         brain = scan.given_brain
