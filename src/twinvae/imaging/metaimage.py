@@ -54,8 +54,14 @@ def read_header(path: Path) -> MetaHeader:
     origin = _reals(path, fields, ("Offset", "Position", "Origin"), count, np.zeros(count))
     names = ("TransformMatrix", "Rotation", "Orientation")
     direction = _reals(path, fields, names, count * count, np.eye(count).ravel())
+    matrix = direction.reshape(count, count)
+    if abs(matrix @ matrix.T - np.eye(count)).max() > 1e-3:
+        raise DataError(
+            f"{path}: expected perpendicular unit vectors in TransformMatrix, found "
+            f"{matrix.tolist()}"
+        )
     _check_size(path, fields, shape, length)
-    return MetaHeader(shape, spacing, origin, direction.reshape(count, count).T)
+    return MetaHeader(shape, spacing, origin, matrix.T)
 
 
 def _fields(path: Path) -> tuple[dict[str, str], int]:
