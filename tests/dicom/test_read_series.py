@@ -11,6 +11,7 @@ from pydicom.uid import (
 )
 
 from dicom_files import classic, enhanced, read, uid
+from twinvae.dicom import gdcm
 from twinvae.errors import DataError
 from twinvae.imaging import read_volume
 
@@ -247,3 +248,17 @@ def test_a_truncated_file_is_named(tmp_path, data):
         with pytest.raises(DataError, match="IM00003"):
             read_volume(folder)
         file.write_bytes(whole)
+
+
+def test_gdcm_that_hangs_or_breaks_down_is_put_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr(gdcm, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(gdcm, "_children", [])
+    with pytest.raises(RuntimeError, match="no end in 0 s"):
+        gdcm.decode_file(tmp_path / "slow.dcm")
+    assert gdcm._children == []
+    monkeypatch.setattr(gdcm, "_PATIENCE_S", 60.0)
+    gdcm._child().kill()
+    with pytest.raises(RuntimeError, match="GDCM"):
+        gdcm.decode_file(tmp_path / "dead.dcm")
+    with pytest.raises(RuntimeError, match=r"GDCM: error .*none\.dcm"):
+        gdcm.decode_file(tmp_path / "none.dcm")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twinvae.dicom.gdcm import decode_file
 from twinvae.dicom.headers import pydicom, quiet
 from twinvae.errors import DataError
 
@@ -66,7 +67,7 @@ def _has_plugin(decoding: Any, syntax: Any) -> bool:
 
 def _by_gdcm(dataset: Any, syntax: Any) -> Stored:
     """Frames decoded by SimpleITK's GDCM from a copy that says nothing but how they are stored."""
-    dicom, sitk = pydicom(), importlib.import_module("SimpleITK")
+    dicom = pydicom()
     several = int(dataset.get("NumberOfFrames") or 1) > 1
     bare = dicom.Dataset()
     bare.SOPClassUID = dicom.uid.UID(_CAPTURES[several])
@@ -81,11 +82,7 @@ def _by_gdcm(dataset: Any, syntax: Any) -> Stored:
     with tempfile.TemporaryDirectory(prefix="twinvae-") as folder:
         path = Path(folder) / "frames.dcm"
         bare.save_as(path, enforce_file_format=True)
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
-        reader = sitk.ImageFileReader()
-        reader.SetImageIO("GDCMImageIO")
-        reader.SetFileName(str(path))
-        return np.asarray(sitk.GetArrayFromImage(reader.Execute()))
+        return decode_file(path)
 
 
 # Secondary Capture, and Multi-frame Grayscale Word Secondary Capture (PS3.4 B.5): plain pixels.
