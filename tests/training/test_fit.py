@@ -36,8 +36,10 @@ def toy_data(n: int = 96) -> SliceData:
     return SliceData(images, disc.astype(np.uint8), np.arange(n - 16), np.arange(n - 16, n))
 
 
-def train(folder: Path, options: TrainConfig = OPTIONS, seed: int = 0) -> dict[str, torch.Tensor]:
-    model = build_model(MODEL, seed)
+def train(
+    folder: Path, options: TrainConfig = OPTIONS, seed: int = 0, kind: str = "vae"
+) -> dict[str, torch.Tensor]:
+    model = build_model(MODEL.model_copy(update={"kind": kind}), seed)
     fitted = fit(model, toy_data(), options, CPU, seed=seed, folder=folder, label="toy")
     return fitted.state_dict()
 
@@ -55,6 +57,16 @@ def test_loss_falls_and_the_log_tells_every_epoch(tmp_path) -> None:
     for row in rows:
         assert row["elbo"] == pytest.approx(row["log_likelihood"] - row["kl"])
     assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_adversary_learns_beside_the_model_and_keeps_its_own_moments(tmp_path) -> None:
+    start = build_model(MODEL.model_copy(update={"kind": "adversarial_ae"}), 0).state_dict()
+    end = train(tmp_path, kind="adversarial_ae")
+    moved = {name for name in start if not torch.equal(start[name], end[name])}
+    assert moved == set(start)
+    rows = log(tmp_path)
+    assert rows[-1]["log_likelihood"] > rows[0]["log_likelihood"] + 50
+    assert rows[-1]["kl"] > 0
 
 
 def test_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path) -> None:
@@ -82,24 +94,31 @@ _SCRIPT = """
 import sys; sys.path.insert(0, {tests!r})
 from pathlib import Path
 from training.test_fit import OPTIONS, train
-train(Path({folder!r}), OPTIONS.model_copy(update=dict(epochs=40)))
+train(Path({folder!r}), OPTIONS.model_copy(update=dict(epochs=40)), kind={kind!r})
 """
 
 
-def _start(folder: Path) -> subprocess.Popen:
+def _start(folder: Path, kind: str) -> subprocess.Popen:
     tests = str(Path(__file__).resolve().parents[1])
-    script = _SCRIPT.format(tests=tests, folder=str(folder))
+    script = _SCRIPT.format(tests=tests, folder=str(folder), kind=kind)
     return subprocess.Popen(
         [sys.executable, "-c", script], env=os.environ | {"PYTHONHASHSEED": "0"}
     )
 
 
-@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGINT])
-def test_killed_training_resumes_to_bit_identical_weights(tmp_path, sig) -> None:
+@pytest.mark.parametrize(
+    ("sig", "kind"),
+    [
+        (signal.SIGKILL, "vae"),
+        (signal.SIGINT, "vae"),
+        (signal.SIGKILL, "constrained_adversarial_ae"),
+    ],
+)
+def test_killed_training_resumes_to_bit_identical_weights(tmp_path, sig, kind) -> None:
     whole = tmp_path / "whole"
-    assert _start(whole).wait() == 0
+    assert _start(whole, kind).wait() == 0
     cut = tmp_path / "cut"
-    process = _start(cut)
+    process = _start(cut, kind)
     deadline = time.monotonic() + 60
     while not (cut / "log.jsonl").exists() or len(log(cut)) < 3:
         assert process.poll() is None, "finished before it could be killed"
@@ -111,7 +130,7 @@ def test_killed_training_resumes_to_bit_identical_weights(tmp_path, sig) -> None
     before = len(log(cut))
     assert 3 <= before < 40
 
-    assert _start(cut).wait() == 0
+    assert _start(cut, kind).wait() == 0
     assert (cut / "weights.safetensors").read_bytes() == (
         whole / "weights.safetensors"
     ).read_bytes()

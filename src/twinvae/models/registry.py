@@ -12,7 +12,18 @@ from safetensors.torch import load_file, save_file
 from twinvae.config import ModelConfig, dump_config, validated
 from twinvae.errors import ConfigError, DataError
 from twinvae.files import atomic_path, read_json, write_json
+from twinvae.models.adversarial import (
+    AdversarialAutoencoder,
+    ConstrainedAdversarialAutoencoder,
+)
+from twinvae.models.autoencoder import DenseAutoencoder, SpatialAutoencoder
+from twinvae.models.conditional_vae import ConditionalVAE, ConditionalVAELabelled
+from twinvae.models.context_vae import ContextVAE
 from twinvae.models.contract import Model
+from twinvae.models.denoising import DenoisingAutoencoder
+from twinvae.models.residual_vae import ResidualVAE
+from twinvae.models.restoration_vae import RestorationVAE
+from twinvae.models.spatial_vae import SpatialVAE
 from twinvae.models.vae import VAE
 
 ENTRY_POINTS = "twinvae.models"
@@ -20,6 +31,17 @@ ENTRY_POINTS = "twinvae.models"
 
 MODELS: dict[str, type[Model]] = {
     "vae": VAE,
+    "spatial_vae": SpatialVAE,
+    "residual_vae": ResidualVAE,
+    "context_vae": ContextVAE,
+    "restoration_vae": RestorationVAE,
+    "conditional_vae": ConditionalVAE,
+    "conditional_vae_labelled": ConditionalVAELabelled,
+    "dense_ae": DenseAutoencoder,
+    "spatial_ae": SpatialAutoencoder,
+    "adversarial_ae": AdversarialAutoencoder,
+    "constrained_adversarial_ae": ConstrainedAdversarialAutoencoder,
+    "denoising_ae": DenoisingAutoencoder,
 }
 """The models of this package, by kind."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from twinvae.config import ModelConfig
 from twinvae.models.convolutional import Convolutional
@@ -23,9 +23,9 @@ class VAE(Convolutional):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.add_encoder()
-        self.posterior_mean: nn.Module = nn.Linear(self.flat, config.latent_size)
-        self.posterior_raw: nn.Module = nn.Linear(self.flat, config.latent_size)
-        self.add_decoder(nn.Linear(config.latent_size, self.flat))
+        self.posterior_mean = self.bottleneck()
+        self.posterior_raw = self.bottleneck()
+        self.add_decoder()
 
     def encode(self, x: Tensor) -> DiagonalGaussian:
         """Posterior of the latent variables given ``x`` (batch, 1, H, W) in [0, 1]."""
@@ -33,5 +33,7 @@ class VAE(Convolutional):
 
     def posterior(self, last_map: Tensor) -> DiagonalGaussian:
         """Posterior given the encoder's last activations."""
-        flat = last_map.flatten(1)
-        return DiagonalGaussian.from_parameters(self.posterior_mean(flat), self.posterior_raw(flat))
+        mean, raw = (
+            self.read(head, last_map) for head in (self.posterior_mean, self.posterior_raw)
+        )
+        return DiagonalGaussian.from_parameters(mean, raw)

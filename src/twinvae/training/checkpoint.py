@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from twinvae.errors import DataError
 from twinvae.files import atomic_path
 
 _FILE = "checkpoint.safetensors"
+MAIN, ADVERSARY = "adam", "adversary"
+"""Names of the optimisers: the model's and, where it has one, its adversary's."""
 
 
 @dataclass(frozen=True)
@@ -27,21 +30,25 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimiser: torch.optim.Adam, checkpoint: Checkpoint
+    folder: Path,
+    model: nn.Module,
+    optimisers: Mapping[str, torch.optim.Adam],
+    checkpoint: Checkpoint,
 ) -> None:
-    """Write weights and Adam's moments to one file, atomically."""
+    """Write weights and every Adam's moments to one file, atomically."""
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{key}": value for key, value in state.items()}
+    for name, optimiser in optimisers.items():
+        for index, state in optimiser.state_dict()["state"].items():
+            tensors |= {f"{name}.{index}.{key}": value for key, value in state.items()}
     metadata = {"epoch": str(checkpoint.epoch), "fingerprint": checkpoint.fingerprint}
     with atomic_path(folder / _FILE) as path:
         save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, path, metadata)
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, optimiser: torch.optim.Adam, fingerprint: str
+    folder: Path, model: nn.Module, optimisers: Mapping[str, torch.optim.Adam], fingerprint: str
 ) -> int:
-    """Restore ``model`` and ``optimiser`` in place; return the epochs completed, 0 for none.
+    """Restore ``model`` and ``optimisers`` in place; return the epochs completed, 0 for none.
 
     A checkpoint of another configuration or other data is ignored.
     """
@@ -58,14 +65,21 @@ def load_checkpoint(
         raise DataError(f"{path}: expected a checkpoint, found {error}; delete it") from None
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     model.load_state_dict(weights)
+    for name, optimiser in optimisers.items():
+        _restore(optimiser, name, tensors)
+    return int(metadata["epoch"])
+
+
+def _restore(optimiser: torch.optim.Adam, name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Give ``optimiser`` the moments stored as ``name``."""
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("adam."):
-            _, index, key = name.split(".")
+    for stored, value in tensors.items():
+        owner, _, rest = stored.partition(".")
+        if owner == name:
+            index, _, key = rest.partition(".")
             moments.setdefault(int(index), {})[key] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": moments, "param_groups": groups})
-    return int(metadata["epoch"])
 
 
 def delete_checkpoint(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from twinvae.models import Loss, Model, load_model, save_model
 from twinvae.progress import Bar, progress_bar
 from twinvae.training.augment import augment
 from twinvae.training.checkpoint import (
+    ADVERSARY,
+    MAIN,
     Checkpoint,
     delete_checkpoint,
     load_checkpoint,
@@ -45,6 +47,8 @@ class SliceData:
     """Row numbers of training slices."""
     val: NDArray[np.intp]
     """Row numbers of validation slices; only their ELBO is logged, it decides nothing."""
+    condition: NDArray[np.int64] | None = None
+    """(n,), the number in ``ROLES`` of each slice's role; only for conditional models."""
 
     def batch(self, rows: NDArray[np.intp], device: torch.device) -> Tensor:
         """Slices ``rows`` as float32 (len(rows), 1, H, W) in [0, 1]."""
@@ -53,6 +57,10 @@ class SliceData:
     def mask(self, rows: NDArray[np.intp], device: torch.device) -> Tensor:
         """Their brain masks as bool (len(rows), 1, H, W)."""
         return torch.from_numpy(self.brain[rows].astype(bool)).unsqueeze(1).to(device)
+
+    def conditions(self, rows: NDArray[np.intp], device: torch.device) -> Tensor | None:
+        """Their conditions as int64 (len(rows),)."""
+        return None if self.condition is None else torch.from_numpy(self.condition[rows]).to(device)
 
 
 def to_tensor(images: NDArray[np.uint16], device: torch.device) -> Tensor:
@@ -81,13 +89,13 @@ def fit(
     if not len(data.train):
         raise DataError(f"{label}: expected training slices, found none")
     model.to(compute.device).train()
-    optimiser = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
-    training = _Training(model, optimiser, data, options, compute, seed)
+    optimisers = _optimisers(model, options)
+    training = _Training(model, optimisers, data, options, compute, seed)
     fingerprint = _fingerprint(training)
     finished = folder / "trained.json"
     if finished.is_file() and read_json(finished)["fingerprint"] == fingerprint:
         return load_model(folder).to(compute.device)
-    done = load_checkpoint(folder, model, optimiser, fingerprint)
+    done = load_checkpoint(folder, model, optimisers, fingerprint)
     log = _resumed_log(folder / "log.jsonl", done)
     steps = math.ceil(len(data.train) / options.batch_size)
     with progress_bar(label, options.epochs * steps) as bar:
@@ -95,11 +103,12 @@ def fit(
         for epoch in range(done, options.epochs):
             log.append(training.epoch(epoch, bar))
             checkpoint = Checkpoint(epoch + 1, fingerprint)
-            save_checkpoint(folder, model, optimiser, checkpoint)
+            save_checkpoint(folder, model, optimisers, checkpoint)
             write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in log))
     model.eval()
     save_model(model, folder)
-    write_json(finished, {"fingerprint": fingerprint, "seconds": sum(r["seconds"] for r in log)})
+    seconds = sum(row["seconds"] for row in log)
+    write_json(finished, {"fingerprint": fingerprint, "seconds": seconds, **size_of(model)})
     delete_checkpoint(folder)
     return model
 
@@ -109,7 +118,7 @@ class _Training:
     """What every epoch of one training shares."""
 
     model: Model
-    optimiser: torch.optim.Adam
+    optimisers: Mapping[str, torch.optim.Adam]
     data: SliceData
     options: TrainConfig
     compute: Compute
@@ -123,8 +132,9 @@ class _Training:
         sums = np.zeros(3)
         for step, rows in enumerate(batches):
             epochs_done = epoch + step / len(batches)
-            for group in self.optimiser.param_groups:
-                group["lr"] = _learning_rate(self.options, epochs_done / self.options.epochs)
+            rate = _learning_rate(self.options, epochs_done / self.options.epochs)
+            for group in (g for each in self.optimisers.values() for g in each.param_groups):
+                group["lr"] = rate
             weight = _kl_weight(self.options, epochs_done)
             terms = np.array([term.item() for term in self.step(rows, weight, generator)])
             if not np.isfinite(terms[0]):
@@ -148,20 +158,36 @@ class _Training:
         }
 
     def step(self, rows: NDArray[np.intp], kl_weight: float, generator: torch.Generator) -> Loss:
-        """One optimiser step on the slices ``rows``."""
+        """One step of every optimiser on the slices ``rows``, the adversary's after the rest."""
         clean = self.data.batch(rows, self.compute.device)
         mask = self.mask(rows)
         noisy, target, mask = augment(clean, mask, self.options.augment, generator)
         samples = self.options.posterior_samples
         with self.compute.autocast():
             loss = self.model.loss(
-                noisy, target, samples=samples, kl_weight=kl_weight, mask=mask, generator=generator
+                noisy,
+                target,
+                samples=samples,
+                kl_weight=kl_weight,
+                mask=mask,
+                condition=self.data.conditions(rows, self.compute.device),
+                generator=generator,
             )
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.objective.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
-        self.optimiser.step()
+        self.descend(MAIN, loss.objective)
+        if ADVERSARY in self.optimisers:
+            with self.compute.autocast():
+                against = self.model.adversary_loss(noisy, generator)
+            self.descend(ADVERSARY, against)
         return loss
+
+    def descend(self, name: str, objective: Tensor) -> None:
+        """One step of the optimiser ``name``, which leaves all other parameters alone."""
+        optimiser = self.optimisers[name]
+        self.model.zero_grad(set_to_none=True)
+        objective.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, self.options.clip_norm)
+        optimiser.step()
 
     def mask(self, rows: NDArray[np.intp]) -> Tensor | None:
         """Where the likelihood counts; None for everywhere."""
@@ -180,9 +206,29 @@ class _Training:
         with torch.inference_mode(), self.compute.autocast():
             for part in np.array_split(rows, math.ceil(len(rows) / 128)):
                 x = self.data.batch(part, self.compute.device)
-                loss = self.model.loss(x, x, mask=self.mask(part), generator=generator)
-                total -= loss.objective.item() * len(part)
+                condition = self.data.conditions(part, self.compute.device)
+                loss = self.model.loss(
+                    x, x, mask=self.mask(part), condition=condition, generator=generator
+                )
+                total += (loss.log_likelihood - loss.kl).item() * len(part)
         return total / len(rows)
+
+
+def size_of(model: Model) -> dict[str, int]:
+    """How many numbers it has learned, as ``trained.json`` says."""
+    return {"parameters": sum(p.numel() for p in model.parameters())}
+
+
+def _optimisers(model: Model, options: TrainConfig) -> dict[str, torch.optim.Adam]:
+    """Adam for the model and, where it has an adversary, another for that."""
+    adversary = list(model.adversary_parameters())
+    against = {id(p) for p in adversary}
+    groups = {MAIN: [p for p in model.parameters() if id(p) not in against], ADVERSARY: adversary}
+    return {
+        name: torch.optim.Adam(parameters, lr=options.learning_rate)
+        for name, parameters in groups.items()
+        if parameters
+    }
 
 
 def _batches(
@@ -214,8 +260,10 @@ def _generator(device: torch.device, seed: int, epoch: int) -> torch.Generator:
 def _fingerprint(training: _Training) -> str:
     """Changes with everything that decides the weights."""
     data = training.data
+    conditions = {} if data.condition is None else {"condition": data.condition.tolist()}
     return digest(
         {
+            **conditions,
             "model": dump_config(training.model.config),
             "training": dump_config(training.options),
             "seed": training.seed,
