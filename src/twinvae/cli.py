@@ -81,6 +81,7 @@ def index(
     ] = None,
     append: Annotated[bool, typer.Option(help="Add to an existing manifest.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
+    check: Annotated[bool, typer.Option("--check", help="Then look for odd scans.")] = False,
 ) -> None:
     """List scans in a manifest, split by subject."""
     from twinvae.config import SourceConfig, SplitConfig, validated
@@ -90,6 +91,8 @@ def index(
     sources = [validated(SourceConfig, {"path": p, **shared}, "index") for p in paths]
     table = write_index(sources, contrast, SplitConfig(seed=seed), out, append=append)
     console.print(f"{out}: {len(table)} scans of {table['subject'].nunique()} subjects")
+    if check:
+        cli_scans.check(out, out.with_suffix(".qc.tsv"))
 
 
 @app.command()
@@ -165,6 +168,7 @@ def _stage_command(stage: str, about: str) -> None:
 
 
 app.command()(cli_scans.prepare)
+app.command()(cli_scans.check)
 _stage_command("train", "Train a run's two models; goes on where it was cut off.")
 _stage_command("score", "Compute every score for every slice of a run.")
 _stage_command("calibrate", "Set a run's thresholds from healthy validation slices.")

@@ -1,8 +1,9 @@
-"""The command that works through scans: prepare, whole, in shares, or on a cluster."""
+"""The commands that work through scans: prepare (whole, in shares, on a cluster) and check."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -49,3 +50,33 @@ def prepare(
     done = run_stage(opened, "prepare", force=force, how=how)
     console.print(f"prepare: {'done' if done else 'nothing changed'} in {folder}")
     raise_if_skipped(opened)
+
+
+def check(
+    manifest: Annotated[Path, typer.Argument(help="A manifest.tsv.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Table to write (TSV).")] = None,
+    jobs: Jobs = None,
+) -> None:
+    """Look for scans that are broken, odd or there twice; prepares nothing.
+
+    Flags are warnings; scans that cannot be read give exit code 6.
+    """
+    from twinvae.checking import check_scans
+
+    table = check_scans(manifest, out, jobs=jobs)
+    flagged = table[table["flags"] != ""]
+    for _, row in flagged.iterrows():
+        who = "  ".join(
+            row[name] for name in ("source", "subject", "session", "split") if row[name]
+        )
+        typer.echo(f"{row['flags']:24}  {who}  {row['why']}")
+    typer.echo(f"{len(table)} scans, {len(flagged)} flagged")
+    _raise_if_unreadable(table)
+
+
+def _raise_if_unreadable(table: Any) -> None:
+    from twinvae.errors import PartialFailureError
+
+    count = int(table["flags"].str.contains("unreadable").sum())
+    if count:
+        raise PartialFailureError(f"{count} of {len(table)} scans cannot be read, see above")

@@ -14,7 +14,14 @@ from twinvae.config import dump_config
 from twinvae.evaluation import read_metrics
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore, unit_images
-from twinvae.reporting import Gallery, ReportMaterial, captions, choose_slices
+from twinvae.imaging.quality import read_flags
+from twinvae.reporting import (
+    Gallery,
+    ReportMaterial,
+    captions,
+    choose_slices,
+    summarise_flags,
+)
 from twinvae.run import Run
 from twinvae.scoring import Models, read_scores, scored_rows
 from twinvae.training import Compute, to_tensor
@@ -39,6 +46,7 @@ def report_material(run: Run) -> ReportMaterial:
         healthy=_gallery("healthy", run, scores, store, models, compute),
         made=_made(run),
         skipped=store.skipped[["image", "reason"]].to_numpy().tolist(),
+        flags=summarise_flags(read_flags(run.flags)) if run.flags.is_file() else None,
     )
 
 

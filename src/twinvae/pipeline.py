@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from twinvae.bundle import load_models, write_bundle
+from twinvae.checking import say_flags
 from twinvae.cohort import assign_splits, index_sources, read_manifest, write_manifest
 from twinvae.config import SourceConfig, SplitConfig
 from twinvae.decision import calibrate
@@ -24,6 +25,7 @@ from twinvae.errors import ConfigError, PartialFailureError
 from twinvae.evaluation import audit, evaluate, write_metrics
 from twinvae.files import digest, file_state, read_json, write_json
 from twinvae.imaging import Shard, SliceStore, merge_shards, prepare_cohort, prepare_shard
+from twinvae.imaging.quality import read_flags
 from twinvae.models import build_model
 from twinvae.progress import console
 from twinvae.run import STAGES, Run
@@ -119,13 +121,18 @@ def index(run: Run) -> None:
 
 
 def prepare(run: Run, how: Preparing) -> None:
-    """Turn every scan into slices by the recipe."""
+    """Turn every scan into slices by the recipe; draw contact sheets and say what is flagged."""
+    from twinvae.reporting.contact import write_contact_sheets
+
     cohort = (run.manifest, run.config.recipe, run.slices)
     if how.merge:
-        merge_shards(*cohort, strict=how.strict)
+        store = merge_shards(*cohort, strict=how.strict)
     else:
         jobs = how.jobs or run.config.compute.jobs
-        prepare_cohort(*cohort, jobs=jobs, dask=how.dask, strict=how.strict)
+        store = prepare_cohort(*cohort, jobs=jobs, dask=how.dask, strict=how.strict)
+    flags = read_flags(run.flags)
+    write_contact_sheets(store, flags, run.slices / "qc")
+    say_flags(flags, run.flags)
 
 
 def run_shard(run: Run, shard: Shard, how: Preparing, *, force: bool = False) -> bool:

@@ -53,6 +53,11 @@ class Run:
         return self.folder / "slices"
 
     @property
+    def flags(self) -> Path:
+        """What quality control says of each scan."""
+        return self.slices / "qc.tsv"
+
+    @property
     def models(self) -> Path:
         """Holds ``healthy`` and ``mixed``."""
         return self.folder / "models"

@@ -58,7 +58,7 @@ def digests(folder):
 def test_the_store_holds_every_scan_in_the_manifests_order(cohort, tmp_path):
     store = prepare_cohort(cohort, STEPS, tmp_path / "slices", jobs=1)
     assert sorted(p.name for p in (tmp_path / "slices").iterdir()) == [
-        *("brain.npy", "images.npy", "index.tsv", "recipe.json"),
+        *("brain.npy", "images.npy", "index.tsv", "qc.tsv", "recipe.json"),
         *("scans.tsv", "skipped.tsv", "tumour.npy"),
     ]
     assert store.index["subject"].drop_duplicates().tolist() == [f"{i:03d}" for i in range(6)]

@@ -81,6 +81,7 @@ def write_part(path: Path, prepared: PreparedScan) -> None:
             tumour=prepared.tumour,
             index=np.array(json.dumps(index.to_dict("list"))),
             statistics=np.array(json.dumps(prepared.statistics)),
+            facts=np.array(json.dumps(prepared.facts)),
         )
 
 
@@ -103,6 +104,13 @@ def part_scan_row(path: Path, scan: ScanFiles) -> dict[str, Any]:
     row = {name: getattr(scan, name) for name in ("subject", "session", "source", "role", "split")}
     with np.load(path, allow_pickle=False) as part:
         return {**row, **json.loads(str(part["statistics"]))}
+
+
+def part_facts(path: Path) -> dict[str, Any]:
+    """What quality control noted of the scan."""
+    with np.load(path, allow_pickle=False) as part:
+        facts: dict[str, Any] = json.loads(str(part["facts"]))
+        return facts
 
 
 def _reason_path(part: Path) -> Path:

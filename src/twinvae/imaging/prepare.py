@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,12 +21,15 @@ from twinvae.imaging.parts import (
     forget_reason,
     keep_reason,
     part_block,
+    part_facts,
     part_path,
     part_scan_row,
     part_slices,
     read_reason,
     write_part,
 )
+from twinvae.imaging.quality.check import scan_row
+from twinvae.imaging.quality.flags import flag_scans
 from twinvae.imaging.recipe import FittedRecipe, prepare_scan
 from twinvae.imaging.scan import ScanFiles
 from twinvae.imaging.shard import Shard
@@ -175,10 +179,20 @@ def _merge(manifest: Path, todo: Sequence[_Job], reasons: dict[Path, str], out: 
         size=recipe.crop.size,
         recipe=recipe,
         skipped=[_skipped(job.scan, reasons[job.part]) for job in todo if job.part in reasons],
-        extra={"scans.tsv": pd.DataFrame([part_scan_row(job.part, job.scan) for job in done])},
+        extra={
+            "scans.tsv": pd.DataFrame([part_scan_row(job.part, job.scan) for job in done]),
+            "qc.tsv": flag_scans(_looked_at(job, reasons.get(job.part)) for job in todo),
+        },
     )
     shutil.rmtree(out / "parts", ignore_errors=True)
     return store
+
+
+def _looked_at(job: _Job, reason: str | None) -> dict[str, Any]:
+    """What quality control knows of a scan."""
+    if reason is not None:
+        return {**scan_row(job.scan), "failed": "not_prepared", "why": " ".join(reason.split())}
+    return {**scan_row(job.scan), **part_facts(job.part)}
 
 
 def _skipped(scan: ScanFiles, reason: str) -> dict[str, str]:

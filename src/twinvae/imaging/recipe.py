@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from twinvae.errors import DataError
 from twinvae.files import read_json
 from twinvae.imaging.order import check_order
 from twinvae.imaging.orient import axis_codes
+from twinvae.imaging.quality.look import Facts, Look
 from twinvae.imaging.scan import (
     Knots,
     LogGain,
@@ -124,6 +125,7 @@ class PreparedScan:
     grid: ScanGrid
     scale: Knots
     statistics: dict[str, float]
+    facts: Facts = field(default_factory=dict)
 
 
 def prepare_scan(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
@@ -131,7 +133,8 @@ def prepare_scan(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
 
     Raises ``DataError`` when the scan, its masks or what the recipe makes of them cannot be used.
     """
-    working = run_steps(scan, recipe.steps, recipe.fitted)
+    look = Look()
+    working = run_steps(scan, recipe.steps, recipe.fitted, look)
     pictures = working.pictures
     assert pictures is not None  # crop_resize is the last step
     images = _quantised(working, pictures)
@@ -154,11 +157,17 @@ def prepare_scan(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
         ),
         scale=working.scale,
         statistics=_statistics(working, images, pictures.brain),
+        facts=look.facts,
     )
 
 
-def run_steps(scan: ScanFiles, steps: Sequence[RecipeStep], fitted: Sequence[Fitted]) -> Working:
-    """Read one scan and apply ``steps``, the first ones of a recipe or all."""
+def run_steps(
+    scan: ScanFiles,
+    steps: Sequence[RecipeStep],
+    fitted: Sequence[Fitted],
+    look: Look | None = None,
+) -> Working:
+    """Read one scan and apply ``steps``, the first ones of a recipe or all; ``look`` may watch."""
     methods = [step.method for step in steps if isinstance(step, BrainMask)]
     working = load_scan(scan, read_brain=bool({"auto", "given"}.intersection(methods)))
     if steps[:1] and steps[0].step != "reorient" and axis_codes(working.own_affine) != "RAS":
@@ -166,8 +175,12 @@ def run_steps(scan: ScanFiles, steps: Sequence[RecipeStep], fitted: Sequence[Fit
             f"{scan.image}: expected RAS+ axes, found {axis_codes(working.own_affine)}; "
             f"begin the recipe with reorient"
         )
+    if look is not None:
+        look.as_read(working)
     for options, values in zip(steps, fitted, strict=True):
         working = apply_step(options, working, values)
+        if look is not None and options.step == "brain_mask":
+            look.with_brain(working)
     return working
 
 

@@ -1,12 +1,14 @@
 """Figures and pages that people read. Import it late: it brings matplotlib."""
 
 from twinvae.reporting.choose import captions, choose_slices
+from twinvae.reporting.flags import FlagSummary, summarise_flags
 from twinvae.reporting.gallery import Gallery
 from twinvae.reporting.report import ReportMaterial, report_figures, write_report
 from twinvae.reporting.scan import ScanMaterial, scan_page, write_scan_page
 from twinvae.reporting.style import save_figure
 
 __all__ = [
+    "FlagSummary",
     "Gallery",
     "ReportMaterial",
     "ScanMaterial",
@@ -15,6 +17,7 @@ __all__ = [
     "report_figures",
     "save_figure",
     "scan_page",
+    "summarise_flags",
     "write_report",
     "write_scan_page",
 ]

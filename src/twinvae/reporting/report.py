@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from twinvae.files import atomic_path, write_text
 from twinvae.reporting.audit_table import audit_lines, audit_words
 from twinvae.reporting.figures import figure_histograms, figure_roc, figure_training
+from twinvae.reporting.flags import FlagSummary
 from twinvae.reporting.gallery import Gallery, figure_gallery
 from twinvae.reporting.page import SIGNS, render
 from twinvae.reporting.style import Picture, data_uri, picture
@@ -54,6 +55,8 @@ class ReportMaterial:
     """How the run was made: what → text; seeds, versions, revision, times."""
     skipped: Sequence[Sequence[str]] = ()
     """Scans that could not be prepared: name, then reason."""
+    flags: FlagSummary | None = None
+    """Scans that quality control flagged."""
 
 
 def write_report(material: ReportMaterial, folder: Path) -> Path:
@@ -120,6 +123,7 @@ def report_html(material: ReportMaterial, pictures: Mapping[str, Picture]) -> st
         figures={name: _embedded(name, one) for name, one in pictures.items()},
         made=material.made,
         skipped=material.skipped,
+        flags=material.flags,
         config=yaml.safe_dump(dict(material.config), sort_keys=False, allow_unicode=True),
     )
 
