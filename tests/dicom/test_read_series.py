@@ -11,7 +11,7 @@ from pydicom.uid import (
 )
 
 from dicom_files import classic, enhanced, read, uid
-from twinvae.dicom import gdcm
+from twinvae.dicom import gdcm, pixels
 from twinvae.errors import DataError
 from twinvae.imaging import read_volume
 
@@ -262,3 +262,10 @@ def test_gdcm_that_hangs_or_breaks_down_is_put_aside(tmp_path, monkeypatch):
         gdcm.decode_file(tmp_path / "dead.dcm")
     with pytest.raises(RuntimeError, match=r"GDCM: error .*none\.dcm"):
         gdcm.decode_file(tmp_path / "none.dcm")
+
+
+def test_jpeg_ls_needs_no_plugin(tmp_path, data, monkeypatch):
+    pytest.importorskip("jpeg_ls")
+    packed = classic(tmp_path / "s", data, AFFINE, compress=JPEGLSLossless)
+    monkeypatch.setattr(pixels, "_has_plugin", lambda *_: False)
+    same_world(read_volume(packed), data, AFFINE)
