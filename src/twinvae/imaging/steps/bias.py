@@ -26,8 +26,13 @@ def bias_correction(options: BiasCorrection, scan: Working, fitted: Fitted) -> W
     del fitted
     grid = CoarseGrid.around(scan.brain, scan.spacing_mm, options.grid_mm)
     coarse, inside = grid.averages(scan.image, scan.brain)
+    if not inside.any():
+        raise DataError(
+            f"{scan.files.image}: expected a brain of many cells of {options.grid_mm:g} mm for "
+            f"bias_correction (grid_mm), found {np.count_nonzero(scan.brain)} voxels"
+        )
     positive = inside & (coarse > 0)
-    if 2 * np.count_nonzero(positive) <= np.count_nonzero(inside) or not positive.any():
+    if 2 * np.count_nonzero(positive) <= np.count_nonzero(inside):
         raise DataError(
             f"{scan.files.image}: expected positive intensities inside the brain for "
             f"bias_correction, found a mean of {scan.image[scan.brain].mean():g}"

@@ -83,7 +83,7 @@ def _place(template: Template, scan: Working) -> Affine:
     grid = CoarseGrid.around(scan.brain, scan.spacing_mm, _SIDE_MM)
     means, inside = grid.averages(scan.image, scan.brain)
     low, high = np.percentile(means[inside], [1, 99]) if inside.any() else (0.0, 0.0)
-    if not low < high:
+    if not high - low > 1e-3 * max(abs(low), abs(high)):  # else it is rounding, not anatomy
         raise DataError(f"{scan.files.image}: expected contrast inside the brain, found {low:g}")
     # The darkest tissue stays above the void around the brain, and outliers are cut off.
     means = np.where(inside, 0.1 + 0.9 * np.clip((means - low) / (high - low), 0, 1), 0)
