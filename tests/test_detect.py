@@ -10,14 +10,18 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from tiny import tiny_config
 from twinvae.bundle import read_bundle
 from twinvae.detect import detect_scans
 from twinvae.errors import ConfigError, DataError, PartialFailureError
+from twinvae.evaluation import read_metrics
 from twinvae.files import read_json, write_json
 from twinvae.imaging import SliceStore
+from twinvae.pipeline import run_stage
 from twinvae.run import Run
-from twinvae.scoring import read_scores
+from twinvae.scoring import map_rows, read_scores
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +197,67 @@ def test_bundle_works_alone_and_holds_no_patient_data(tiny_run: Run, tmp_path: P
                      "recipe.json", "weights.safetensors", "weights.safetensors"]  # fmt: skip
     moved = shutil.copytree(tiny_run.bundle, tmp_path / "moved")
     assert read_bundle(moved).calibration == read_bundle(tiny_run.bundle).calibration
+
+
+@pytest.fixture(scope="module")
+def rich_run(tiny_run: Run, tmp_path_factory) -> Run:
+    """The tiny run scored anew with fitted and gradient scores, and with maps."""
+    folder = tmp_path_factory.mktemp("rich") / "run"
+    shutil.copytree(tiny_run.folder, folder)
+    scores = ["residual_local", "latent_mahalanobis*", "latent_l2_centred", "gradient_kl_local"]
+    changed = tiny_config(scoring__scores=scores, scoring__maps=["image_l1", "latent_gradient"])
+    run = Run.create(changed, folder)
+    for stage in ("score", "calibrate", "evaluate"):
+        run_stage(run, stage)
+    return run
+
+
+def test_detection_replays_what_scores_learned(rich_run: Run, tmp_path: Path) -> None:
+    scores = read_scores(rich_run.scores)
+    subject = scores[(scores["role"] == "mixed") & (scores["split"] == "test")]["subject"].iloc[0]
+    mine = scores[(scores["subject"] == subject) & (scores["role"] == "mixed")]
+    scan, mask = _scan(rich_run, subject), _brain_mask(rich_run, subject)
+    (one,) = detect_scans(rich_run.bundle, [scan], tmp_path, brain_masks=[mask], threads=1)
+    for name in ("latent_mahalanobis", "latent_mahalanobis_diagonal", "latent_l2_centred",
+                 "gradient_kl_local"):  # fmt: skip
+        np.testing.assert_allclose(one.slices[name], mine[name], rtol=1e-4, err_msg=name)
+    (rich_run.bundle / "fitted.safetensors").rename(tmp_path / "away")
+    with pytest.raises(DataError, match=r"score latent_mahalanobis learned"):
+        detect_scans(rich_run.bundle, [scan], tmp_path / "no", brain_masks=[mask], threads=1)
+    (tmp_path / "away").rename(rich_run.bundle / "fitted.safetensors")
+
+
+def test_maps_are_judged_pixel_by_pixel(rich_run: Run) -> None:
+    metrics = read_metrics(rich_run.folder / "metrics.tsv")
+    pixel = metrics[metrics["level"] == "pixel"]
+    assert set(pixel["score"]) == {"image_l1", "latent_gradient"}
+    assert set(pixel["metric"]) == {"auroc", "average_precision", "dice_best", "prevalence"}
+    store = SliceStore.open(rich_run.slices)
+    rows = map_rows(store)
+    maps = np.load(rich_run.maps / "image_l1.npy")
+    inside = store.brain[rows].astype(bool)
+    truth = store.tumour[rows][inside]
+    found = pixel[(pixel["score"] == "image_l1") & (pixel["metric"] == "auroc")].iloc[0]
+    assert found["value"] == pytest.approx(roc_auc_score(truth, maps[inside]), abs=1e-3)
+    assert found["n_pos"] == truth.sum()
+
+
+def test_any_map_is_written_on_the_scans_own_grid(
+    tiny_run: Run, tiny_scan: Path, tmp_path: Path
+) -> None:
+    wanted = ["latent_gradient", "latent_occlusion", "features_l2_?", "residual"]
+    (one,) = detect_scans(tiny_run.bundle, [tiny_scan], tmp_path, maps=wanted, threads=1)
+    scan = nibabel.load(tiny_scan)
+    for name in ("latent_gradient", "latent_occlusion", "features_l2_1", "residual_positive"):
+        image = nibabel.load(one.folder / f"{name}.nii.gz")
+        assert image.shape == scan.shape
+        np.testing.assert_allclose(image.affine, scan.affine, atol=1e-5)
+        values = image.get_fdata()
+        assert np.isfinite(values).all()
+        assert (values != 0).any()
+        assert not values[scan.get_fdata() == 0].any()
+    positive = nibabel.load(one.folder / "residual_positive.nii.gz").get_fdata()
+    signed = nibabel.load(one.folder / "residual.nii.gz").get_fdata()
+    assert (positive >= signed - 1e-3).all()
+    with pytest.raises(ConfigError, match=r"maps: expected names among .*found nonsense"):
+        detect_scans(tiny_run.bundle, [tiny_scan], tmp_path / "no", maps=["nonsense"])

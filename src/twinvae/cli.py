@@ -184,6 +184,9 @@ def detect(
     brain_mask: Annotated[
         list[Path] | None, typer.Option(help="Brain mask of each scan, in the scans' order.")
     ] = None,
+    maps: Annotated[
+        str | None, typer.Option(help="Further maps, NAME[,NAME]; see twinvae scores maps.")
+    ] = None,
     strict: Annotated[bool, typer.Option(help="A broken scan stops everything.")] = False,
     device: Device = None,
     threads: Threads = None,
@@ -195,7 +198,14 @@ def detect(
     from twinvae.detect import detect_scans
 
     found = detect_scans(
-        bundle, scans, out, brain_masks=brain_mask, strict=strict, device=device, threads=threads
+        bundle,
+        scans,
+        out,
+        brain_masks=brain_mask,
+        maps=[name.strip() for name in maps.split(",")] if maps else (),
+        strict=strict,
+        device=device,
+        threads=threads,
     )
     for result in found:
         verdict = "ABNORMAL" if result.verdict.abnormal else "no abnormality found"
@@ -261,7 +271,16 @@ def scores_list() -> None:
     from twinvae.scoring import SCORES
 
     for score in SCORES.values():
-        typer.echo(f"{score.name:24} {score.summary} [{score.source}]")
+        typer.echo(f"{score.name:28} {score.summary} [{score.source}]")
+
+
+@scores_app.command("maps")
+def scores_maps() -> None:
+    """Name every map of a slice, with one line and its source."""
+    from twinvae.scoring import MAPS
+
+    for entry in MAPS.values():
+        typer.echo(f"{entry.name:28} {entry.summary} [{entry.source}]")
 
 
 @models_app.command("list")

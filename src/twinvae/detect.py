@@ -29,10 +29,22 @@ from twinvae.imaging import (
 )
 from twinvae.progress import console, progress_bar
 from twinvae.reporting import ScanMaterial, write_scan_page
-from twinvae.scoring import batches, score_batch, score_table, select_scores
+from twinvae.scoring import (
+    AbnormalityMap,
+    batches,
+    map_batch,
+    moved,
+    require_fitted,
+    score_batch,
+    score_table,
+    select_maps,
+    select_scores,
+)
 from twinvae.training import Compute
 
 DISCLAIMER = "Research software, not for clinical use."
+Pictures = NDArray[np.float32]
+_FILES = {"residual": "residual_positive"}  # residual.nii.gz, the signed one, is always written
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ def detect_scans(
     out: Path,
     *,
     brain_masks: Sequence[Path] | None = None,
+    maps: Sequence[str] = (),
     strict: bool = False,
     device: str | None = None,
     threads: int | None = None,
@@ -61,7 +74,8 @@ def detect_scans(
 
     A folder holds ``verdict.json``, ``slices.tsv``, ``healthy.nii.gz`` (the healthy reconstruction
     in the scan's units), ``residual.nii.gz`` (scan less reconstruction, as the models see them, in
-    [−1, 1]) on the scan's own grid, and ``report.html``. Scans without a mask in ``brain_masks``
+    [−1, 1]), ``NAME.nii.gz`` for each of ``maps`` (names or patterns), all on the scan's own grid,
+    and ``report.html``. Scans without a mask in ``brain_masks``
     must be skull-stripped. A scan that cannot be used is reported and skipped: when others
     remain, ``PartialFailureError`` is raised at the end, else ``DataError``; with ``strict`` at
     once. What was written stays.
@@ -76,6 +90,7 @@ def detect_scans(
     )
     compute = Compute.resolve(options)
     loaded.models.to(compute.device)
+    extra = select_maps(maps, loaded.models)
     found: list[Detection] = []
     failures: list[str] = []
     masks: Sequence[Path | None] = brain_masks or [None] * len(scans)
@@ -84,7 +99,7 @@ def detect_scans(
             bar.note(name)
             scan = ScanFiles(subject=name, image=image, brain_mask=mask)
             try:
-                found.append(detect_scan(loaded, scan, out / name, compute))
+                found.append(detect_scan(loaded, scan, out / name, compute, extra))
             except TwinvaeError as error:
                 if strict:
                     raise
@@ -99,17 +114,23 @@ def detect_scans(
     return found
 
 
-def detect_scan(bundle: Bundle, scan: ScanFiles, folder: Path, compute: Compute) -> Detection:
+def detect_scan(
+    bundle: Bundle,
+    scan: ScanFiles,
+    folder: Path,
+    compute: Compute,
+    maps: Sequence[AbnormalityMap] = (),
+) -> Detection:
     """Judge one scan and write its folder, atomically."""
     prepared = prepare_scan(scan, bundle.recipe)
-    table, healthy = _score(bundle, prepared, compute)
+    table, healthy, extra = _score(bundle, prepared, compute, maps)
     name = bundle.config.decision.score
     threshold = slice_threshold(bundle.calibration, name)
     table.insert(len(table.columns), "abnormal", abnormal_slices(table[name], threshold))
     verdict = scan_verdict(bundle.calibration, table[name], name)
     with atomic_path(folder) as room:
         room.mkdir()
-        _write_maps(room, prepared, healthy)
+        _write_maps(room, prepared, healthy, extra)
         write_text(room / "slices.tsv", _for_people(table).to_csv(sep="\t", index=False))
         write_json(room / "verdict.json", _verdict_json(scan, bundle, table, verdict, threshold))
         page = ScanMaterial(
@@ -127,25 +148,36 @@ def detect_scan(bundle: Bundle, scan: ScanFiles, folder: Path, compute: Compute)
 
 
 def _score(
-    bundle: Bundle, prepared: PreparedScan, compute: Compute
-) -> tuple[pd.DataFrame, NDArray[np.float32]]:
-    """Every slice's scores, and its healthy reconstruction, float32 (n, H, W) in (0, 1)."""
+    bundle: Bundle, prepared: PreparedScan, compute: Compute, maps: Sequence[AbnormalityMap]
+) -> tuple[pd.DataFrame, Pictures, dict[str, Pictures]]:
+    """Every slice's scores, its healthy reconstruction in (0, 1), and its maps by name."""
     options, rows = bundle.config.scoring, np.arange(len(prepared.index))
-    scores = select_scores(options.scores)
-    parts, healthy = [], []
-    for batch in batches(prepared, rows, bundle.models, options, compute):
+    calibrated = bundle.calibration["scores"]
+    scores = [s for s in select_scores(options.scores, bundle.models) if s.name in calibrated]
+    require_fitted(scores, bundle.fitted, "bundle")
+    fitted = moved(bundle.fitted, compute.device)
+    parts, healthy, extra = [], [], []
+    for batch in batches(prepared, rows, bundle.models, options, compute, fitted):
         parts.append(score_batch(batch, scores, compute))
-        with torch.inference_mode(), compute.autocast():
+        with torch.no_grad(), compute.autocast():
             healthy.append(batch.x_h.float().cpu().numpy()[:, 0])
-    return score_table(prepared, rows, parts), np.concatenate(healthy)
+        extra.append(map_batch(batch, maps, compute))
+    joined = {entry.name: np.concatenate([part[entry.name] for part in extra]) for entry in maps}
+    return score_table(prepared, rows, parts), np.concatenate(healthy), joined
 
 
-def _write_maps(folder: Path, prepared: PreparedScan, healthy: NDArray[np.float32]) -> None:
+def _write_maps(
+    folder: Path, prepared: PreparedScan, healthy: Pictures, extra: dict[str, Pictures]
+) -> None:
     """The maps on the scan's own grid; zero outside the brain and in slices not looked at."""
     residual = unit_images(prepared.images) - healthy
     maps = {
         "healthy.nii.gz": in_scan_units(back_to_scan(healthy, prepared), prepared),
         "residual.nii.gz": back_to_scan(residual, prepared),
+        **{
+            f"{_FILES.get(name, name)}.nii.gz": back_to_scan(values, prepared)
+            for name, values in extra.items()
+        },
     }
     with ThreadPoolExecutor() as pool:  # compression, most of the time, runs beside the other's
         for done in [pool.submit(write_volume, v, folder / name) for name, v in maps.items()]:

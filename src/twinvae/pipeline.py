@@ -8,12 +8,14 @@ a stage whose settings and inputs have not changed is skipped, one that was cut 
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from twinvae.bundle import load_models, write_bundle
@@ -22,14 +24,24 @@ from twinvae.cohort import assign_splits, index_sources, read_manifest, write_ma
 from twinvae.config import SourceConfig, SplitConfig
 from twinvae.decision import calibrate
 from twinvae.errors import ConfigError, PartialFailureError
-from twinvae.evaluation import audit, evaluate, write_metrics
+from twinvae.evaluation import MaskedSlices, audit, evaluate, evaluate_pixels, write_metrics
 from twinvae.files import digest, file_state, read_json, write_json
 from twinvae.imaging import Shard, SliceStore, merge_shards, prepare_cohort, prepare_shard
 from twinvae.imaging.quality import read_flags
 from twinvae.models import build_model
 from twinvae.progress import console
 from twinvae.run import STAGES, Run
-from twinvae.scoring import read_scores, score_slices, scored_rows, select_scores, write_scores
+from twinvae.scoring import (
+    map_rows,
+    read_scores,
+    score_and_fit,
+    scored_rows,
+    select_maps,
+    select_scores,
+    write_fitted,
+    write_maps,
+    write_scores,
+)
 from twinvae.training import Compute, SliceData, fit
 
 
@@ -175,10 +187,14 @@ def score(run: Run) -> None:
     store = SliceStore.open(run.slices)
     rows = scored_rows(store)
     models = load_models(run.models).to(compute.device)
-    scores = select_scores(options.scores)
-    write_scores(
-        run.scores, score_slices(store, rows, models, scores, options, compute, label="score")
-    )
+    scores = select_scores(options.scores, models)
+    maps = select_maps(options.maps, models)
+    table, fitted = score_and_fit(store, rows, models, scores, options, compute, label="score")
+    write_fitted(run.fitted, fitted)
+    shutil.rmtree(run.maps, ignore_errors=True)
+    if maps:
+        write_maps(run.maps, store, models, maps, options, compute)
+    write_scores(run.scores, table)
 
 
 def set_thresholds(run: Run) -> None:
@@ -191,8 +207,20 @@ def judge(run: Run) -> None:
     """Metrics and audit on the test subjects."""
     scores, calibration = read_scores(run.scores), read_json(run.calibration)
     options = run.config.evaluation
-    write_metrics(run.folder / "metrics.tsv", evaluate(scores, calibration, options))
+    metrics = evaluate(scores, calibration, options)
+    if run.maps.is_dir():
+        metrics = pd.concat([metrics, judge_pixels(run)], ignore_index=True)
+    write_metrics(run.folder / "metrics.tsv", metrics)
     write_json(run.folder / "audit.json", audit(scores, calibration, options))
+
+
+def judge_pixels(run: Run) -> pd.DataFrame:
+    """Metrics of the run's maps against the tumour masks, on the prepared grid."""
+    store = SliceStore.open(run.slices)
+    rows = map_rows(store)
+    maps = {path.stem: np.load(path, mmap_mode="r") for path in sorted(run.maps.glob("*.npy"))}
+    slices = MaskedSlices(store.brain, store.tumour, rows, store.index.iloc[rows])
+    return evaluate_pixels(maps, slices, run.config.evaluation)
 
 
 def report(run: Run) -> None:

@@ -68,6 +68,16 @@ class Run:
         return self.folder / "scores.tsv"
 
     @property
+    def fitted(self) -> Path:
+        """What fitted scores learned from healthy validation slices; only there if some did."""
+        return self.folder / "fitted.safetensors"
+
+    @property
+    def maps(self) -> Path:
+        """Maps of test slices with tumour masks; only there if ``scoring.maps`` names some."""
+        return self.folder / "maps"
+
+    @property
     def calibration(self) -> Path:
         """The thresholds."""
         return self.folder / "calibration.json"

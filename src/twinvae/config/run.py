@@ -46,6 +46,9 @@ class ScoringConfig(Documented):
     scores: tuple[str, ...] = ("latent_l2", "image_l2", "healthy_mean_norm", "residual_local")
     """Names from `twinvae scores list`, patterns such as `latent_*`, or the groups `all`, `latent`,
     `image`; the trivial rivals are always added."""
+    maps: tuple[str, ...] = ()
+    """Names or patterns from `twinvae scores maps`: written for every test slice with a tumour
+    mask, and judged pixel by pixel."""
     local_fwhm_mm: float = Field(default=8.0, gt=0)
     """Full width at half maximum, in mm, of the Gaussian that smooths maps before a local score
     takes their maximum."""

@@ -14,6 +14,7 @@ from twinvae.scoring import (
 from twinvae.scoring.batch import Fitted, Models, SliceBatch
 from twinvae.scoring.fitted import moved, read_fitted, require_fitted, score_and_fit, write_fitted
 from twinvae.scoring.maps import MAPS, AbnormalityMap, select_maps
+from twinvae.scoring.pixel_maps import map_batch, map_rows, write_maps
 from twinvae.scoring.registry import SCORES, Score, select_scores
 from twinvae.scoring.score import batches, score_batch, score_slices, score_table, scored_rows
 from twinvae.scoring.table import read_scores, write_scores
@@ -33,6 +34,8 @@ __all__ = [
     "image",
     "latent",
     "mahalanobis",
+    "map_batch",
+    "map_rows",
     "moved",
     "occlusion",
     "read_fitted",
@@ -48,5 +51,6 @@ __all__ = [
     "trivial",
     "variants",
     "write_fitted",
+    "write_maps",
     "write_scores",
 ]
