@@ -32,12 +32,13 @@ def prepare(
     from twinvae.config import load_config
     from twinvae.errors import ConfigError
     from twinvae.imaging.shard import Shard
-    from twinvae.pipeline import Preparing, raise_if_skipped, run_shard, run_stage
-    from twinvae.run import Run
 
     if merge and (shard or dask):
         raise ConfigError("--merge: expected no --shard and no --dask beside it")
     share = None if shard is None else Shard.parse(shard)
+    from twinvae.pipeline import Preparing, raise_if_skipped, run_shard, run_stage
+    from twinvae.run import Run
+
     overrides = overrides_of(settings)
     opened = Run.open(folder)
     if overrides:
