@@ -12,6 +12,7 @@ from twinvae.scoring import (
     variants,
 )
 from twinvae.scoring.batch import Fitted, Models, SliceBatch
+from twinvae.scoring.external import load_external
 from twinvae.scoring.fitted import moved, read_fitted, require_fitted, score_and_fit, write_fitted
 from twinvae.scoring.maps import MAPS, AbnormalityMap, select_maps
 from twinvae.scoring.pixel_maps import map_batch, map_rows, write_maps
@@ -33,6 +34,7 @@ __all__ = [
     "healthy",
     "image",
     "latent",
+    "load_external",
     "mahalanobis",
     "map_batch",
     "map_rows",
@@ -54,3 +56,5 @@ __all__ = [
     "write_maps",
     "write_scores",
 ]
+
+load_external()

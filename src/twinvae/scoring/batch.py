@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from twinvae.config import ScoringConfig
-from twinvae.models import DiagonalGaussian, Model
+from twinvae.models import DiagonalGaussian, LatentModel, Model
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,11 @@ class SliceBatch:
     @cached_property
     def x_h(self) -> Tensor:
         """Healthy reconstruction of ``x``, float32 (n, 1, H, W) in (0, 1)."""
-        return self.models.healthy.reconstruct(self.x)
+        model = self.models.healthy
+        if isinstance(model, LatentModel) and type(model).reconstruct is LatentModel.reconstruct:
+            # The same numbers, from the encoding that other scores look at: one pass less.
+            return torch.sigmoid(model.decode(self.healthy_posterior.mean)[0])
+        return model.reconstruct(self.x)
 
     @cached_property
     def healthy_posterior(self) -> DiagonalGaussian:

@@ -35,7 +35,10 @@ def learn(differences: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
 
     mean = differences.mean(axis=0)
     centred = differences - mean
-    covariance, _ = ledoit_wolf(centred, assume_centered=True)
+    if len(centred) > 1:
+        covariance, _ = ledoit_wolf(centred, assume_centered=True)
+    else:  # one slice has no spread
+        covariance = np.zeros((len(mean), len(mean)))
     ridge = _RIDGE * np.trace(covariance) / len(mean) + np.finfo(np.float32).tiny
     precision = np.linalg.inv(covariance + ridge * np.eye(len(mean)))
     return {
