@@ -12,12 +12,11 @@ from twinvae.config import RunConfig, dump_config, load_config
 from twinvae.errors import DataError
 from twinvae.files import atomic_path, read_json, write_json, write_yaml
 from twinvae.imaging import FittedRecipe
-from twinvae.models import load_model
+from twinvae.models import load_twins, twin_folders
 from twinvae.run import Run
 from twinvae.scoring import Fitted, Models, read_fitted
 
 FORMAT = 1
-_ROLES = ("healthy", "mixed")
 
 
 @dataclass(frozen=True)
@@ -33,18 +32,18 @@ class Bundle:
 
 
 def load_models(folder: Path) -> Models:
-    """VAE-H and VAE from ``folder/healthy`` and ``folder/mixed``, on the CPU, ready to score."""
-    healthy, mixed = (load_model(folder / role) for role in _ROLES)
-    return Models(healthy, mixed)
+    """VAE-H and VAE as ``twin_folders`` finds them in ``folder``, on the CPU, ready to score."""
+    return Models(*load_twins(folder))
 
 
 def write_bundle(run: Run) -> None:
     """Pack recipe, both models, calibration and fitted scores of a run."""
     with atomic_path(run.bundle) as folder:
-        for role in _ROLES:
-            (folder / "models" / role).mkdir(parents=True)
+        for trained in set(twin_folders(run.models).values()):
+            packed = folder / "models" / trained.name
+            packed.mkdir(parents=True)
             for name in ("model.json", "weights.safetensors"):
-                shutil.copyfile(run.models / role / name, folder / "models" / role / name)
+                shutil.copyfile(trained / name, packed / name)
         shutil.copyfile(run.slices / "recipe.json", folder / "recipe.json")
         shutil.copyfile(run.calibration, folder / "calibration.json")
         if run.fitted.is_file():

@@ -285,8 +285,17 @@ def scores_maps() -> None:
 
 @models_app.command("list")
 def models_list() -> None:
-    """Name every model, with one line."""
-    from twinvae.models import MODELS
+    """Name every model, with one line and its source."""
+    from twinvae.models import all_models
 
-    for name, model in MODELS.items():
-        typer.echo(f"{name:24} {(model.__doc__ or '').splitlines()[0]}")
+    for name, model in all_models().items():
+        typer.echo(f"{name:28} {(model.__doc__ or '').splitlines()[0]} [{model.source}]")
+
+
+@models_app.command("show")
+def models_show(kind: Annotated[str, typer.Argument(help="As models list names it.")]) -> None:
+    """Explain one model: its source, its encoding, and the options that only it has."""
+    from twinvae.models import model_lines
+
+    for line in model_lines(kind):
+        typer.echo(line)

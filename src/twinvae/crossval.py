@@ -45,8 +45,8 @@ def cross_validate(config: RunConfig, folder: Path, folds: int, *, strict: bool 
         write_manifest(fold_table, place / "cohort.tsv")
         cohort = CohortConfig(manifest=(place / "cohort.tsv").resolve())
         run = Run.create(config.model_copy(update={"cohort": cohort}), place)
-        if runs and not (run.models / "healthy").exists():
-            shutil.copytree(runs[0].models / "healthy", run.models / "healthy")
+        if runs:
+            _reuse(runs[0].models / "healthy", run.models / "healthy")
         run_stages(run, until="calibrate", strict=strict)
         runs.append(run)
     write_scores(whole.scores, pooled_scores(runs))
@@ -55,6 +55,12 @@ def cross_validate(config: RunConfig, folder: Path, folds: int, *, strict: bool 
     write_report(_material(whole, folds), folder)
     console.print(f"report: {folder / 'report.html'}")
     return whole
+
+
+def _reuse(trained: Path, folder: Path) -> None:
+    """Copy VAE-H, which every fold would train alike; a model of both roles has no such folder."""
+    if trained.exists() and not folder.exists():
+        shutil.copytree(trained, folder)
 
 
 def fold_tables(table: pd.DataFrame, folds: int, seed: int) -> list[pd.DataFrame]:

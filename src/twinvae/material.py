@@ -15,6 +15,7 @@ from twinvae.evaluation import read_metrics
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore, unit_images
 from twinvae.imaging.quality import read_flags
+from twinvae.models import SHARED, twin_folders
 from twinvae.reporting import (
     Gallery,
     ReportMaterial,
@@ -26,7 +27,11 @@ from twinvae.run import Run
 from twinvae.scoring import Models, read_scores, scored_rows
 from twinvae.training import Compute, to_tensor
 
-_TITLES = {"healthy": "VAE-H, healthy slices", "mixed": "VAE, mixed slices"}
+_TITLES = {
+    "healthy": "VAE-H, healthy slices",
+    "mixed": "VAE, mixed slices",
+    SHARED: "one model, slices of both roles",
+}
 
 
 def report_material(run: Run) -> ReportMaterial:
@@ -41,7 +46,7 @@ def report_material(run: Run) -> ReportMaterial:
         calibration=read_json(run.calibration),
         metrics=read_metrics(run.folder / "metrics.tsv"),
         audit=read_json(run.folder / "audit.json"),
-        logs={title: _log(run.models / role) for role, title in _TITLES.items()},
+        logs={title: log for title, f in _trained(run).items() if (log := _log(f))},
         mixed=_gallery("mixed", run, scores, store, models, compute),
         healthy=_gallery("healthy", run, scores, store, models, compute),
         made=_made(run),
@@ -67,6 +72,11 @@ def _gallery(
     )
 
 
+def _trained(run: Run) -> dict[str, Path]:
+    """Every trained model of the run: what it is called, and its folder."""
+    return {_TITLES[f.name]: f for f in twin_folders(run.models).values()}
+
+
 def _log(folder: Path) -> list[dict[str, Any]]:
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
@@ -76,11 +86,14 @@ def _made(run: Run) -> dict[str, object]:
     """How the run was made, for the reader."""
     facts = read_json(run.folder / "run.json")
     versions = ", ".join(f"{name} {v}" for name, v in facts["versions"].items() if v)
-    seconds = {role: read_json(run.models / role / "trained.json")["seconds"] for role in _TITLES}
+    trained = {title: read_json(f / "trained.json") for title, f in _trained(run).items()}
     return {
         "Seed": facts["seed"],
         "Source revision": facts["git_revision"] or "installed package",
         "Versions": f"Python {facts['python']}, {versions}",
         "Precision": run.config.compute.precision,
-        **{f"Training time, {_TITLES[role]}": f"{s:.0f} s" for role, s in seconds.items()},
+        **{
+            f"Trained: {title}": f"{fact['parameters']:,} parameters, {fact['seconds']:.0f} s"
+            for title, fact in trained.items()
+        },
     }

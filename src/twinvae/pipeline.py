@@ -28,7 +28,6 @@ from twinvae.evaluation import MaskedSlices, audit, evaluate, evaluate_pixels, w
 from twinvae.files import digest, file_state, read_json, write_json
 from twinvae.imaging import Shard, SliceStore, merge_shards, prepare_cohort, prepare_shard
 from twinvae.imaging.quality import read_flags
-from twinvae.models import build_model
 from twinvae.progress import console
 from twinvae.run import STAGES, Run
 from twinvae.scoring import (
@@ -42,13 +41,14 @@ from twinvae.scoring import (
     write_maps,
     write_scores,
 )
-from twinvae.training import Compute, SliceData, fit
+from twinvae.training import Compute, check_networks, train_twins
 
 
 def run_stages(run: Run, *, until: str | None = None, strict: bool = False) -> None:
     """Do every stage up to ``until``, then raise ``PartialFailureError`` if scans were skipped."""
     if until is not None and until not in STAGES:
         raise ConfigError(f"until: expected one of {', '.join(STAGES)}, found {until!r}")
+    check_networks(run.config)
     stages = STAGES[: STAGES.index(until or "report") + 1]
     for stage in stages:
         started = time.monotonic()
@@ -162,22 +162,8 @@ def run_shard(run: Run, shard: Shard, how: Preparing, *, force: bool = False) ->
 
 
 def train(run: Run) -> None:
-    """Fit VAE-H on healthy slices and VAE on mixed slices, each with a seed of its own."""
-    config = run.config
-    store = SliceStore.open(run.slices)
-    compute = Compute.resolve(config.compute)
-    twins = (
-        ("healthy", config.models.healthy, config.training.healthy),
-        ("mixed", config.models.mixed, config.training.mixed),
-    )
-    for number, (role, model, options) in enumerate(twins):
-        seed = 2 * config.seed + number
-        data = SliceData(
-            store.images, store.brain, store.select(role, "train"), store.select(role, "val")
-        )
-        folder = run.models / role
-        network = build_model(model, seed)
-        fit(network, data, options, compute, seed=seed, folder=folder, label=f"train {role}")
+    """Fit VAE-H on healthy slices and VAE on mixed slices, or one model that serves as both."""
+    train_twins(run.config, SliceStore.open(run.slices), run.models)
 
 
 def score(run: Run) -> None:

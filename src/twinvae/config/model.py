@@ -69,6 +69,13 @@ class AugmentConfig(Documented):
 class TrainConfig(Documented):
     """How one model is fitted; the defaults are the paper's."""
 
+    data: Literal[
+        "own", "healthy", "mixed", "pooled", "none", "mixed_and_healthy_reconstructions"
+    ] = "own"
+    """Training slices: the model's own role's, one role's, or both together; `none` keeps the
+    random weights; the last adds VAE-H's reconstructions of the mixed training slices, so that a
+    blurred slice is not foreign to the encoder. All but `own` are ablations or variants of the
+    method."""
     epochs: int = Field(default=200, ge=1)
     """Passes through the training slices."""
     batch_size: int = Field(default=32, ge=1)
@@ -116,3 +123,12 @@ class TrainingConfig(Documented):
     """Training of VAE-H."""
     mixed: TrainConfig = TrainConfig()
     """Training of VAE."""
+
+    @model_validator(mode="after")
+    def _healthy_comes_first(self) -> Self:
+        if self.healthy.data == "mixed_and_healthy_reconstructions":
+            raise ValueError(
+                "healthy.data must not be 'mixed_and_healthy_reconstructions': the healthy model "
+                "makes them"
+            )
+        return self

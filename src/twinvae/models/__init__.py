@@ -12,11 +12,14 @@ from twinvae.models.registry import (
     save_model,
 )
 from twinvae.models.table import layer_table
+from twinvae.models.twins import SHARED, load_twins, twin_folders
 from twinvae.models.vae import VAE
+from twinvae.models.words import model_lines
 
 __all__ = [
     "MODELS",
     "ROLES",
+    "SHARED",
     "VAE",
     "DiagonalGaussian",
     "LatentModel",
@@ -26,6 +29,9 @@ __all__ = [
     "build_model",
     "layer_table",
     "load_model",
+    "load_twins",
     "model_class",
+    "model_lines",
     "save_model",
+    "twin_folders",
 ]

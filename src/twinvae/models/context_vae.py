@@ -73,8 +73,8 @@ class ContextVAE(VAE):
         draw = torch.rand(shape, generator=generator, device=x.device)
         spread = options.largest_patch - options.smallest_patch
         side = (options.smallest_patch + spread * draw[0]) * height
-        rows = torch.arange(height, device=x.device).view(-1, 1)
-        columns = torch.arange(width, device=x.device)
+        rows = torch.arange(height, device=x.device).view(-1, 1) + 0.5  # pixels by their centres
+        columns = torch.arange(width, device=x.device) + 0.5
         top, left = draw[1] * (height - side), draw[2] * (width - side)
         inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
         return x.masked_fill(inside.any(1, keepdim=True), 0.0)

@@ -1,0 +1,107 @@
+"""The train stage: both models of a run, or the one that serves as both."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from twinvae.config import ModelConfig, RunConfig, TrainConfig
+from twinvae.errors import ConfigError
+from twinvae.files import write_json, write_text
+from twinvae.imaging import SliceStore
+from twinvae.models import ROLES, SHARED, Model, build_model, model_class, save_model
+from twinvae.training.compute import Compute
+from twinvae.training.fit import fit, size_of
+from twinvae.training.slices import conditioned_slices, role_slices, with_reconstructions
+
+
+def train_twins(config: RunConfig, store: SliceStore, folder: Path) -> None:
+    """Fit VAE-H on healthy slices and VAE on mixed slices, each with a seed of its own.
+
+    Each is stored in ``folder/ROLE``; a conditional model is trained once, on the slices of both
+    roles, and stored in ``folder/shared``.
+    """
+    check_networks(config)
+    compute = Compute.resolve(config.compute)
+    if is_shared(config):
+        for role in ROLES:
+            shutil.rmtree(folder / role, ignore_errors=True)
+        _train_shared(config, store, folder / SHARED, compute)
+        return
+    shutil.rmtree(folder / SHARED, ignore_errors=True)
+    models, training, seed = config.models, config.training, 2 * config.seed
+    healthy = _train_one("healthy", models.healthy, training.healthy, store, folder, compute, seed)
+    _train_one("mixed", models.mixed, training.mixed, store, folder, compute, seed + 1, healthy)
+
+
+def is_shared(config: RunConfig) -> bool:
+    """Whether one training serves both roles."""
+    return model_class(config.models.healthy.kind).conditional
+
+
+def check_networks(config: RunConfig) -> None:
+    """Raise ``ConfigError`` unless both models can be built and trained as configured.
+
+    Nothing is allocated, so that a run can fail before its scans are prepared.
+    """
+    models, training = config.models, config.training
+    with torch.device("meta"):
+        twins = [build_model(each, seed=0) for each in (models.healthy, models.mixed)]
+    if not any(model.conditional for model in twins):
+        return
+    if models.healthy != models.mixed or training.healthy != training.mixed:
+        kind = next(model.config.kind for model in twins if model.conditional)
+        raise ConfigError(
+            f"kind {kind}: is trained once for both roles; expected models.healthy = models.mixed "
+            f"and training.healthy = training.mixed, found them different"
+        )
+    if training.healthy.data != "own":
+        raise ConfigError(
+            f"training.data: expected own (each slice with its role as condition) for kind "
+            f"{models.healthy.kind}, found {training.healthy.data}"
+        )
+
+
+def _train_one(
+    role: str,
+    config: ModelConfig,
+    options: TrainConfig,
+    store: SliceStore,
+    folder: Path,
+    compute: Compute,
+    seed: int,
+    healthy: Model | None = None,
+) -> Model:
+    network = build_model(config, seed)
+    if options.data == "none":
+        return _untrained(network, folder / role)
+    if options.data == "mixed_and_healthy_reconstructions":
+        if healthy is None:
+            raise ConfigError(f"training.{role}.data: expected slices, found {options.data}")
+        data = with_reconstructions(store, healthy, compute)
+    else:
+        data = role_slices(store, role, options)
+    place, label = folder / role, f"train {role}"
+    return fit(network, data, options, compute, seed=seed, folder=place, label=label)
+
+
+def _train_shared(config: RunConfig, store: SliceStore, folder: Path, compute: Compute) -> Model:
+    seed = 2 * config.seed
+    network = build_model(config.models.healthy, seed)
+    labelled = getattr(network.options, "labelled_patients", 0)
+    data = conditioned_slices(store, labelled, config.seed)
+    options = config.training.healthy
+    return fit(network, data, options, compute, seed=seed, folder=folder, label="train both")
+
+
+def _untrained(network: Model, folder: Path) -> Model:
+    """Store ``network`` as it is: the ablation with random weights."""
+    network.eval()
+    save_model(network, folder)
+    write_text(folder / "log.jsonl", "")
+    write_json(
+        folder / "trained.json", {"fingerprint": "untrained", "seconds": 0, **size_of(network)}
+    )
+    return network
