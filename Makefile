@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH_VERSION ?= 2.13.0
 TORCH_INDEX_URL ?=
 
-.PHONY: setup demo test lint bench-scores clean
+.PHONY: setup demo test lint bench-prepare bench-scores clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -33,6 +33,9 @@ lint: setup
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench-prepare: setup  ## seconds and memory a scan, beside TorchIO and MONAI
+	$(BIN)/python benchmarks/prepare.py
 
 bench-scores: setup  ## what scores add to the networks' passes, with the paper's networks
 	$(BIN)/python benchmarks/scoring_cost.py --further

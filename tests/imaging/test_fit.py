@@ -3,12 +3,16 @@
 import itertools
 import json
 import re
+import subprocess
+import sys
 import weakref
 
 import numpy as np
 import pytest
 from small_brain import STEPS, make_brain, save
 
+from twinvae.cohort import write_manifest
+from twinvae.cohort.manifest import manifest_table
 from twinvae.config import (
     BiasCorrection,
     BrainMask,
@@ -22,7 +26,7 @@ from twinvae.config import (
     ZScore,
 )
 from twinvae.errors import ConfigError
-from twinvae.imaging import FittedRecipe, fit, fit_recipe, prepare_scan
+from twinvae.imaging import FittedRecipe, fit, fit_recipe, prepare_cohort, prepare_scan
 
 FRONT, END = (Reorient(), BrainMask()), (SelectSlices(min_area_mm2=300), STEPS[-1])
 SCALES = (PercentileScale(), NyulScale(scans=2), HistogramMatch(), ZScore())
@@ -152,6 +156,29 @@ def test_the_template_is_kept_with_the_recipe(cohort, template):
 def test_impossible_orders(middle, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         fit_recipe((*FRONT, *middle, STEPS[-1]))
+
+
+def test_processes_do_not_change_the_bytes_nor_import_torch(cohort, template, tmp_path):
+    columns = ("subject", "source", "role", "split", "image", "brain_mask")
+    rows = [{name: str(getattr(scan, name)) for name in columns} for scan in cohort]
+    write_manifest(manifest_table(rows), tmp_path / "manifest.tsv")
+    steps = (*FRONT, BiasCorrection(), Register(template=template), HistogramMatch(), *END)
+    script = (
+        "import sys, pathlib, json\n"
+        "from twinvae.imaging import FittedRecipe, prepare_cohort\n"
+        "steps = FittedRecipe.read(pathlib.Path('recipe.json')).steps\n"
+        "prepare_cohort(pathlib.Path('manifest.tsv'), steps, pathlib.Path('one'), jobs=1)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    (tmp_path / "recipe.json").write_text(json.dumps(fit_recipe(steps, cohort).to_json()))
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+    store = prepare_cohort(tmp_path / "manifest.tsv", steps, tmp_path / "two", jobs=2)
+    for name in ("images.npy", "index.tsv", "recipe.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert store.skipped.empty
+    alone = prepare_scan(cohort[-1], store.recipe)
+    rows = store.index.index[store.index["subject"] == "test"]
+    np.testing.assert_array_equal(store.images[rows], alone.images)
 
 
 def test_one_scan_is_in_memory_at_a_time(cohort, monkeypatch):

@@ -61,17 +61,20 @@ class CoarseGrid:
 
     def spread(self, values: Floats) -> Floats:
         """``values`` of the cells, interpolated linearly between their centres; zero outside."""
+        turned = values.T  # x runs fastest in memory: whole slices are handled last
         for axis, count in enumerate(self.shape):
             start, step = self.start[axis], self.step[axis]
             taps = resampling_taps(self.cells[axis], -start / step, 1 / step, count)
-            values = apply_taps(values, taps, axis)
-        return values
+            turned = apply_taps(turned, taps, 2 - axis)
+        return turned.T
 
     def _shrunk(self, array: NDArray[Any]) -> Floats:
-        for axis, count in enumerate(self.shape):
-            taps = resampling_taps(count, self.start[axis], self.step[axis], self.cells[axis])
-            array = apply_taps(array, taps, axis)
-        return np.asarray(array, np.float32)
+        turned = array.T  # x runs fastest in memory: whole slices are handled first
+        for axis in (2, 1, 0):
+            start, step = self.start[axis], self.step[axis]
+            taps = resampling_taps(self.shape[axis], start, step, self.cells[axis])
+            turned = apply_taps(turned, taps, 2 - axis)
+        return np.asarray(turned, np.float32).T
 
 
 def _three(values: list[Any]) -> tuple[Any, Any, Any]:
