@@ -76,7 +76,7 @@ def test_an_empty_margin_changes_nothing(put, brain):
     np.testing.assert_allclose(margin.image[mask], narrow.image[brain.mask], rtol=1e-4)
 
 
-@pytest.mark.parametrize("turn", TURNS[::7])
+@pytest.mark.parametrize("turn", TURNS[::13])
 def test_orientation_type_and_format_change_nothing(put, brain, turn):
     recipe = fit_recipe(N4)
     expected = prepare_scan(put(brain), recipe)

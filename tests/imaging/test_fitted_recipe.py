@@ -116,7 +116,7 @@ def test_every_combination_of_steps_replays_from_json(cohort, template, scale):
     registers = [(), (Register(template=template),)]
     registers += [(Register(template=template, transform="affine"),)]
     optional = (
-        ((), (BiasCorrection(iterations=(4, 4)),)),
+        ((), (BiasCorrection(iterations=(2, 2)),)),
         registers,
         ((), (ResampleInPlane(pixel_mm=1.5),)),
     )
@@ -165,7 +165,8 @@ def test_processes_do_not_change_the_bytes_nor_import_torch(cohort, template, tm
     columns = ("subject", "source", "role", "split", "image", "brain_mask")
     rows = [{name: str(getattr(scan, name)) for name in columns} for scan in cohort]
     write_manifest(manifest_table(rows), tmp_path / "manifest.tsv")
-    steps = (*FRONT, BiasCorrection(), Register(template=template), HistogramMatch(), *END)
+    bias = BiasCorrection(iterations=(2, 2))
+    steps = (*FRONT, bias, Register(template=template), HistogramMatch(), *END)
     script = (
         "import sys, pathlib, json\n"
         "from twinvae.imaging import FittedRecipe, prepare_cohort\n"

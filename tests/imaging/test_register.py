@@ -93,7 +93,7 @@ def recipe_with(options, size=32):
     return fit_recipe((*FRONT, options, scale, SelectSlices(min_area_mm2=100), crop))
 
 
-@pytest.mark.parametrize("turn", TURNS[::7])
+@pytest.mark.parametrize("turn", TURNS[::13])
 def test_orientation_obliqueness_type_and_format_change_nothing(put, brain, small, turn):
     recipe = recipe_with(small)
     expected = prepare_scan(put(brain), recipe)
