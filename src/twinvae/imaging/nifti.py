@@ -23,15 +23,15 @@ _nib: Any = nibabel  # untyped
 _HEADER_SIZES: dict[int, Any] = {348: _nib.Nifti1Image, 540: _nib.Nifti2Image}
 _TIGHTEST = 1100  # zlib packs at most 1,032 bytes into one
 _PIECE = 2**20
+_BEGINNING = 2**16  # of a file, packed: more than enough for its header
 _UNITS = {1: "metres", 3: "micrometres"}  # xyzt_units, its lowest three bits; 0 unknown, 2 mm
 
 
 def read_nifti(path: Path, number: int | None) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Voxels, float32, and the RAS affine; of a 4-D file, volume ``number`` or all."""
     packed = path.read_bytes()
-    zipped = packed[:2] == b"\x1f\x8b"
-    head = _unzipped(packed, 1024, to_end=False) if zipped else packed[:1024]
-    kind, header = _header(path, head)
+    zipped = _is_gzip(packed)
+    kind, header = _header(path, _head(packed))
     shape, claimed = _claim(path, header, len(packed) * (_TIGHTEST if zipped else 1))
     raw = _unzipped(packed, claimed, to_end=True) if zipped else packed
     if claimed > len(raw):
@@ -49,6 +49,12 @@ def read_nifti(path: Path, number: int | None) -> tuple[NDArray[np.float32], NDA
     return data, np.asarray(image.affine, np.float64)
 
 
+def nifti_header(path: Path) -> Any:
+    """Nibabel's header of a file, gzipped or not whatever its name; only its beginning is read."""
+    with path.open("rb") as file:
+        return _header(path, _head(file.read(_BEGINNING)))[1]
+
+
 def write_nifti(path: Path, data: NDArray[np.float32], affine: NDArray[np.float64]) -> None:
     """Write float32, both transforms set."""
     image = _nib.Nifti1Image(np.asarray(data, np.float32), affine)
@@ -64,6 +70,15 @@ def check_number(path: Path, number: int, shape: Sequence[int]) -> None:
         raise DataError(f"{path}: expected a 4-D file for #{number}, found {len(shape)}-D")
     if number >= shape[3]:
         raise DataError(f"{path}: expected a volume of #0 to #{shape[3] - 1}, found #{number}")
+
+
+def _is_gzip(packed: bytes) -> bool:
+    return packed[:2] == b"\x1f\x8b"
+
+
+def _head(packed: bytes) -> bytes:
+    """The first bytes of the NIfTI file, unpacked."""
+    return _unzipped(packed, 1024, to_end=False) if _is_gzip(packed) else packed[:1024]
 
 
 def _header(path: Path, head: bytes) -> tuple[Any, Any]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
 
 from twinvae.files import file_and_volume
-
-_nib: Any = nibabel  # untyped
+from twinvae.imaging.nifti import nifti_header
 
 
 def orientation_facts(path: Path, shape: tuple[int, ...]) -> dict[str, float]:
@@ -22,7 +19,7 @@ def orientation_facts(path: Path, shape: tuple[int, ...]) -> dict[str, float]:
     file, _ = file_and_volume(path)
     if not file.name.lower().endswith((".nii", ".nii.gz")):
         return {}
-    header = _nib.load(file).header
+    header = nifti_header(file)
     facts = {name: float(header[name]) for name in ("qform_code", "sform_code")}
     if facts["qform_code"] > 0 and facts["sform_code"] > 0:
         q, s = header.get_qform(), header.get_sform()
