@@ -95,6 +95,7 @@ def test_lists_name_what_there_is() -> None:
         (["score", "."], 4, "expected a run's folder"),
         (["detect", "nowhere", "scan.nii", "-o", "out"], 3, "expected a bundle"),
         (["nonsense"], 2, "nonsense"),
+        (["run", "my [bold] study.yaml"], 2, "my [bold] study.yaml: expected a YAML file"),
     ],
 )
 def test_wrong_words_are_explained(tmp_path: Path, words: list[str], code: int, says: str) -> None:

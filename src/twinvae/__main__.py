@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from rich.markup import escape
+
 from twinvae.cli import app
 from twinvae.errors import TwinvaeError
 from twinvae.progress import console
@@ -14,7 +16,7 @@ def main() -> None:
     try:
         app()
     except TwinvaeError as error:
-        console.print(f"[bold red]error:[/] {error}", markup=True, soft_wrap=True)
+        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
 
 

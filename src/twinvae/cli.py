@@ -20,7 +20,7 @@ from twinvae.cli_options import (
     Threads,
     overrides_of,
 )
-from twinvae.progress import console
+from twinvae.progress import say
 
 app = typer.Typer(
     name="twinvae",
@@ -65,7 +65,7 @@ def phantom(
     values = {"healthy": healthy, "mixed": mixed, "seed": seed, "spacing_mm": spacing_mm}
     options = validated(PhantomConfig, values | {"tumour_share": tumour_share}, "phantom")
     generate_cohort(out, options, jobs=jobs)
-    console.print(f"wrote {healthy} healthy and {mixed} mixed subjects to {out}")
+    say(f"wrote {healthy} healthy and {mixed} mixed subjects to {out}")
 
 
 @app.command(cls=NamesLayouts)
@@ -90,7 +90,7 @@ def index(
     shared = {"role": role, "layout": layout, "source": source, "series": series}
     sources = [validated(SourceConfig, {"path": p, **shared}, "index") for p in paths]
     table = write_index(sources, contrast, SplitConfig(seed=seed), out, append=append)
-    console.print(f"{out}: {len(table)} scans of {table['subject'].nunique()} subjects")
+    say(f"{out}: {len(table)} scans of {table['subject'].nunique()} subjects")
     if check:
         cli_scans.check(out, out.with_suffix(".qc.tsv"))
 
@@ -161,7 +161,7 @@ def _stage_command(stage: str, about: str) -> None:
         if overrides:
             opened = Run.create(load_config(folder / "config.yaml", overrides), folder)
         done = run_stage(opened, stage, force=force, strict=strict)
-        console.print(f"{stage}: {'done' if done else 'nothing changed'} in {folder}")
+        say(f"{stage}: {'done' if done else 'nothing changed'} in {folder}")
 
     command.__doc__ = about
     app.command(stage)(command)
@@ -209,7 +209,7 @@ def detect(
     )
     for result in found:
         verdict = "ABNORMAL" if result.verdict.abnormal else "no abnormality found"
-        console.print(f"{result.name}: {verdict} — {result.folder / 'report.html'}")
+        say(f"{result.name}: {verdict} — {result.folder / 'report.html'}")
 
 
 @config_app.command("list")

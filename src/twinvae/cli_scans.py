@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from twinvae.cli_options import Jobs, RunFolder, Settings, overrides_of
-from twinvae.progress import console
+from twinvae.progress import say
 
 
 def prepare(
@@ -46,10 +46,10 @@ def prepare(
     how = Preparing(strict=strict, merge=merge, dask=dask, jobs=jobs)
     if share is not None:
         done = run_shard(opened, share, how, force=force)
-        console.print(f"shard {shard}: {'done' if done else 'nothing changed'} in {folder}")
+        say(f"shard {shard}: {'done' if done else 'nothing changed'} in {folder}")
         return
     done = run_stage(opened, "prepare", force=force, how=how)
-    console.print(f"prepare: {'done' if done else 'nothing changed'} in {folder}")
+    say(f"prepare: {'done' if done else 'nothing changed'} in {folder}")
     raise_if_skipped(opened)
 
 

@@ -19,7 +19,7 @@ from twinvae.errors import ConfigError
 from twinvae.evaluation import read_metrics
 from twinvae.files import read_json, write_json
 from twinvae.pipeline import judge, run_stage, run_stages
-from twinvae.progress import console
+from twinvae.progress import console, say
 from twinvae.reporting import ReportMaterial, write_report
 from twinvae.run import Run
 from twinvae.scoring import read_scores, write_scores
@@ -53,7 +53,7 @@ def cross_validate(config: RunConfig, folder: Path, folds: int, *, strict: bool 
     write_json(whole.calibration, calibrate(read_scores(whole.scores), config.decision))
     judge(whole)
     write_report(_material(whole, folds), folder)
-    console.print(f"report: {folder / 'report.html'}")
+    say(f"report: {folder / 'report.html'}")
     return whole
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from rich.markup import escape
 
 from twinvae import __version__
 from twinvae.bundle import Bundle, read_bundle
@@ -104,7 +105,7 @@ def detect_scans(
                 if strict:
                     raise
                 failures.append(str(error))
-                console.print(f"[red]skipped[/] {error}")
+                console.print(f"[red]skipped[/] {escape(str(error))}", soft_wrap=True)
             bar.advance()
     if found:
         write_text(out / "summary.tsv", _summary(found).to_csv(sep="\t", index=False))

@@ -28,7 +28,7 @@ from twinvae.evaluation import MaskedSlices, audit, evaluate, evaluate_pixels, w
 from twinvae.files import digest, file_state, read_json, write_json
 from twinvae.imaging import Shard, SliceStore, merge_shards, prepare_cohort, prepare_shard
 from twinvae.imaging.quality import read_flags
-from twinvae.progress import console
+from twinvae.progress import console, say
 from twinvae.run import STAGES, Run
 from twinvae.scoring import (
     map_rows,
@@ -56,7 +56,7 @@ def run_stages(run: Run, *, until: str | None = None, strict: bool = False) -> N
         spent = f"{time.monotonic() - started:.1f} s" if done else "nothing changed"
         console.print(f"[bold]{stage:10}[/] {spent}")
     if "report" in stages:
-        console.print(f"report: {run.folder / 'report.html'}")
+        say(f"report: {run.folder / 'report.html'}")
     if "prepare" in stages:
         raise_if_skipped(run)
 

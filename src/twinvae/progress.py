@@ -21,6 +21,11 @@ console = Console(stderr=True, highlight=False)
 _LOG_EVERY_S = 15.0  # without a terminal, one plain line this often keeps a log readable
 
 
+def say(text: str) -> None:
+    """Print one line as it is: brackets in a path are no markup."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
 class Bar:
     """A running progress bar: ``advance`` it, and ``note`` what the last piece of work said."""
 

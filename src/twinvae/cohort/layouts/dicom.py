@@ -33,7 +33,7 @@ from twinvae.cohort.layouts.series import Candidate, best_series, candidate
 from twinvae.config import Role
 from twinvae.dicom import is_dicom, list_series
 from twinvae.errors import DataError
-from twinvae.progress import console
+from twinvae.progress import say
 
 _IMAGES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 _LOOKED_AT = 200  # files
@@ -91,9 +91,9 @@ def _candidates(path: Path, contrast: str, pattern: str | None) -> list[Candidat
     judge = partial(candidate, contrast=contrast, pattern=pattern)
     found = [judge(series) for series in list_series(path.absolute(), broken)]
     for reason in broken[:5]:
-        _say(f"unreadable: {reason}")
+        say(f"unreadable: {reason}")
     if len(broken) > 5:
-        _say(f"unreadable: {len(broken) - 5} more files below {path}")
+        say(f"unreadable: {len(broken) - 5} more files below {path}")
     return found
 
 
@@ -137,10 +137,10 @@ def _print_choice(
         (c for n, c in chosen.items() if standard_contrast(n) == standard_contrast(contrast)), None
     )
     if wanted is None:
-        _say(f"{who}: no series of {contrast}; left {_left(members, None)}")
+        say(f"{who}: no series of {contrast}; left {_left(members, None)}")
         return
     left = _left(members, wanted)
-    _say(f"{who}: took {wanted.about} ({wanted.why})" + (f"; left {left}" if left else ""))
+    say(f"{who}: took {wanted.about} ({wanted.why})" + (f"; left {left}" if left else ""))
 
 
 def _left(members: list[Candidate], chosen: Candidate | None) -> str:
@@ -151,7 +151,3 @@ def _left(members: list[Candidate], chosen: Candidate | None) -> str:
         f"{one.about} ({one.refused or (better if one.contrast == same else one.contrast)})"
         for one in rest
     )
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
