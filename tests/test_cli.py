@@ -133,6 +133,11 @@ def test_a_whole_run_stage_by_stage_from_the_command_line(tiny_run: Run, tmp_pat
     assert "score: nothing changed" in again.stderr
     scores = (tmp_path / "runs/by-hand/scores.tsv").read_bytes()
     assert scores == tiny_run.scores.read_bytes()
+    weights = tmp_path / "runs/by-hand/models/mixed/weights.safetensors"
+    before = weights.read_bytes()
+    done = twinvae("train", "runs/by-hand", "--seed", 7, "--threads", 1, cwd=tmp_path)
+    assert "train: done" in done.stderr
+    assert weights.read_bytes() != before
 
 
 def test_phantom_and_index_and_detect_speak_plainly(

@@ -151,12 +151,13 @@ def _stage_command(stage: str, about: str) -> None:
         threads: Threads = None,
         precision: Precision = None,
         jobs: Jobs = None,
+        seed: Seed = None,
     ) -> None:
         from twinvae.config import load_config
         from twinvae.pipeline import run_stage
         from twinvae.run import Run
 
-        overrides = overrides_of(settings, device, threads, precision, jobs)
+        overrides = overrides_of(settings, device, threads, precision, jobs, seed)
         opened = Run.open(folder)
         if overrides:
             opened = Run.create(load_config(folder / "config.yaml", overrides), folder)
