@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from twinvae.cohort import read_manifest, write_manifest
-from twinvae.config import CohortConfig, RunConfig, dump_config
+from twinvae.config import CohortConfig, RunConfig
 from twinvae.decision import calibrate
 from twinvae.errors import ConfigError
-from twinvae.evaluation import read_metrics
 from twinvae.files import read_json, write_json
+from twinvae.material import judged_tables
 from twinvae.pipeline import judge, run_stage, run_stages
 from twinvae.progress import console, say
 from twinvae.reporting import ReportMaterial, write_report
@@ -104,11 +104,7 @@ def pooled_scores(runs: list[Run]) -> pd.DataFrame:
 def _material(run: Run, folds: int) -> ReportMaterial:
     """The report of pooled scores; the folds' own folders hold models and slices."""
     return ReportMaterial(
-        config=dump_config(run.config),
-        scores=read_scores(run.scores),
-        calibration=read_json(run.calibration),
-        metrics=read_metrics(run.folder / "metrics.tsv"),
-        audit=read_json(run.folder / "audit.json"),
+        **judged_tables(run),
         made={
             "Cross-validation": f"{folds} folds over mixed subjects with a tumour mask; every "
             "test subject was unseen by its fold's mixed model. Scores are shown less their "

@@ -39,13 +39,10 @@ def report_material(run: Run) -> ReportMaterial:
     store = SliceStore.open(run.slices)
     compute = Compute.resolve(run.config.compute)
     models = load_models(run.models).to(compute.device)
-    scores = read_scores(run.scores)
+    judged = judged_tables(run)
+    scores = judged["scores"]
     return ReportMaterial(
-        config=dump_config(run.config),
-        scores=scores,
-        calibration=read_json(run.calibration),
-        metrics=read_metrics(run.folder / "metrics.tsv"),
-        audit=read_json(run.folder / "audit.json"),
+        **judged,
         logs={title: log for title, f in _trained(run).items() if (log := _log(f))},
         mixed=_gallery("mixed", run, scores, store, models, compute),
         healthy=_gallery("healthy", run, scores, store, models, compute),
@@ -53,6 +50,17 @@ def report_material(run: Run) -> ReportMaterial:
         skipped=store.skipped[["image", "reason"]].to_numpy().tolist(),
         flags=summarise_flags(read_flags(run.flags)) if run.flags.is_file() else None,
     )
+
+
+def judged_tables(run: Run) -> dict[str, Any]:
+    """What every report stands on: the configuration, the scores and how they were judged."""
+    return {
+        "config": dump_config(run.config),
+        "scores": read_scores(run.scores),
+        "calibration": read_json(run.calibration),
+        "metrics": read_metrics(run.folder / "metrics.tsv"),
+        "audit": read_json(run.folder / "audit.json"),
+    }
 
 
 def _gallery(

@@ -81,6 +81,9 @@ def values(
         return SCORES[name].compute(together)
 
 
+VERDICT_SCORES = ("latent_l2", "image_l2", "healthy_mean_norm", "residual_local")
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_score_is_finite_deterministic_and_one_number_a_slice(name: str) -> None:
     x, brain = brains()
@@ -101,7 +104,10 @@ def test_score_does_not_depend_on_the_rest_of_the_batch(name: str) -> None:
         part.fitted = FITTED
         with torch.no_grad():
             few = SCORES[name].compute(part)
-        torch.testing.assert_close(few, whole[rows], rtol=1e-4, atol=1e-5 * scale + 1e-6)
+        if name in VERDICT_SCORES or name.startswith("trivial_"):
+            torch.testing.assert_close(few, whole[rows], rtol=1e-5, atol=1e-6)
+        else:  # long sums and gradients round differently in batches of other sizes
+            torch.testing.assert_close(few, whole[rows], rtol=1e-4, atol=1e-5 * scale + 1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - set(RIVALS_OF_PLACE)))

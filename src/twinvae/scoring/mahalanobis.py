@@ -9,6 +9,8 @@ rise). A run therefore scores each healthy validation subject by a fit that leav
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -60,8 +62,8 @@ LATENT_DIFFERENCE = Fit("latent_difference", latent_difference, learn)
 )
 def mahalanobis(batch: SliceBatch) -> Tensor:
     """√((Δ − m)ᵀ C⁻¹ (Δ − m)) = ‖(Δ − m) W‖₂."""
-    fitted = batch.fitted[LATENT_DIFFERENCE.name]
-    return ((latent_difference(batch) - fitted["mean"]) @ fitted["whiten"]).square().sum(1).sqrt()
+    centred, fitted = _centred(batch)
+    return (centred @ fitted["whiten"]).square().sum(1).sqrt()
 
 
 @score(
@@ -73,8 +75,8 @@ def mahalanobis(batch: SliceBatch) -> Tensor:
 )
 def diagonal_mahalanobis(batch: SliceBatch) -> Tensor:
     """√(Σ (Δᵢ − mᵢ)² / Cᵢᵢ)."""
-    fitted = batch.fitted[LATENT_DIFFERENCE.name]
-    return ((latent_difference(batch) - fitted["mean"]) / fitted["spread"]).square().sum(1).sqrt()
+    centred, fitted = _centred(batch)
+    return (centred / fitted["spread"]).square().sum(1).sqrt()
 
 
 @score(
@@ -86,5 +88,11 @@ def diagonal_mahalanobis(batch: SliceBatch) -> Tensor:
 )
 def centred_l2(batch: SliceBatch) -> Tensor:
     """‖Δ − m‖₂."""
+    centred, _ = _centred(batch)
+    return centred.square().sum(1).sqrt()
+
+
+def _centred(batch: SliceBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """Δ − m, (n, latent), and all that was fitted."""
     fitted = batch.fitted[LATENT_DIFFERENCE.name]
-    return (latent_difference(batch) - fitted["mean"]).square().sum(1).sqrt()
+    return latent_difference(batch) - fitted["mean"], fitted
