@@ -1,6 +1,6 @@
 """One VAE for both roles: the decoder is told which type of data set a slice is from.
 
-Announced in the conclusions of Albu, Enescu & Malagò; conditioning as in Sohn, Lee & Yan 2015,
+Announced in the conclusions of Albu, Enescu & Malagò 2020; conditioning as in Sohn, Lee & Yan 2015,
 Learning structured output representation using deep conditional generative models. The encoder is
 not told: a slice to be judged has no known type, and its encoding must not depend on a guess.
 """
@@ -24,7 +24,7 @@ from twinvae.models.vae import VAE
 class ConditionalVAE(VAE):
     """One VAE for both roles, its decoder conditioned on the type of data set (healthy, mixed)."""
 
-    source: ClassVar[str] = "Albu, Enescu, Malagò, conclusions; Sohn, Lee & Yan 2015"
+    source: ClassVar[str] = "Albu, Enescu & Malagò 2020, conclusions; Sohn, Lee & Yan 2015"
     conditional: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig) -> None:
@@ -90,5 +90,5 @@ class ConditionalVAELabelled(ConditionalVAE):
     """The conditional VAE, told which slices of a few labelled patients are tumour-free."""
 
     Options = LabelledOptions
-    source: ClassVar[str] = "Albu, Enescu, Malagò, conclusions (use of a few labels)"
+    source: ClassVar[str] = "Albu, Enescu & Malagò 2020, conclusions (use of a few labels)"
     options: LabelledOptions

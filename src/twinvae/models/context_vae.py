@@ -1,7 +1,7 @@
 """Context-encoding VAE: it must also fill in what is cut out of a slice.
 
 Zimmerer, Kohl, Petersen, Isensee & Maier-Hein 2019, Context-encoding variational autoencoder for
-unsupervised anomaly detection.
+unsupervised anomaly detection (MIDL).
 """
 
 from __future__ import annotations

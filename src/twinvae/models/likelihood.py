@@ -36,7 +36,7 @@ def logit_normal_log_density(x: Tensor, mean: Tensor, variance: Tensor, clip: fl
 
     ``x`` holds intensities in [0, 1]; it is clipped to [clip, 1 − clip] first, since the density
     has no finite value at 0 and 1. ``mean`` and ``variance`` live in logit space. The arguments
-    broadcast; the result has their common shape. Atchison & Shen 1980, eq. 1.2.
+    broadcast; the result has their common shape. Aitchison & Shen 1980.
     """
     x = x.clamp(clip, 1.0 - clip)
     jacobian = -torch.log(x) - torch.log1p(-x)

@@ -1,7 +1,7 @@
 """A stronger VAE: residual blocks, and latent variables at several scales.
 
 Residual blocks as in He et al. 2016; independent Gaussian latent variables at several depths as in
-Zhao, Song & Ermon 2017, Learning hierarchical features from generative models (VLAE).
+Zhao, Song & Ermon 2017, Learning hierarchical features from deep generative models (VLAE).
 """
 
 from __future__ import annotations

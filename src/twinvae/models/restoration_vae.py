@@ -1,7 +1,8 @@
 """MAP restoration: at test time, change the slice itself until the VAE finds it likely.
 
-Chen, You, Tezcan & Konukoglu 2020, Unsupervised lesion detection via image restoration with a
-normative prior (Medical Image Analysis); Chen & Konukoglu 2018. It is trained as the paper's VAE.
+You, Tezcan, Chen & Konukoglu 2019 (MIDL) and Chen, You, Tezcan & Konukoglu 2020 (Medical Image
+Analysis), Unsupervised lesion detection via image restoration with a normative prior. It is trained
+as the paper's VAE.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class RestorationVAE(VAE):
     """The paper's VAE, whose reconstruction restores the slice by gradient ascent on the ELBO."""
 
     Options = RestorationOptions
-    source: ClassVar[str] = "Chen & Konukoglu 2018; Chen et al. 2020 (MAP restoration)"
+    source: ClassVar[str] = "You et al. 2019; Chen et al. 2020 (MAP restoration)"
     options: RestorationOptions
 
     def reconstruct(self, x: Tensor) -> Tensor:

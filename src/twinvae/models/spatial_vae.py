@@ -10,5 +10,5 @@ from twinvae.models.vae import VAE
 class SpatialVAE(VAE):
     """A VAE whose latent variables are maps, so that encodings differ where images do."""
 
-    source: ClassVar[str] = "Albu, Enescu, Malagò; spatial bottleneck: Baur et al. 2018"
+    source: ClassVar[str] = "Albu, Enescu & Malagò 2020; spatial bottleneck: Baur et al. 2018"
     spatial: ClassVar[bool] = True

@@ -1,6 +1,6 @@
 """The paper's variational autoencoder: convolutions of stride 2, Gaussian posterior, logit-normal.
 
-Albu, Enescu, Malagò, section 3; where it is silent, the authors' experiment files (argo, 2020).
+Albu, Enescu & Malagò 2020; where it is silent, the authors' experiment files (argo, 2020).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twinvae.models.posterior import DiagonalGaussian
 class VAE(Convolutional):
     """The paper's VAE: 4×4 convolutions of stride 2, a dense Gaussian bottleneck."""
 
-    source: ClassVar[str] = "Albu, Enescu, Malagò; Kingma & Welling 2014"
+    source: ClassVar[str] = "Albu, Enescu & Malagò 2020; Kingma & Welling 2014"
     variational: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig) -> None:

@@ -16,7 +16,7 @@ from twinvae.scoring.healthy import negative_elbo
 from twinvae.scoring.maps import abnormality_map
 from twinvae.scoring.needs import healthy_is_variational, latent_model, mixed_encodes
 
-_ZIMMERER = "Zimmerer et al. 2019, Unsupervised anomaly localization using VAEs, section 2"
+_ZIMMERER = "Zimmerer et al. 2019, Unsupervised anomaly localization using VAEs (MICCAI)"
 
 
 @abnormality_map("gradient_elbo", "|∂ELBO/∂x| of VAE-H", _ZIMMERER, applies=healthy_is_variational)
@@ -50,7 +50,7 @@ def kl_gradient_times_residual(batch: SliceBatch) -> Tensor:
 @abnormality_map(
     "latent_gradient",
     "|∂d/∂x|, d the paper's score with x_h held fixed",
-    "the map of Albu, Enescu, Malagò, Algorithm 1; saliency as in Simonyan et al. 2014",
+    "the map of Albu, Enescu & Malagò 2020, Algorithm 1; saliency as in Simonyan et al. 2014",
     applies=mixed_encodes,
 )
 def latent_gradient(batch: SliceBatch) -> Tensor:

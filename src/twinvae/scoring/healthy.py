@@ -17,7 +17,7 @@ ELBO_SAMPLES = 3
 @score(
     "healthy_kl",
     "KL of VAE-H's posterior of x to the prior",
-    "Zimmerer et al. 2019, Unsupervised anomaly localization using VAEs, section 2",
+    "Zimmerer et al. 2019, Unsupervised anomaly localization using VAEs (MICCAI)",
     applies=healthy_is_variational,
 )
 def healthy_kl(batch: SliceBatch) -> Tensor:
@@ -39,7 +39,7 @@ def healthy_elbo(batch: SliceBatch) -> Tensor:
 @score(
     "healthy_elbo_brain",
     "minus the ELBO restricted to the brain, per brain pixel",
-    "the masked ELBO that Albu, Enescu, Malagò announce; area as in scores ending in _brain",
+    "the masked ELBO that Albu, Enescu & Malagò 2020 announce; area as in scores ending in _brain",
     applies=healthy_is_variational,
 )
 def healthy_elbo_brain(batch: SliceBatch) -> Tensor:

@@ -11,13 +11,13 @@ from twinvae.scoring.maps import abnormality_map
 from twinvae.scoring.needs import healthy_is_variational, latent_model
 from twinvae.scoring.registry import score
 
-_PRINCIPLE = "reconstruction error of one healthy model; Baur et al. 2021, section 3"
+_PRINCIPLE = "reconstruction error of one healthy model; Baur et al. 2021"
 
 
 @score(
     "image_l2",
     "L2 distance between x and x_h over all pixels",
-    "Albu, Enescu, Malagò, section 4 (first statistic compared with)",
+    "Albu, Enescu & Malagò 2020 (first statistic compared with)",
 )
 def image_l2(batch: SliceBatch) -> Tensor:
     """‖x − x_h‖₂."""
@@ -39,7 +39,7 @@ def absolute_residual(batch: SliceBatch) -> Tensor:
 @abnormality_map(
     "residual",
     "the positive residual x − x_h",
-    "a tumour is bright in T2w and FLAIR; compare Baur et al. 2021, section 3",
+    "a tumour is bright in T2w and FLAIR; compare Baur et al. 2021",
 )
 def positive_residual(batch: SliceBatch) -> Tensor:
     """max(x − x_h, 0) inside the brain, 0 outside, (n, 1, H, W) in [0, 1]."""
@@ -59,7 +59,7 @@ def negative_residual(batch: SliceBatch) -> Tensor:
 @abnormality_map(
     "image_ssim",
     "one minus the structural similarity of x and x_h",
-    "Wang, Bovik, Sheikh & Simoncelli 2004, eq. 13; for this task Bergmann et al. 2019",
+    "Wang, Bovik, Sheikh & Simoncelli 2004, eq. 13; for anomalies Bergmann et al. 2019",
     whole="mean",
 )
 def structural_dissimilarity(batch: SliceBatch) -> Tensor:
@@ -70,7 +70,7 @@ def structural_dissimilarity(batch: SliceBatch) -> Tensor:
 @abnormality_map(
     "image_nll",
     "−log p(x | z), z the posterior mean under VAE-H",
-    "Kingma & Welling 2014; Atchison & Shen 1980 (logit-normal)",
+    "Kingma & Welling 2014; Aitchison & Shen 1980 (logit-normal)",
     applies=healthy_is_variational,
     aggregators=("brain", "top"),  # it has no zero that smoothing could meet at the brain's rim
 )

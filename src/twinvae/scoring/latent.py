@@ -13,7 +13,7 @@ from twinvae.scoring.registry import score
 @score(
     "latent_l2",
     "L2 distance between VAE's posterior means of x and of x_h (the paper's score)",
-    "Albu, Enescu, Malagò, Algorithm 1",
+    "Albu, Enescu & Malagò 2020, Algorithm 1",
     applies=mixed_encodes,
 )
 def latent_l2(batch: SliceBatch) -> Tensor:
@@ -24,7 +24,7 @@ def latent_l2(batch: SliceBatch) -> Tensor:
 @score(
     "healthy_mean_norm",
     "L2 norm of VAE-H's posterior mean of x",
-    "Albu, Enescu, Malagò, section 4 (second statistic compared with)",
+    "Albu, Enescu & Malagò 2020 (second statistic compared with)",
     applies=healthy_encodes,
 )
 def healthy_mean_norm(batch: SliceBatch) -> Tensor:
@@ -32,7 +32,7 @@ def healthy_mean_norm(batch: SliceBatch) -> Tensor:
     return batch.healthy_posterior.mean.square().sum(dim=1).sqrt()
 
 
-_NAMED_NEXT = "named by Albu, Enescu, Malagò as next; "
+_NAMED_NEXT = "named by Albu, Enescu & Malagò 2020 as next; "
 _OTHERS: tuple[tuple[str, posterior.Distance, str, str], ...] = (
     ("l1", posterior.l1, "L1 distance between the means", "the paper's score, other norm"),
     ("cosine", posterior.cosine, "one minus the cosine between the means", "angle, not length"),

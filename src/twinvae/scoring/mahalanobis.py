@@ -82,7 +82,7 @@ def diagonal_mahalanobis(batch: SliceBatch) -> Tensor:
 @score(
     "latent_l2_centred",
     "L2 length of μ(x) − μ(x_h) less its mean over healthy validation slices",
-    "variant of Albu, Enescu, Malagò, Algorithm 1: what VAE-H's blur always adds is taken off",
+    "variant of Albu, Enescu & Malagò 2020, Algorithm 1: what VAE-H's blur adds is taken off",
     fit=LATENT_DIFFERENCE,
     applies=mixed_encodes,
 )

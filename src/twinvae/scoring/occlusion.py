@@ -13,7 +13,7 @@ from twinvae.scoring.needs import mixed_encodes
 @abnormality_map(
     "latent_occlusion",
     "the fall of the paper's score when a patch of x is replaced by x_h",
-    "the map of Albu, Enescu, Malagò, Algorithm 1; occlusion as in Zeiler & Fergus 2014",
+    "the map of Albu, Enescu & Malagò 2020, Algorithm 1; occlusion as in Zeiler & Fergus 2014",
     applies=mixed_encodes,
     whole=None,
     aggregators=(),  # one pass of the encoder a patch: for looking, not for scoring

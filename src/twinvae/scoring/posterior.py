@@ -30,7 +30,7 @@ def l1(p: DiagonalGaussian, q: DiagonalGaussian) -> Tensor:
 
 
 def l2(p: DiagonalGaussian, q: DiagonalGaussian) -> Tensor:
-    """‖μ − ν‖₂: L2 distance between the means. Albu, Enescu, Malagò, Algorithm 1."""
+    """‖μ − ν‖₂: L2 distance between the means. Albu, Enescu & Malagò 2020, Algorithm 1."""
     return (p.mean - q.mean).square().sum(-1).sqrt()
 
 
@@ -67,7 +67,7 @@ def fisher_rao(p: DiagonalGaussian, q: DiagonalGaussian) -> Tensor:
 
     δ = ((μ − ν)²/2 + (σ − τ)²) / (2στ), coordinate by coordinate: a product of hyperbolic planes.
     arcosh(1 + δ) is computed as 2 arsinh √(δ/2), which does not cancel. Costa, Santos & Strapasson
-    2015, Fisher information distance: a geometrical reading, eq. 8 and section 3.
+    2015, Fisher information distance: a geometrical reading.
     """
     sigma, tau = p.variance.sqrt(), q.variance.sqrt()
     delta = (0.5 * (p.mean - q.mean).square() + (sigma - tau).square()) / (2 * sigma * tau)

@@ -14,14 +14,14 @@ from twinvae.scoring.maps import abnormality_map
 from twinvae.scoring.needs import mixed_encodes
 from twinvae.scoring.registry import score
 
-_DDAD = "two reconstructions compared: Cai et al. 2022 (DDAD) in image space"
+_DDAD = "two reconstructions compared: Cai et al. 2022 (DDAD), in image space"
 _NARROW, _WIDE, _HALVINGS = 0.1, 16.0, 14  # full widths at half maximum, in pixels
 
 
 @score(
     "latent_l2_symmetric",
     "L2 distance between VAE's posterior means of its own reconstruction of x and of x_h",
-    f"variant of Albu, Enescu, Malagò, Algorithm 1; {_DDAD}",
+    f"variant of Albu, Enescu & Malagò 2020, Algorithm 1; {_DDAD}",
     applies=mixed_encodes,
 )
 def latent_l2_symmetric(batch: SliceBatch) -> Tensor:
@@ -45,7 +45,7 @@ def symmetric_residual(batch: SliceBatch) -> Tensor:
 @score(
     "latent_l2_blurred",
     "L2 distance between VAE's posterior means of x, blurred to x_h's sharpness, and of x_h",
-    "variant of Albu, Enescu, Malagò, Algorithm 1: blur alone must not count",
+    "variant of Albu, Enescu & Malagò 2020, Algorithm 1: blur alone must not count",
     applies=mixed_encodes,
 )
 def latent_l2_blurred(batch: SliceBatch) -> Tensor:
