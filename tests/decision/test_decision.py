@@ -14,6 +14,7 @@ from twinvae.config import DecisionConfig
 from twinvae.decision import (
     abnormal_slices,
     calibrate,
+    called,
     scan_threshold,
     scan_verdict,
     slice_threshold,
@@ -153,6 +154,17 @@ def test_verdicts_at_the_threshold_are_abnormal() -> None:
         slice_threshold(result, "nope")
     with pytest.raises(CalibrationError, match="one of the percentiles 99, found 98"):
         slice_threshold(result, percentile=98)
+
+
+def test_called_gives_every_threshold_its_rows() -> None:
+    table = healthy(10, 20)
+    result = calibrate(table, DecisionConfig(percentiles=(95.0, 90.0)))
+    found = called(result, table, "latent_l2")
+    assert [entry["percentile"] for entry, _ in found] == [95.0, 90.0]
+    for entry, rows in found:
+        assert rows.tolist() == (table["latent_l2"] >= entry["threshold"]).tolist()
+    with pytest.raises(CalibrationError, match="found 'nope'"):
+        called(result, table, "nope")
 
 
 def test_verdicts_load_no_heavy_library() -> None:

@@ -4,6 +4,7 @@ from twinvae.decision.calibration import calibrate
 from twinvae.decision.verdict import (
     ScanVerdict,
     abnormal_slices,
+    called,
     scan_threshold,
     scan_verdict,
     slice_threshold,
@@ -13,6 +14,7 @@ __all__ = [
     "ScanVerdict",
     "abnormal_slices",
     "calibrate",
+    "called",
     "scan_threshold",
     "scan_verdict",
     "slice_threshold",

@@ -1,4 +1,4 @@
-"""From scores to verdicts, by the thresholds of a calibration. NumPy only: ``detect`` uses it."""
+"""From scores to verdicts, by the thresholds of a calibration. ``detect`` uses it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from twinvae.errors import CalibrationError
 
@@ -54,6 +55,20 @@ def slice_threshold(
 def scan_threshold(calibration: Calibration, score: str | None = None) -> float:
     """Threshold for a scan's highest slice score, by default by the score that verdicts use."""
     return float(_entry(calibration, score)["scan"]["threshold"])
+
+
+def called(
+    calibration: Calibration, rows: pd.DataFrame, score: str | None = None
+) -> list[tuple[Mapping[str, Any], npt.NDArray[np.bool_]]]:
+    """Which of ``rows`` each calibrated threshold of ``score`` calls abnormal.
+
+    ``rows``: a scores table (``scoring.table``) with the column ``score``, by default the one that
+    verdicts use. Returns, in the calibration's order, each threshold's entry (``percentile``,
+    ``threshold``, ``target_fpr``, ``cross_validated_fpr``) with one truth value a row.
+    """
+    name = calibration["decision_score"] if score is None else score
+    entries = _entry(calibration, name)["slice"]["thresholds"]
+    return [(entry, abnormal_slices(rows[name], entry["threshold"])) for entry in entries]
 
 
 def abnormal_slices(scores: npt.ArrayLike, threshold: float) -> npt.NDArray[np.bool_]:
