@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tiny import TINY
-from twinvae.cohort import read_manifest
+from twinvae.cohort import add_tumour_free, read_manifest
 from twinvae.config import load_config
 from twinvae.crossval import cross_validate, fold_tables
 from twinvae.errors import ConfigError
@@ -33,6 +33,17 @@ def test_each_masked_subject_is_tested_once_and_never_trains_its_own_model(tiny_
     assert sorted(tested) == sorted(table.loc[mixed, "subject"].drop(unmasked))
     with pytest.raises(ConfigError, match=r"expected 2 to 10 .*found 11"):
         fold_tables(table, 11, seed=0)
+
+
+def test_tumour_free_stand_ins_follow_their_patient_into_the_test_fold(tiny_run: Run) -> None:
+    table = read_manifest(tiny_run.manifest)
+    table = add_tumour_free(table[table["role"] == "mixed"])
+    stand_in = table["role"] == "healthy"
+    assert set(table.loc[stand_in, "source"]) == {"mixed-tumour-free"}
+    for fold in fold_tables(table, 3, seed=0):
+        mixed, healthy = fold[~stand_in].set_index("image"), fold[stand_in].set_index("image")
+        assert (healthy["split"] == mixed["split"]).all()
+        assert {"train", "val", "test"} == set(healthy["split"])
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from twinvae.cohort import read_manifest, write_manifest
+from twinvae.cohort import TUMOUR_FREE, read_manifest, write_manifest
 from twinvae.config import CohortConfig, RunConfig
 from twinvae.decision import calibrate
 from twinvae.errors import ConfigError
@@ -75,11 +75,22 @@ def fold_tables(table: pd.DataFrame, folds: int, seed: int) -> list[pd.DataFrame
         )
     order = np.random.default_rng(seed).permutation(len(testable))
     fold_of = {testable[person]: place % folds for place, person in enumerate(order)}
+    stand_in = (table["role"] == "healthy") & people.isin([_stand_in(p) for p in testable])
+    fold_of |= {_stand_in(person): fold for person, fold in fold_of.items()}
+    # Thresholds come from stand-ins of patients whom neither model has seen.
+    watched = set(table.loc[stand_in & (table["split"] == "val"), "image"])
+    usual = np.where(table["image"].isin(watched), "val", "train")
     tables = []
     for fold in range(folds):
-        split = np.where(people.map(fold_of) == fold, "test", "train")
-        tables.append(table.assign(split=table["split"].where(~mixed, split)))
+        split = np.where(people.map(fold_of) == fold, "test", usual)
+        tables.append(table.assign(split=table["split"].where(~(mixed | stand_in), split)))
     return tables
+
+
+def _stand_in(person: str) -> str:
+    """The same patient as the source of tumour-free slices; see ``add_tumour_free``."""
+    source, subject = person.split("\t")
+    return f"{source}{TUMOUR_FREE}\t{subject}"
 
 
 def pooled_scores(runs: list[Run]) -> pd.DataFrame:
@@ -89,15 +100,19 @@ def pooled_scores(runs: list[Run]) -> pd.DataFrame:
     threshold (the first percentile of healthy validation slices) is subtracted, and the difference
     divided by those slices' standard deviation: no label is used, and 0 is the threshold.
     """
-    parts = []
-    for number, run in enumerate(runs):
+    parts: list[pd.DataFrame] = []
+    seen: set[tuple[str, str]] = set()
+    for run in runs:
         scores, calibration = read_scores(run.scores), read_json(run.calibration)
         reference = scores[(scores["role"] == "healthy") & (scores["split"] == "val")]
         for name in score_columns(scores):
             threshold = calibration["scores"][name]["slice"]["thresholds"][0]["threshold"]
             spread = float(reference[name].std()) or 1.0
             scores[name] = (scores[name] - threshold) / spread
-        parts.append(scores if number == 0 else scores[scores["role"] == "mixed"])
+        healthy = scores["role"] == "healthy"
+        people = pd.MultiIndex.from_frame(scores[["source", "subject"]])
+        parts.append(scores[~(healthy & people.isin(list(seen)))])
+        seen |= set(people[healthy])
     return pd.concat(parts, ignore_index=True)
 
 

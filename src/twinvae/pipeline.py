@@ -20,7 +20,13 @@ import pandas as pd
 
 from twinvae.bundle import load_models, write_bundle
 from twinvae.checking import say_flags
-from twinvae.cohort import assign_splits, index_sources, read_manifest, write_manifest
+from twinvae.cohort import (
+    add_tumour_free,
+    assign_splits,
+    index_sources,
+    read_manifest,
+    write_manifest,
+)
 from twinvae.config import SourceConfig, SplitConfig
 from twinvae.decision import calibrate
 from twinvae.errors import ConfigError, PartialFailureError
@@ -117,19 +123,25 @@ def index(run: Run) -> None:
     cohort = run.config.cohort
     if cohort.manifest is not None:
         table = assign_splits(read_manifest(cohort.manifest), cohort.split)
-        write_manifest(table, run.manifest)
-        return
-    sources = cohort.sources
-    if cohort.phantom is not None:
-        from twinvae.cohort.phantom import generate_cohort
+    else:
+        table = index_sources(_sources(run), run.config.contrast, cohort.split)
+    if cohort.tumour_free_as_healthy:
+        table = add_tumour_free(table)
+    write_manifest(table, run.manifest)
 
-        folder = run.folder / "cohort"
-        generate_cohort(folder, cohort.phantom, jobs=run.config.compute.jobs)
-        sources = (
-            SourceConfig(path=folder / "healthy", role="healthy", layout="bids"),
-            SourceConfig(path=folder / "mixed", role="mixed", layout="bids"),
-        )
-    write_index(sources, run.config.contrast, cohort.split, run.manifest)
+
+def _sources(run: Run) -> Sequence[SourceConfig]:
+    cohort = run.config.cohort
+    if cohort.phantom is None:
+        return cohort.sources
+    from twinvae.cohort.phantom import generate_cohort
+
+    folder = run.folder / "cohort"
+    generate_cohort(folder, cohort.phantom, jobs=run.config.compute.jobs)
+    return (
+        SourceConfig(path=folder / "healthy", role="healthy", layout="bids"),
+        SourceConfig(path=folder / "mixed", role="mixed", layout="bids"),
+    )
 
 
 def prepare(run: Run, how: Preparing) -> None:

@@ -362,3 +362,18 @@ def test_inputs_stay_as_they_are(brain, put, recipe):
     prepare_scan(scan, recipe)
     assert [p.read_bytes() for p in (scan.image, scan.brain_mask, scan.tumour_mask)] == before
     assert (np.random.get_state()[1] == state).all()
+
+
+def test_a_patient_standing_in_for_a_healthy_person_gives_only_slices_without_tumour(
+    put, brain, recipe
+):
+    patient, stand_in = put(brain), put(brain, "twin", role="healthy")
+    slices = prepare_scan(patient, recipe).index
+    kept = prepare_scan(stand_in, recipe).index
+    free = slices[slices["tumour_px"] == 0]
+    assert 0 < len(free) < len(slices)
+    assert kept["slice"].tolist() == free["slice"].tolist()
+    assert (kept["tumour_px"] == 0).all()
+    everywhere = Brain(brain.image, brain.mask, np.ones_like(brain.mask), brain.affine)
+    with pytest.raises(DataError, match="without tumour in a scan of role healthy, found tumour in"):
+        prepare_scan(put(everywhere, "ill", role="healthy"), recipe)

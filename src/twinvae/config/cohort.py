@@ -74,6 +74,10 @@ class CohortConfig(Documented):
     """A manifest.tsv that already exists; relative to the configuration file."""
     split: SplitConfig = SplitConfig()
     """Used for subjects whose split is not already given by a manifest or table."""
+    tumour_free_as_healthy: bool = False
+    """Let slices without tumour of mixed subjects stand in for healthy ones, where there is no
+    healthy source. This uses tumour masks of training and validation subjects: no longer without
+    labels."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:

@@ -12,6 +12,7 @@ from twinvae.config import CropResize
 from twinvae.imaging.resample import Taps, apply_taps, resampling_taps
 from twinvae.imaging.scan import Ints, Pictures, Window, Working
 from twinvae.imaging.steps.base import Fitted, apply_step
+from twinvae.imaging.steps.select import without_tumour
 
 _STRAY = 0.01  # lines of voxels with less than this of the fullest line's brain are no brain
 
@@ -24,6 +25,7 @@ def crop_resize(options: CropResize, scan: Working, fitted: Fitted) -> Working:
     voxels do not move it.
     """
     del fitted
+    scan = without_tumour(scan)
     pixel = options.field_of_view_mm / options.size
     taps, far = [], []
     for axis in (0, 1):

@@ -33,6 +33,22 @@ def select_slices(options: SelectSlices, scan: Working, fitted: Fitted) -> Worki
     return replace(scan, kept=kept)
 
 
+def without_tumour(scan: Working) -> Working:
+    """A healthy scan that has a tumour mask keeps only its slices without a tumour pixel.
+
+    Such a scan stands in for a healthy one (``cohort.tumour_free_as_healthy``).
+    """
+    if scan.files.role != "healthy" or scan.tumour_px is None:
+        return scan
+    kept = scan.kept[scan.tumour_px[scan.kept] == 0]
+    if not len(kept):
+        raise DataError(
+            f"{scan.files.image}: expected at least one slice without tumour in a scan of role "
+            f"healthy, found tumour in all {len(scan.kept)}"
+        )
+    return replace(scan, kept=kept)
+
+
 def _area_mm2(scan: Working) -> NDArray[np.float64]:
     """Brain area of every slice."""
     x, y, _ = scan.counted_spacing_mm
