@@ -193,8 +193,9 @@ def test_a_folder_that_is_no_bundle_is_refused(tiny_run: Run, tmp_path: Path) ->
 
 def test_bundle_works_alone_and_holds_no_patient_data(tiny_run: Run, tmp_path: Path) -> None:
     names = sorted(p.name for p in tiny_run.bundle.rglob("*") if p.is_file())
-    assert names == ["bundle.json", "calibration.json", "config.yaml", "model.json", "model.json",
-                     "recipe.json", "weights.safetensors", "weights.safetensors"]  # fmt: skip
+    assert names == ["bundle.json", "calibration.json", "config.yaml", "fitted.safetensors",
+                     "model.json", "model.json", "recipe.json", "weights.safetensors",
+                     "weights.safetensors"]  # fmt: skip
     moved = shutil.copytree(tiny_run.bundle, tmp_path / "moved")
     assert read_bundle(moved).calibration == read_bundle(tiny_run.bundle).calibration
 
@@ -219,7 +220,7 @@ def test_detection_replays_what_scores_learned(rich_run: Run, tmp_path: Path) ->
     scan, mask = _scan(rich_run, subject), _brain_mask(rich_run, subject)
     (one,) = detect_scans(rich_run.bundle, [scan], tmp_path, brain_masks=[mask], threads=1)
     for name in ("latent_mahalanobis", "latent_mahalanobis_diagonal", "latent_l2_centred",
-                 "gradient_kl_local"):  # fmt: skip
+                 "gradient_kl_local", "trivial_zscore", "trivial_zscore_mean"):  # fmt: skip
         np.testing.assert_allclose(one.slices[name], mine[name], rtol=1e-4, err_msg=name)
     (rich_run.bundle / "fitted.safetensors").rename(tmp_path / "away")
     with pytest.raises(DataError, match=r"score latent_mahalanobis learned"):

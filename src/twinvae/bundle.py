@@ -28,7 +28,7 @@ class Bundle:
     calibration: dict[str, Any]
     models: Models
     fitted: Fitted
-    """What fitted scores learned from the run's healthy validation slices."""
+    """What fitted scores learned from the run's healthy slices."""
 
 
 def load_models(folder: Path) -> Models:

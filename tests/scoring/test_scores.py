@@ -12,7 +12,7 @@ from twinvae.errors import ConfigError
 from twinvae.models import DiagonalGaussian, build_model
 from twinvae.scoring import SCORES, Models, SliceBatch, select_scores
 from twinvae.scoring.batch import gaussian_smooth
-from twinvae.scoring.registry import score
+from twinvae.scoring.registry import Reference, score
 from twinvae.scoring.trivial import mirror
 
 SIDE = 32
@@ -67,7 +67,11 @@ def fitted(models: Models = MODELS) -> dict[str, dict[str, torch.Tensor]]:
     out = {}
     with torch.no_grad():
         for fit in {entry.fit for entry in SCORES.values() if entry.fit}:
-            learned = fit.learn(fit.observe(batch(x, brain, models)).double().numpy())
+            seen = batch(x, brain, models)
+            if isinstance(fit, Reference):
+                learned = fit.learn([seen])
+            else:
+                learned = fit.learn(fit.observe(seen).double().numpy())
             out[fit.name] = {k: torch.tensor(v, dtype=torch.float32) for k, v in learned.items()}
     return out
 
@@ -137,7 +141,8 @@ def lesion(clean: torch.Tensor, level: float = 0.9) -> torch.Tensor:
 @pytest.mark.parametrize(
     "name", [*DISTANCES, "trivial_asymmetry",
              "trivial_smoothed_max", "trivial_p99_intensity", "trivial_hyperintense",
-             "trivial_mean_intensity"]
+             "trivial_mean_intensity",
+             "trivial_zscore", "trivial_zscore_mean"]
 )  # fmt: skip
 def test_planted_lesion_raises_the_score(name: str) -> None:
     clean, brain = brains()

@@ -10,6 +10,7 @@ from twinvae.scoring import (
     occlusion,
     trivial,
     variants,
+    zscore,
 )
 from twinvae.scoring.batch import Fitted, Models, SliceBatch
 from twinvae.scoring.external import load_external
@@ -55,6 +56,7 @@ __all__ = [
     "write_fitted",
     "write_maps",
     "write_scores",
+    "zscore",
 ]
 
 load_external()

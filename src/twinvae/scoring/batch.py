@@ -28,7 +28,7 @@ class Models:
 
 
 Fitted = Mapping[str, Mapping[str, Tensor]]
-"""By name of the ``Fit``: the arrays it learned from healthy validation slices, float32."""
+"""By name of the ``Fit`` or ``Reference``: the arrays it learned from healthy slices, float32."""
 
 
 class SliceBatch:

@@ -1,14 +1,16 @@
-"""Scores that learn from healthy validation slices: fitting, scoring, storing what they learned.
+"""Scores that learn from healthy slices: fitting, scoring, storing what they learned.
 
-Thresholds rest on the same slices. So that these are not scored by a fit they took part in, every
-healthy validation subject gets the scores of a fit on all the others; with one subject there are
-no others, and its scores are those of its own fit: thresholds are then too low. All other slices,
-and new scans, are scored by the fit on all healthy validation subjects.
+A ``Reference`` learns what healthy slices look like from the training ones, which are never scored.
+A ``Fit`` learns how the models' answers vary, and must do so on slices that the models were not
+trained on: the healthy validation slices. Thresholds rest on these too. So that none is scored by a
+fit it took part in, every healthy validation subject gets the scores of a fit on all the others;
+with one subject there are no others, and its scores are those of its own fit: thresholds are then
+too low. All other slices, and new scans, are scored by the fit on all healthy validation subjects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from twinvae.config import ScoringConfig
 from twinvae.errors import CalibrationError, DataError
 from twinvae.files import atomic_path
 from twinvae.scoring.batch import Fitted, Models
-from twinvae.scoring.registry import Fit, Score
+from twinvae.scoring.registry import Fit, Reference, Score
 from twinvae.scoring.score import Slices, batches, score_slices
 from twinvae.training import Compute
 
@@ -43,18 +45,22 @@ def score_and_fit(
     """As ``score_slices``, fitting first the scores that need it; also what they learned.
 
     Raises ``CalibrationError`` when a score needs fitting and ``rows`` holds no healthy validation
-    slice.
+    slice, or ``slices`` no healthy training slice.
     """
-    able = [score for score in scores if score.fit is not None]
+    fitted = _refer(slices, models, scores, options, compute)
+    able = [score for score in scores if isinstance(score.fit, Fit)]
     if not able:
-        return score_slices(slices, rows, models, scores, options, compute, label=label), {}
-    places = _healthy_validation(slices, rows)
+        table = score_slices(
+            slices, rows, models, scores, options, compute, fitted=fitted, label=label
+        )
+        return table, fitted
+    places = _healthy(slices, rows, "val")
     if not len(places):
         raise CalibrationError(
             f"{able[0].name}: expected healthy validation slices to fit on, found none"
         )
     seen = _observe(slices, rows[places], models, able, options, compute)
-    fitted = _learn(seen, np.ones(len(places), bool), able, compute)
+    fitted |= _learn(seen, np.ones(len(places), bool), able, compute)
     table = score_slices(slices, rows, models, scores, options, compute, fitted=fitted, label=label)
     subject = _subjects(slices, rows[places])
     names = [score.name for score in able]
@@ -115,10 +121,10 @@ def require_fitted(scores: Sequence[Score], fitted: Fitted, where: str) -> None:
             )
 
 
-def _healthy_validation(slices: Slices, rows: Rows) -> Rows:
-    """Places in ``rows`` of the healthy validation slices."""
+def _healthy(slices: Slices, rows: Rows, split: str) -> Rows:
+    """Places in ``rows`` of the healthy slices of ``split``."""
     index = slices.index.iloc[rows]
-    chosen = (index["role"] == "healthy") & (index["split"] == "val")
+    chosen = (index["role"] == "healthy") & (index["split"] == split)
     return np.flatnonzero(chosen.to_numpy()).astype(np.int64)
 
 
@@ -129,7 +135,27 @@ def _subjects(slices: Slices, rows: Rows) -> Rows:
 
 
 def _fits(scores: Sequence[Score]) -> dict[str, Fit]:
-    return {score.fit.name: score.fit for score in scores if score.fit is not None}
+    return {score.fit.name: score.fit for score in scores if isinstance(score.fit, Fit)}
+
+
+def _refer(
+    slices: Slices,
+    models: Models,
+    scores: Sequence[Score],
+    options: ScoringConfig,
+    compute: Compute,
+) -> dict[str, dict[str, Tensor]]:
+    """Every reference among ``scores``, learned from all healthy training slices."""
+    able = [(score.name, score.fit) for score in scores if isinstance(score.fit, Reference)]
+    rows = _healthy(slices, np.arange(len(slices.index)), "train")
+    if able and not len(rows):
+        raise CalibrationError(
+            f"{able[0][0]}: expected healthy training slices to learn from, found none"
+        )
+    return {
+        each.name: _tensors(each.learn(batches(slices, rows, models, options, compute)), compute)
+        for each in dict.fromkeys(reference for _, reference in able)
+    }
 
 
 def _observe(
@@ -154,12 +180,16 @@ def _learn(
     chosen: NDArray[np.bool_],
     scores: Sequence[Score],
     compute: Compute,
-) -> Fitted:
+) -> dict[str, dict[str, Tensor]]:
     """Every fit on the ``chosen`` ones of the slices looked at."""
     return {
-        name: {
-            key: torch.from_numpy(np.asarray(array, np.float32)).to(compute.device)
-            for key, array in fit.learn(seen[name][chosen]).items()
-        }
+        name: _tensors(fit.learn(seen[name][chosen]), compute)
         for name, fit in _fits(scores).items()
+    }
+
+
+def _tensors(arrays: Mapping[str, NDArray[np.float64]], compute: Compute) -> dict[str, Tensor]:
+    return {
+        name: torch.from_numpy(np.asarray(array, np.float32)).to(compute.device)
+        for name, array in arrays.items()
     }

@@ -38,6 +38,19 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """What a score learns from healthy training slices, and from nothing else.
+
+    These are many and never scored, so that nothing need be left out: they are seen once, one
+    batch at a time. A score finds the arrays as those of a ``Fit``.
+    """
+
+    name: str
+    learn: Callable[[Iterable[SliceBatch]], dict[str, NDArray[np.float64]]]
+    """All the slices, at least one → named arrays."""
+
+
+@dataclass(frozen=True)
 class Score:
     """One number a slice; larger = more abnormal.
 
@@ -50,7 +63,7 @@ class Score:
     summary: str
     source: str
     compute: ScoreFunction
-    fit: Fit | None = None
+    fit: Fit | Reference | None = None
     """What must be fitted before, if anything."""
     applies: Applies = always
     """Whether these models can give it."""
@@ -60,7 +73,12 @@ SCORES: dict[str, Score] = {}
 
 
 def score(
-    name: str, summary: str, source: str, *, fit: Fit | None = None, applies: Applies = always
+    name: str,
+    summary: str,
+    source: str,
+    *,
+    fit: Fit | Reference | None = None,
+    applies: Applies = always,
 ) -> Callable[[ScoreFunction], ScoreFunction]:
     """Register the decorated function as the score ``name``."""
 
