@@ -154,7 +154,7 @@ def match_pairs(
     usable = np.isfinite(log_area) & np.isfinite(position)
     blocks = tuple(
         _sorted_block(first, second, subject, n_subjects)
-        for first, second in _close_pairs(
+        for first, second in close_pairs(
             np.flatnonzero(positive & usable),
             np.flatnonzero(~positive & usable),
             log_area,
@@ -169,7 +169,7 @@ def match_pairs(
 _BLOCK = 2_000_000  # candidate pairs looked at together
 
 
-def _close_pairs(
+def close_pairs(
     positives: IntArray,
     negatives: IntArray,
     log_area: FloatArray,

@@ -1,0 +1,214 @@
+"""Covariate-adjusted AUROC: each tumour slice among tumour-free slices of its own area and place.
+
+Janes and Pepe, "Adjusting for covariate effects on classification accuracy using the
+covariate-adjusted receiver operating characteristic curve", Biometrika 96 (2009): a positive slice
+i with covariates x_i has the placement value u_i, the share of the negatives *with covariates x_i*
+that score above it (equal scores count one half). The adjusted ROC curve is the distribution
+function of the u_i; the area under it is the mean of 1 − u_i.
+
+The conditional distribution of the negatives is estimated by the adjusted Nadaraya–Watson estimator
+(Hall, Wolff and Yao, "Methods for estimating a conditional distribution function", JASA 94 (1999)):
+negatives in a window around x_i are weighted by a product of Epanechnikov kernels in log brain area
+and relative position, tilted so that their weighted mean covariates are x_i. Without the tilt, a
+score that grows with area would still win inside the window wherever negatives lie to one side.
+Here the tilt is exponential, w_ij ∝ K(d_ij) exp(λ_i · d_ij), d_ij in units of the window, with λ_i
+minimising log Σ_j K(d_ij) exp(λ_i · d_ij) + ``RIDGE``/2 |λ_i|², which has one solution even where
+all neighbours lie on one side. The weights do not depend on the score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from twinvae.evaluation.auroc import Matching, close_pairs
+from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray, ratio
+
+RIDGE = 0.05
+"""Keeps the tilt finite; what it leaves of the difference in covariates is RIDGE · λ windows."""
+_STEPS = 25  # of Newton's method; from 0 it needs about 5
+_CLOSE = 1e-6  # windows: a gradient this small counts as zero
+
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some positive slices with all their neighbours, sorted by positive, then by subject."""
+
+    first: IntArray
+    """Numbers of the positive slices; (pairs,)."""
+    second: IntArray
+    """Numbers of the negative slices; (pairs,)."""
+    weight: FloatArray
+    """(pairs,), above 0; 1 summed over each positive slice's neighbours."""
+    starts: IntArray
+    """Where each run of one positive slice and one subject of negatives starts; (runs,)."""
+    row: IntArray
+    """Place of each run's positive slice among the placed ones; (runs,)."""
+    column: IntArray
+    """Each run's subject; (runs,)."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """For each positive slice, the weighted negatives of similar area and position."""
+
+    blocks: tuple[_Block, ...]
+    placed: IntArray
+    """Numbers of the positive slices that have a neighbour at all; (placed,), rising."""
+    subject: IntArray
+    """(n,) codes of the slices' subjects."""
+    n_subjects: int
+
+    @cached_property
+    def weights(self) -> Float32Array:
+        """(placed, subjects): weight of each subject's slices; rows sum to 1."""
+        return self._summed([block.weight for block in self.blocks])
+
+    @cached_property
+    def effective(self) -> tuple[FloatArray, FloatArray]:
+        """For each placed slice, the effective number of its negatives, and of their subjects.
+
+        (Σ w)² / Σ w², as Kish: n equal weights count n.
+        """
+        squares = np.zeros(len(self.subject))
+        for block in self.blocks:
+            squares += np.bincount(block.first, block.weight**2, minlength=len(squares))
+        by_subject = np.square(self.weights, dtype=np.float64).sum(axis=1)
+        return 1.0 / squares[self.placed], 1.0 / by_subject
+
+    @cached_property
+    def members(self) -> tuple[int, int, int]:
+        """How many positive slices, negative slices and subjects take part."""
+        negatives = np.zeros(len(self.subject), dtype=bool)
+        for block in self.blocks:
+            negatives[block.second] = True
+        people = np.union1d(self.subject[negatives], self.subject[self.placed])
+        return len(self.placed), int(negatives.sum()), len(people)
+
+    def wins(self, score: FloatArray) -> Float32Array:
+        """(placed, subjects): weight of each subject's slices that ``score`` (n,) puts below.
+
+        Equal scores count one half. Rows sum to 1 less the placement value.
+        """
+        ranks = np.unique(score, return_inverse=True)[1].astype(np.int32)
+        return self._summed(
+            [
+                block.weight * (1 + np.sign(ranks[block.first] - ranks[block.second])) / 2
+                for block in self.blocks
+            ]
+        )
+
+    def _summed(self, values: list[FloatArray]) -> Float32Array:
+        out = np.zeros((len(self.placed), self.n_subjects), dtype=np.float32)
+        for block, each in zip(self.blocks, values, strict=True):
+            out[block.row, block.column] = np.add.reduceat(each, block.starts)
+        return out
+
+
+def auroc_adjusted(wins: Float32Array) -> float:
+    """The adjusted AUROC from ``Neighbours.wins``; NaN without a placed slice."""
+    return float(wins.sum(axis=1, dtype=np.float64).mean()) if len(wins) else float("nan")
+
+
+class AdjustedDraws:
+    """Resamples of subjects for adjusted AUROCs; what all scores share is computed once."""
+
+    def __init__(self, neighbours: Neighbours, draws: FloatArray) -> None:
+        """``draws``: (resamples, subjects), how often each subject is drawn."""
+        self._draws = draws.astype(np.float32)
+        drawn = self._draws[:, neighbours.subject[neighbours.placed]]
+        among = self._draws @ neighbours.weights.T
+        self._share = np.divide(drawn, among, out=np.zeros_like(drawn), where=among > 0)
+        self._count = np.where(among > 0, drawn, 0).sum(axis=1, dtype=np.float64)
+
+    def resampled(self, wins: Float32Array) -> FloatArray:
+        """Adjusted AUROC in each resample (resamples,), NaN where no slice is placed.
+
+        Both the positive slices and the negatives among which they are placed are resampled;
+        each negative keeps its weight.
+        """
+        total = np.einsum("rp,rp->r", self._share, self._draws @ wins.T, dtype=np.float64)
+        return ratio(total, self._count)
+
+
+def find_neighbours(
+    positive: BoolArray,
+    subject: IntArray,
+    n_subjects: int,
+    log_area: FloatArray,
+    position: FloatArray,
+    window: Matching,
+) -> Neighbours:
+    """Weigh the negatives near each positive slice; arrays (n,).
+
+    ``window``: how far log area and position may differ at most; the kernel falls to 0 there.
+    Slices without brain (log area −inf) have no neighbours.
+    """
+    usable = np.isfinite(log_area) & np.isfinite(position)
+    blocks, placed = [], [np.empty(0, dtype=np.int64)]
+    pairs = close_pairs(
+        np.flatnonzero(positive & usable), np.flatnonzero(~positive & usable), log_area, position,
+        window,
+    )  # fmt: skip
+    before = 0
+    for first, second in pairs:
+        if not len(first):
+            continue
+        rows, row = np.unique(first, return_inverse=True)
+        apart = np.stack(
+            [
+                (log_area[second] - log_area[first]) / window.log_area,
+                (position[second] - position[first]) / window.position,
+            ]
+        )
+        weight = tilted_weights(apart, row.astype(np.int64))
+        blocks.append(_block(first, second, weight, row + before, subject))
+        placed.append(rows)
+        before += len(rows)
+    return Neighbours(tuple(blocks), np.concatenate(placed), subject, n_subjects)
+
+
+def tilted_weights(apart: FloatArray, row: IntArray) -> FloatArray:
+    """Weights (pairs,) of neighbours, 1 in sum over each row.
+
+    ``apart``: (2, pairs), differences in covariates in windows, within (−1, 1); ``row``: (pairs,)
+    codes from 0 of the slices whose neighbours they are, each at least once.
+    """
+    kernel = (1 - apart**2).prod(axis=0)
+    tilt = np.zeros((2, int(row.max()) + 1))
+    for _ in range(_STEPS):
+        weight, total = _tilted(kernel, apart, row, tilt)
+        mean = np.stack([np.bincount(row, weight * d) for d in apart]) / total
+        gradient = mean + RIDGE * tilt
+        if np.abs(gradient).max() < _CLOSE:
+            break
+        a, b = ((np.bincount(row, weight * d * d) / total) for d in apart)
+        c = np.bincount(row, weight * apart[0] * apart[1]) / total - mean[0] * mean[1]
+        a, b = a - mean[0] ** 2 + RIDGE, b - mean[1] ** 2 + RIDGE
+        step = np.stack([b * gradient[0] - c * gradient[1], a * gradient[1] - c * gradient[0]])
+        tilt -= (step / (a * b - c * c)).clip(-2, 2)
+    weight, total = _tilted(kernel, apart, row, tilt)
+    return np.asarray(weight / total[row], dtype=np.float64)
+
+
+def _tilted(
+    kernel: FloatArray, apart: FloatArray, row: IntArray, tilt: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Weights of the pairs, and their sum over each row."""
+    weight: FloatArray = kernel * np.exp((tilt[:, row] * apart).sum(axis=0))
+    return weight, np.asarray(np.bincount(row, weight), dtype=np.float64)
+
+
+def _block(
+    first: IntArray, second: IntArray, weight: FloatArray, row: IntArray, subject: IntArray
+) -> _Block:
+    column = subject[second]
+    order = np.lexsort((column, row))
+    row, column = row[order], column[order]
+    starts = np.flatnonzero(np.diff(row, prepend=-1) | np.diff(column, prepend=-1))
+    return _Block(first[order], second[order], weight[order], starts, row[starts], column[starts])
