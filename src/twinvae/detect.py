@@ -16,7 +16,14 @@ from rich.markup import escape
 
 from twinvae import __version__
 from twinvae.bundle import Bundle, read_bundle
-from twinvae.decision import ScanVerdict, abnormal_slices, scan_verdict, slice_threshold
+from twinvae.decision import (
+    ScanVerdict,
+    called,
+    discoveries,
+    p_values,
+    scan_verdict,
+    slice_threshold,
+)
 from twinvae.errors import ConfigError, DataError, PartialFailureError, TwinvaeError
 from twinvae.files import atomic_path, file_and_volume, write_json, write_text
 from twinvae.imaging import (
@@ -127,8 +134,11 @@ def detect_scan(
     table, healthy, extra = _score(bundle, prepared, compute, maps)
     name = bundle.config.decision.score
     threshold = slice_threshold(bundle.calibration, name)
-    table.insert(len(table.columns), "abnormal", abnormal_slices(table[name], threshold))
-    verdict = scan_verdict(bundle.calibration, table[name], name)
+    ranks, fdr = p_values(bundle.calibration, table, name), bundle.calibration["fdr"]
+    table["p_value"] = ranks
+    table["abnormal"] = called(bundle.calibration, table, name)[0][1]
+    table["abnormal_fdr"] = discoveries(ranks, fdr["level"], fdr["method"])
+    verdict = scan_verdict(bundle.calibration, table, name)
     with atomic_path(folder) as room:
         room.mkdir()
         _write_maps(room, prepared, healthy, extra)

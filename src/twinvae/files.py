@@ -17,6 +17,8 @@ import yaml
 
 from twinvae.errors import DataError
 
+_NUMBERS = re.compile(r"\[(?:\s+-?[0-9][-+.0-9eE]*,)*\s+-?[0-9][-+.0-9eE]*\s+\]")
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -71,8 +73,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, human-readable, keys in the order given."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Write JSON atomically, readable: keys in the order given, a list of numbers on one line."""
+    text = json.dumps(value, indent=2, allow_nan=False)
+    text = _NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
+    write_text(path, text + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -19,7 +19,7 @@ from twinvae.decision import (
     scan_verdict,
     slice_threshold,
 )
-from twinvae.decision.percentile import highest_supported, needed_count, require_supported
+from twinvae.decision.ranks import highest_supported, needed_count, require_supported
 from twinvae.errors import CalibrationError
 
 
@@ -144,12 +144,13 @@ def test_verdicts_at_the_threshold_are_abnormal() -> None:
         abnormal_slices([np.nan], 2.0)
     result = calibrate(healthy(10, 20), DecisionConfig())
     bound = scan_threshold(result)
-    assert scan_verdict(result, [bound - 1, bound]).abnormal
-    below = scan_verdict(result, [bound - 1, bound - 1e-9])
+    pair = healthy(1, 2)
+    assert scan_verdict(result, pair.assign(latent_l2=[bound - 1, bound])).abnormal
+    below = scan_verdict(result, pair.assign(latent_l2=[bound - 1, bound - 1e-9]))
     assert not below.abnormal
     assert (below.percentile, below.target_fpr, below.threshold) == (90.0, 0.1, bound)
     with pytest.raises(ValueError, match="at least one"):
-        scan_verdict(result, [])
+        scan_verdict(result, pair.iloc[:0])
     with pytest.raises(CalibrationError, match="found 'nope'"):
         slice_threshold(result, "nope")
     with pytest.raises(CalibrationError, match="one of the percentiles 99, found 98"):

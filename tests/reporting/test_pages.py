@@ -234,7 +234,11 @@ def scan(abnormal: bool, count: int = 8) -> ScanMaterial:
     )
     return ScanMaterial(
         name="scan <1>.nii.gz",
-        verdict=ScanVerdict(abnormal, float(count - 1), 6.0 if abnormal else 99.0, 90.0, 0.1),
+        verdict=ScanVerdict(
+            abnormal=abnormal, statistic="max", value=count - 1.0,
+            threshold=6.0 if abnormal else 99.0, p_value=0.05, highest=count - 1.0,
+            percentile=90.0, target_fpr=0.1,
+        ),  # fmt: skip
         slices=table,
         score="residual_local",
         slice_threshold=5.0,

@@ -66,15 +66,43 @@ class ScoringConfig(Documented):
 
 
 class DecisionConfig(Documented):
-    """How scores become verdicts; fixed before any test scan is looked at."""
+    """How scores become verdicts; fixed before any test scan is looked at (docs/calibration.md)."""
 
     score: str = "latent_l2"
     """The score that verdicts use."""
+    rule: Literal[
+        "percentile", "size_linear", "size_binned", "size_quantile", "conformal", "mondrian"
+    ] = "percentile"
+    """How a slice's threshold is set. `percentile`: the paper's, one for all slices. `size_…`: it
+    depends on the slice's brain area, along a line, in bins, along smooth curves. `conformal`:
+    ranks among healthy slices, with a guarantee; `mondrian`: the same within bins of area and
+    position."""
+    unit: Literal["auto", "slice", "subject"] = "auto"
+    """What counts as one observation: every healthy `slice`, or every `subject`, however many
+    slices it has. `auto`: subjects for `conformal` and `mondrian`, else slices, as in the paper."""
     percentiles: tuple[float, ...] = Field(default=(99.0,), min_length=1)
     """Percentiles of healthy validation slices offered as thresholds; verdicts use the first."""
+    bins: int = Field(default=4, ge=1, le=50)
+    """Bins of brain area, of equally many healthy slices, for `size_binned` and `mondrian`."""
+    position_bins: int = Field(default=1, ge=1, le=50)
+    """Bins of the position in the brain, crossed with those of area, for `mondrian`."""
     scan_percentile: float = Field(default=90.0, gt=0, lt=100)
-    """Percentile of the healthy validation scans' highest slice scores above which a scan is
-    called abnormal."""
+    """Percentile of the healthy validation scans' statistics above which a scan is called
+    abnormal."""
+    scan_statistic: Literal["max", "top_mean", "longest_run", "fisher", "stouffer"] = "max"
+    """What makes one number of a scan's slices: the highest score; the mean of the `top_slices`
+    highest; the longest run of neighbouring abnormal slices; the slices' p-values put together by
+    Fisher's or by Stouffer's sum."""
+    scan_rule: Literal["percentile", "conformal"] = "percentile"
+    """`conformal`: a threshold that healthy scans exceed at most as often as stated, on average
+    over calibrations; it needs one or two scans more."""
+    top_slices: int = Field(default=5, ge=1)
+    """How many slices `top_mean` looks at."""
+    fdr: float = Field(default=0.1, gt=0, lt=1)
+    """False discovery rate wanted among the slices of one scan that are marked `abnormal_fdr`."""
+    fdr_method: Literal["bh", "by"] = "bh"
+    """Benjamini–Hochberg, or Benjamini–Yekutieli, which holds under any dependence of the slices
+    and finds less."""
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from twinvae.config import DecisionConfig
-from twinvae.decision.percentile import (
-    METHOD,
-    FloatArray,
-    cross_validated_fpr,
-    require_supported,
-    thresholds,
-)
+from twinvae.decision.fitted import FittedRule, OutOfFold, fit_rule, leave_one_out, unit_of
+from twinvae.decision.ranks import METHOD, require_supported
+from twinvae.decision.registry import RULES
+from twinvae.decision.rule import Rule
+from twinvae.decision.sample import Healthy, places_of, size_column
+from twinvae.decision.scan_level import ScanGroups, scan_part
+from twinvae.decision.scans import STATISTICS
 from twinvae.errors import CalibrationError
 from twinvae.scoring.table import score_columns
 
@@ -22,94 +22,121 @@ from twinvae.scoring.table import score_columns
 def calibrate(scores: pd.DataFrame, config: DecisionConfig) -> dict[str, Any]:
     """Thresholds of every score column, from slices with role healthy and split val.
 
-    Returns plain data, ready for JSON::
+    Returns plain data, ready for JSON; applying it needs NumPy only (``verdict.py``)::
 
         decision_score       the score verdicts use
+        rule                 name, unit, summary, guarantee, assumes, source
+        scan_rule            statistic verdicts use, rule, top_slices, guarantee
+        fdr                  level and method for the slices of one scan
+        size                 the column that tells a slice's brain area
         scores: NAME:
-          rule               "percentile"
-          percentile_method  how percentiles interpolate, as NumPy names it
-          n_slices, n_subjects  healthy validation slices and subjects behind the thresholds
+          rule, percentile_method  names; how percentiles interpolate, as NumPy names it
+          n_slices, n_subjects     healthy validation slices and subjects behind the thresholds
+          healthy_scores     median and lower_spread of the healthy scores (``transfer.py``)
           slice: thresholds: [{percentile, threshold, target_fpr, cross_validated_fpr}, …]
+                 shape, cutoffs, healthy: the rule as fitted (``fitted.py``)
           scan: {statistic: "max", n_scans, percentile, threshold, target_fpr, cross_validated_fpr}
+          scan_statistics: NAME: the same and healthy, for each way to see a scan as a number
 
-    A slice is abnormal when its score is at least the threshold, a scan when its highest slice
-    score is at least the scan threshold. ``target_fpr`` is (100 − percentile) / 100;
+    A slice is abnormal when its score is at least the threshold, a scan when its statistic is at
+    least the scan threshold. Where a slice's threshold depends on the slice, ``threshold`` is the
+    one at the median brain area and position. ``target_fpr`` is (100 − percentile) / 100;
     ``cross_validated_fpr`` is what leave-one-subject-out finds (null with one subject).
 
     Raises ``CalibrationError`` when the decision score is missing, or when healthy validation
-    slices or scans are too few for a percentile that was asked for.
+    slices, subjects or scans are too few for a percentile that was asked for.
     """
     names = score_columns(scores)
     if config.score not in names:
         raise CalibrationError(
             f"decision.score must be one of the scores {', '.join(names)}, found {config.score!r}"
         )
+    rule, size = RULES[config.rule], size_column(scores)
     chosen = (scores["role"] == "healthy") & (scores["split"] == "val")
     healthy = scores.loc[chosen]
-    for percentile in config.percentiles:
-        require_supported(percentile, len(healthy), "healthy validation slices")
-    n_scans = int(healthy.groupby(_scan_keys(healthy), sort=False).ngroups)
-    require_supported(config.scan_percentile, n_scans, "healthy validation scans (scan level)")
-    slice_part = _slice_thresholds(healthy, names, config.percentiles)
-    scan_part = _scan_thresholds(healthy, names, config.scan_percentile)
-    n_subjects = int(healthy.groupby(["source", "subject"], sort=False).ngroups)
+    if healthy.empty:
+        require_supported(config.percentiles[0], 0, "healthy validation slices")
+    scans = ScanGroups.of(healthy)
     return {
         "decision_score": config.score,
+        "rule": _about(rule, config),
+        "scan_rule": _about_scans(config),
+        "fdr": {"level": config.fdr, "method": config.fdr_method},
+        "size": size,
         "scores": {
-            name: {
-                "rule": "percentile",
-                "percentile_method": METHOD,
-                "n_slices": len(healthy),
-                "n_subjects": n_subjects,
-                "slice": {"thresholds": slice_part[name]},
-                "scan": scan_part[name],
-            }
-            for name in names
+            name: _score_part(rule, _sample(healthy, name, size), scans, config) for name in names
         },
     }
 
 
-def _scan_keys(table: pd.DataFrame) -> list[str]:
-    """What tells one scan from another: a subject's sessions are scans of their own."""
-    return ["source", "subject", *(c for c in ("session",) if c in table.columns)]
+def _about(rule: Rule, config: DecisionConfig) -> dict[str, str]:
+    names = ("name", "summary", "guarantee", "assumes", "source")
+    return {**{name: getattr(rule, name) for name in names}, "unit": unit_of(rule, config)}
 
 
-def _slice_thresholds(
-    healthy: pd.DataFrame, names: tuple[str, ...], percentiles: tuple[float, ...]
-) -> dict[str, list[dict[str, float | None]]]:
-    """For each score, its thresholds in the order of ``percentiles``."""
-    values = healthy[list(names)].to_numpy(dtype=np.float64)
-    subjects = healthy.groupby(["source", "subject"], sort=False).ngroup().to_numpy()
-    return _entries(values, subjects, names, percentiles)
-
-
-def _scan_thresholds(
-    healthy: pd.DataFrame, names: tuple[str, ...], percentile: float
-) -> dict[str, dict[str, Any]]:
-    """For each score, the percentile of the scans' highest slice scores."""
-    highest = healthy.groupby(_scan_keys(healthy), sort=False)[list(names)].max()
-    subjects = highest.groupby(["source", "subject"], sort=False).ngroup().to_numpy()
-    entries = _entries(highest.to_numpy(dtype=np.float64), subjects, names, (percentile,))
+def _about_scans(config: DecisionConfig) -> dict[str, Any]:
+    statistic = STATISTICS[config.scan_statistic]
+    promise = (
+        "none in finite samples; the share of healthy scans at or above the threshold tends to "
+        "the target with many healthy scans"
+        if config.scan_rule == "percentile"
+        else "a new healthy scan, exchangeable with the healthy validation scans, is called "
+        "abnormal with at most the target probability, on average over calibrations"
+        + ("" if statistic.of_scores else "; nearly, since healthy scans are judged by others")
+    )
     return {
-        name: {"statistic": "max", "n_scans": len(highest), **entries[name][0]} for name in names
+        "statistic": config.scan_statistic,
+        "summary": statistic.summary,
+        "rule": config.scan_rule,
+        "top_slices": config.top_slices,
+        "guarantee": promise,
     }
 
 
-def _entries(
-    values: FloatArray, subjects: Any, names: tuple[str, ...], percentiles: tuple[float, ...]
-) -> dict[str, list[dict[str, float | None]]]:
-    """Thresholds with their target and cross-validated rates, for each score and percentile."""
-    bounds = thresholds(values, percentiles)
-    rates = cross_validated_fpr(values, subjects, percentiles)
+def _sample(table: pd.DataFrame, name: str, size: str) -> Healthy:
+    subjects = table.groupby(["source", "subject"], sort=False).ngroup().to_numpy()
+    return Healthy(
+        table[name].to_numpy(dtype=np.float64), places_of(table, size), subjects.astype(np.int64)
+    )
+
+
+def _score_part(
+    rule: Rule, healthy: Healthy, scans: ScanGroups, config: DecisionConfig
+) -> dict[str, Any]:
+    """The calibration of one score."""
+    fitted = fit_rule(rule, healthy, config, check=True)
+    judged = leave_one_out(rule, healthy, config)
+    statistics = scan_part(fitted, judged, healthy, scans, config)
+    plain = {key: value for key, value in statistics["max"].items() if key != "healthy"}
     return {
-        name: [
-            {
-                "percentile": float(percentile),
-                "threshold": float(bounds[i, j]),
-                "target_fpr": round((100.0 - percentile) / 100.0, 10),
-                "cross_validated_fpr": None if np.isnan(rates[i, j]) else float(rates[i, j]),
-            }
-            for i, percentile in enumerate(percentiles)
-        ]
-        for j, name in enumerate(names)
+        "rule": rule.name,
+        **({} if rule.conformal else {"percentile_method": METHOD}),
+        "n_slices": len(healthy.score),
+        "n_subjects": len(np.unique(healthy.subject)),
+        "healthy_scores": level_and_spread(healthy.score),
+        "slice": {"thresholds": _thresholds(fitted, judged, healthy, config), **fitted.to_json()},
+        "scan": {"statistic": "max", **plain},
+        "scan_statistics": statistics,
     }
+
+
+def level_and_spread(score: Any) -> dict[str, float]:
+    """The median, and the median distance from it of the values below it."""
+    median = float(np.median(score))
+    below = median - score[score < median]
+    return {"median": median, "lower_spread": float(np.median(below)) if len(below) else 0.0}
+
+
+def _thresholds(
+    fitted: FittedRule, judged: OutOfFold | None, healthy: Healthy, config: DecisionConfig
+) -> list[dict[str, float | None]]:
+    typical = fitted.thresholds(healthy.places.typical())[:, 0]
+    return [
+        {
+            "percentile": float(percentile),
+            "threshold": float(typical[i]),
+            "target_fpr": round((100.0 - percentile) / 100.0, 10),
+            "cross_validated_fpr": None if judged is None else float(judged.called[i].mean()),
+        }
+        for i, percentile in enumerate(config.percentiles)
+    ]

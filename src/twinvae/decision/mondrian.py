@@ -1,0 +1,28 @@
+"""Mondrian conformal thresholds: within bins of brain area and position."""
+
+from __future__ import annotations
+
+from twinvae.config import DecisionConfig
+from twinvae.decision.rule import Rule, Shape, equal_bins
+from twinvae.decision.sample import Healthy
+
+
+def by_size_and_position(healthy: Healthy, config: DecisionConfig) -> Shape:
+    """``decision.bins`` bins of brain area, crossed with ``decision.position_bins``."""
+    return Shape(
+        size_edges=equal_bins(healthy.places.size, config.bins),
+        position_edges=equal_bins(healthy.places.position, config.position_bins),
+    )
+
+
+RULE = Rule(
+    name="mondrian",
+    summary="a rank among healthy slices or subjects in the same bin of brain area and position",
+    guarantee="as conformal, and within every bin, not only over all slices; nearly, as bins end "
+    "at quantiles of the healthy slices' own areas and positions",
+    assumes="as conformal, within every bin",
+    source="Vovk, Gammerman and Shafer 2005 (Mondrian conformal predictors)",
+    shape=by_size_and_position,
+    conformal=True,
+    unit="subject",
+)

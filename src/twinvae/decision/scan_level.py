@@ -1,0 +1,115 @@
+"""Scan-level thresholds from healthy validation scans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from twinvae.config import DecisionConfig
+from twinvae.decision.fitted import FittedRule, OutOfFold
+from twinvae.decision.ranks import (
+    Ranks,
+    conformal_cutoffs,
+    percentile_cutoffs,
+    require_supported,
+)
+from twinvae.decision.sample import FloatArray, Healthy, IntArray, weights
+from twinvae.decision.scans import STATISTICS, ScanSlices
+
+
+@dataclass(frozen=True)
+class ScanGroups:
+    """Which rows of a table make a scan."""
+
+    rows: tuple[IntArray, ...]
+    """For each scan, its rows in the order of their slice numbers."""
+    number: FloatArray
+    """Slice number of every row."""
+    subject: IntArray
+    """Code of each scan's subject."""
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> Self:
+        """A subject's sessions are scans of their own."""
+        keys = ["source", "subject", *(c for c in ("session",) if c in table.columns)]
+        number = table["slice"].to_numpy(dtype=np.float64)
+        scan = table.groupby(keys, sort=False).ngroup().to_numpy()
+        rows = tuple(
+            r[np.argsort(number[r], kind="stable")]
+            for r in (np.flatnonzero(scan == code) for code in range(scan.max() + 1))
+        )
+        subjects = table.groupby(["source", "subject"], sort=False).ngroup().to_numpy()
+        return cls(rows, number, np.array([subjects[r[0]] for r in rows], dtype=np.int64))
+
+
+def scan_part(
+    fitted: FittedRule,
+    judged: OutOfFold | None,
+    healthy: Healthy,
+    scans: ScanGroups,
+    config: DecisionConfig,
+) -> dict[str, Any]:
+    """For every statistic its threshold, expected rates and healthy values.
+
+    Healthy scans are judged by slice thresholds that leave their subject out (with one subject,
+    by its own). Raises ``CalibrationError`` when scans or subjects are too few.
+    """
+    conformal = config.scan_rule == "conformal"
+    count = len(np.unique(scans.subject)) if conformal else len(scans.rows)
+    what = "healthy validation " + ("subjects" if conformal else "scans") + " (scan level)"
+    require_supported(config.scan_percentile, count, what, conformal=conformal)
+    judged = judged or _judge(fitted, healthy)
+    material = [_slices(healthy.score, scans.number, judged, rows) for rows in scans.rows]
+    return {
+        name: _entry(
+            np.array([statistic.compute(scan, config.top_slices) for scan in material]),
+            scans.subject,
+            config,
+        )
+        for name, statistic in STATISTICS.items()
+    }
+
+
+def _judge(fitted: FittedRule, healthy: Healthy) -> OutOfFold:
+    called = fitted.called(healthy.score, healthy.places)
+    return OutOfFold(called, *fitted.p_values(healthy.score, healthy.places))
+
+
+def _slices(score: FloatArray, number: FloatArray, judged: OutOfFold, rows: IntArray) -> ScanSlices:
+    return ScanSlices(
+        score[rows],
+        number[rows],
+        judged.called[0, rows],
+        judged.p_value[rows],
+        judged.least[rows],
+    )
+
+
+def _entry(values: FloatArray, subject: IntArray, config: DecisionConfig) -> dict[str, Any]:
+    weight, _ = weights(subject, "subject")
+    codes = np.unique(subject)
+    exceeding = sum(
+        int((values[subject == code] >= _cutoff(values, subject, subject != code, config)).sum())
+        for code in (codes if len(codes) > 1 else ())
+    )
+    threshold = _cutoff(values, subject, np.ones(len(values), bool), config)
+    return {
+        "n_scans": len(values),
+        "percentile": config.scan_percentile,
+        "threshold": threshold,
+        "target_fpr": round((100.0 - config.scan_percentile) / 100.0, 10),
+        "cross_validated_fpr": exceeding / len(values) if len(codes) > 1 else None,
+        "healthy": Ranks.of(values, weight, np.array([np.nextafter(threshold, -np.inf)])).to_json(),
+    }
+
+
+def _cutoff(values: FloatArray, subject: IntArray, chosen: Any, config: DecisionConfig) -> float:
+    """Threshold on the statistic, from the ``chosen`` scans."""
+    percentiles = (config.scan_percentile,)
+    if config.scan_rule == "percentile":
+        return float(percentile_cutoffs(values[chosen], np.ones(chosen.sum()), percentiles)[0])
+    weight, _ = weights(subject[chosen], "subject")
+    return float(conformal_cutoffs(values[chosen], weight, percentiles)[0])
