@@ -56,14 +56,22 @@ def phantom(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
     spacing_mm: Annotated[float, typer.Option(help="Voxel size in mm, 1 to 4.")] = 2.0,
     tumour_share: Annotated[float, typer.Option(help="Share of mixed subjects with one.")] = 0.7,
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder of FreeSurfer- or SynthSeg-style label maps.")
+    ] = None,
+    contrast: Annotated[str, typer.Option(help="T2w; with --labels also FLAIR or T1w.")] = "T2w",
     jobs: Jobs = None,
 ) -> None:
-    """Generate a cohort of T2w brains, healthy and with tumours, in BIDS layout."""
+    """Generate a cohort of brains, healthy and with tumours, in BIDS layout.
+
+    By default from the MNI152 template; with --labels from real anatomies, each by another scanner.
+    """
     from twinvae.cohort.phantom import generate_cohort
     from twinvae.config import PhantomConfig, validated
 
     values = {"healthy": healthy, "mixed": mixed, "seed": seed, "spacing_mm": spacing_mm}
-    options = validated(PhantomConfig, values | {"tumour_share": tumour_share}, "phantom")
+    values |= {"tumour_share": tumour_share, "labels": labels, "contrast": contrast}
+    options = validated(PhantomConfig, values, "phantom")
     generate_cohort(out, options, jobs=jobs)
     say(f"wrote {healthy} healthy and {mixed} mixed subjects to {out}")
 
@@ -139,6 +147,19 @@ def crossval(
     cross_validate(resolved, out or Path("runs") / resolved.name, folds, strict=strict)
 
 
+@app.command()
+def study(
+    path: Annotated[Path, typer.Argument(help="The study's YAML file.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: studies/NAME.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once; default: cores.")] = None,
+) -> None:
+    """Compare models, scores and seeds on sets of scans; goes on where it was cut off."""
+    from twinvae.config.study import load_study
+    from twinvae.study import run_study
+
+    run_study(path, out or Path("studies") / load_study(path).name, jobs=jobs)
+
+
 def _stage_command(stage: str, about: str) -> None:
     """Add the command of one stage: it reads the run's files and writes its own."""
 
@@ -189,6 +210,9 @@ def detect(
         str | None, typer.Option(help="Further maps, NAME[,NAME]; see twinvae scores maps.")
     ] = None,
     strict: Annotated[bool, typer.Option(help="A broken scan stops everything.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Judge scans out of domain too; error rates are off.")
+    ] = False,
     device: Device = None,
     threads: Threads = None,
 ) -> None:
@@ -197,7 +221,13 @@ def detect(
     Research software, not for clinical use.
     """
     from twinvae.detect import detect_scans
+    from twinvae.judgement import NO_VERDICT
 
+    words = {
+        "abnormal": "ABNORMAL",
+        "healthy": "no abnormality found",
+        NO_VERDICT: "NO VERDICT, out of domain (--force gives one all the same)",
+    }
     found = detect_scans(
         bundle,
         scans,
@@ -205,12 +235,12 @@ def detect(
         brain_masks=brain_mask,
         maps=[name.strip() for name in maps.split(",")] if maps else (),
         strict=strict,
+        force=force,
         device=device,
         threads=threads,
     )
     for result in found:
-        verdict = "ABNORMAL" if result.verdict.abnormal else "no abnormality found"
-        say(f"{result.name}: {verdict} — {result.folder / 'report.html'}")
+        say(f"{result.name}: {words[result.judgement.word]} — {result.folder / 'report.html'}")
 
 
 @config_app.command("list")

@@ -6,7 +6,7 @@ a mask only help to train. The healthy source keeps its own split, so VAE-H is t
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,49 +18,72 @@ from twinvae.decision import calibrate
 from twinvae.errors import ConfigError
 from twinvae.files import read_json, write_json
 from twinvae.material import judged_tables
-from twinvae.pipeline import judge, run_stage, run_stages
+from twinvae.pipeline import judge, raise_if_skipped, run_stage
 from twinvae.progress import console, say
 from twinvae.reporting import ReportMaterial, write_report
 from twinvae.run import Run
 from twinvae.scoring import read_scores, write_scores
 from twinvae.scoring.table import score_columns
+from twinvae.training import check_networks
 
 
-def cross_validate(config: RunConfig, folder: Path, folds: int, *, strict: bool = False) -> Run:
+def cross_validate(
+    config: RunConfig,
+    folder: Path,
+    folds: int,
+    *,
+    strict: bool = False,
+    pool: Path | None = None,
+    prepared: Sequence[Run] = (),
+) -> Run:
     """Run ``config`` once per fold in ``folder/fold-0`` …, pool the test scores and judge them.
 
     ``folder`` then holds scores.tsv, calibration.json, metrics.tsv, audit.json and report.html of
     the pooled scores; see ``pooled_scores`` for how they are made comparable. Goes on where it was
-    cut off. Raises ``ConfigError`` when ``folds`` is not between 2 and the number of mixed subjects
-    with a mask.
+    cut off. Raises ``PartialFailureError`` at the end when scans were skipped, and
+    ``ConfigError`` when ``folds`` is not between 2 and the number of mixed subjects with a mask.
+
+    ``pool`` keeps trained models (by default ``folder/trained``): a VAE-H that all folds
+    train alike is trained once. ``prepared``: runs of ``prepare_folds`` whose slices to use.
     """
-    whole = Run.create(config, folder)
-    run_stage(whole, "index")
-    table = read_manifest(whole.manifest)
-    tables = fold_tables(table, folds, config.cohort.split.seed)
-    runs: list[Run] = []
-    for number, fold_table in enumerate(tables):
+    check_networks(config)
+    whole = Run.create(config, folder, pool or folder / "trained")
+    runs = [_fold_on(whole, other) for other in prepared] or prepare_folds(whole, folds, strict)
+    for number, run in enumerate(runs):
         console.print(f"[bold]fold {number + 1} of {folds}[/]")
-        place = folder / f"fold-{number}"
-        write_manifest(fold_table, place / "cohort.tsv")
-        cohort = CohortConfig(manifest=(place / "cohort.tsv").resolve())
-        run = Run.create(config.model_copy(update={"cohort": cohort}), place)
-        if runs:
-            _reuse(runs[0].models / "healthy", run.models / "healthy")
-        run_stages(run, until="calibrate", strict=strict)
-        runs.append(run)
+        for stage in ("train", "score", "calibrate"):
+            run_stage(run, stage)
     write_scores(whole.scores, pooled_scores(runs))
     write_json(whole.calibration, calibrate(read_scores(whole.scores), config.decision))
     judge(whole)
     write_report(_material(whole, folds), folder)
     say(f"report: {folder / 'report.html'}")
+    raise_if_skipped(runs[0])  # the same scans fail in every fold
     return whole
 
 
-def _reuse(trained: Path, folder: Path) -> None:
-    """Copy VAE-H, which every fold would train alike; a model of both roles has no such folder."""
-    if trained.exists() and not folder.exists():
-        shutil.copytree(trained, folder)
+def prepare_folds(whole: Run, folds: int, strict: bool = False) -> list[Run]:
+    """Index the scans and prepare them for every fold in ``fold-0`` … of ``whole``'s folder."""
+    run_stage(whole, "index")
+    tables = fold_tables(read_manifest(whole.manifest), folds, whole.config.cohort.split.seed)
+    runs = []
+    for number, table in enumerate(tables):
+        place = whole.folder / f"fold-{number}"
+        write_manifest(table, place / "cohort.tsv")
+        cohort = CohortConfig(manifest=(place / "cohort.tsv").resolve())
+        config = whole.config.model_copy(update={"cohort": cohort})
+        runs.append(Run.create(config, place, whole.pool))
+        for stage in ("index", "prepare"):
+            run_stage(runs[-1], stage, strict=strict)
+    return runs
+
+
+def _fold_on(whole: Run, prepared: Run) -> Run:
+    """The fold of ``whole`` that uses the slices of another run's."""
+    config = whole.config.model_copy(update={"cohort": prepared.config.cohort})
+    run = Run.create(config, whole.folder / prepared.folder.name, whole.pool)
+    run.share_slices(prepared)
+    return run
 
 
 def fold_tables(table: pd.DataFrame, folds: int, seed: int) -> list[pd.DataFrame]:

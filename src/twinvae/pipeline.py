@@ -175,7 +175,7 @@ def run_shard(run: Run, shard: Shard, how: Preparing, *, force: bool = False) ->
 
 def train(run: Run) -> None:
     """Fit VAE-H on healthy slices and VAE on mixed slices, or one model that serves as both."""
-    train_twins(run.config, SliceStore.open(run.slices), run.models)
+    train_twins(run.config, SliceStore.open(run.slices), run.models, run.pool)
 
 
 def score(run: Run) -> None:

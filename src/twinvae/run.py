@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from collections.abc import Callable
@@ -25,11 +26,13 @@ class Run:
 
     folder: Path
     config: RunConfig
+    pool: Path | None = None
+    """Folder where runs that belong together keep trained models, so that each is trained once."""
 
     @classmethod
-    def create(cls, config: RunConfig, folder: Path) -> Run:
+    def create(cls, config: RunConfig, folder: Path, pool: Path | None = None) -> Run:
         """Start a run in ``folder``, or go on there with ``config``: changed stages are redone."""
-        run = cls(Path(folder), config)
+        run = cls(Path(folder), config, pool)
         write_yaml(run.folder / "config.yaml", dump_config(config))
         write_json(run.folder / "run.json", _provenance(config))
         return run
@@ -41,6 +44,18 @@ class Run:
         if not path.is_file():
             raise StageError(f"{folder}: expected a run's folder (with config.yaml), found none")
         return cls(Path(folder), load_config(path))
+
+    def share_slices(self, other: Run) -> None:
+        """Take the manifest and slices of ``other``, of the same cohort and recipe, as this run's.
+
+        They stay where they are; links lead there.
+        """
+        for stage in ("index", "prepare"):
+            write_json(self._stamp(stage), other._done(stage))
+        for name in ("manifest.tsv", "slices"):
+            link = self.folder / name
+            if not link.is_symlink():
+                link.symlink_to(os.path.relpath(other.folder / name, self.folder))
 
     @property
     def manifest(self) -> Path:
@@ -69,7 +84,7 @@ class Run:
 
     @property
     def fitted(self) -> Path:
-        """What fitted scores learned from healthy validation slices; only there if some did."""
+        """What fitted scores learned from healthy slices; only there if some did."""
         return self.folder / "fitted.safetensors"
 
     @property

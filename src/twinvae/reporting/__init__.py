@@ -5,6 +5,7 @@ from twinvae.reporting.flags import FlagSummary, summarise_flags
 from twinvae.reporting.gallery import Gallery
 from twinvae.reporting.report import ReportMaterial, report_figures, write_report
 from twinvae.reporting.scan import ScanMaterial, scan_page, write_scan_page
+from twinvae.reporting.study_figure import study_figure
 from twinvae.reporting.style import save_figure
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "report_figures",
     "save_figure",
     "scan_page",
+    "study_figure",
     "summarise_flags",
     "write_report",
     "write_scan_page",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
 from twinvae.config import TrainConfig, dump_config
 from twinvae.errors import DataError, StageError
-from twinvae.files import digest, read_json, write_json, write_text
+from twinvae.files import atomic_path, digest, read_json, write_json, write_text
 from twinvae.models import Loss, Model, load_model, save_model
 from twinvae.progress import Bar, progress_bar
 from twinvae.training.augment import augment
@@ -78,10 +80,12 @@ def fit(
     seed: int,
     folder: Path,
     label: str,
+    pool: Path | None = None,
 ) -> Model:
     """Train ``model`` and store it in ``folder``; resume there if it was cut off.
 
-    Every epoch draws from generators seeded by (seed, epoch), so a resumed training gives the very
+    With a ``pool``, the very training (same slices, settings and seed) is looked for there first,
+    and kept there: runs of one study, in whatever processes, do each training once. Every epoch draws from generators seeded by (seed, epoch), so a resumed training gives the very
     weights of an uninterrupted one; a finished one is loaded. The global random state is not
     touched. Raises ``DataError`` when there is nothing to train on and ``StageError`` when the loss
     stops being finite.
@@ -89,9 +93,23 @@ def fit(
     if not len(data.train):
         raise DataError(f"{label}: expected training slices, found none")
     model.to(compute.device).train()
-    optimisers = _optimisers(model, options)
-    training = _Training(model, optimisers, data, options, compute, seed)
+    training = _Training(model, _optimisers(model, options), data, options, compute, seed)
     fingerprint = _fingerprint(training)
+    if pool is None:
+        return _fit(training, fingerprint, folder, label)
+    kept = pool / fingerprint
+    pool.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{kept}.lock"):
+        fitted = _fit(training, fingerprint, kept, label)
+    with atomic_path(folder) as copy:
+        shutil.copytree(kept, copy)
+    return fitted
+
+
+def _fit(training: _Training, fingerprint: str, folder: Path, label: str) -> Model:
+    """Go on with ``training`` in ``folder`` until it is finished, or load it if it is."""
+    model, optimisers = training.model, training.optimisers
+    data, options, compute = training.data, training.options, training.compute
     finished = folder / "trained.json"
     if finished.is_file() and read_json(finished)["fingerprint"] == fingerprint:
         return load_model(folder).to(compute.device)

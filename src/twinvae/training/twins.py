@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,23 +18,35 @@ from twinvae.training.fit import fit, size_of
 from twinvae.training.slices import conditioned_slices, role_slices, with_reconstructions
 
 
-def train_twins(config: RunConfig, store: SliceStore, folder: Path) -> None:
+def train_twins(
+    config: RunConfig, store: SliceStore, folder: Path, pool: Path | None = None
+) -> None:
     """Fit VAE-H on healthy slices and VAE on mixed slices, each with a seed of its own.
 
     Each is stored in ``folder/ROLE``; a conditional model is trained once, on the slices of both
-    roles, and stored in ``folder/shared``.
+    roles, and stored in ``folder/shared``. ``pool``: see ``fit``.
     """
     check_networks(config)
-    compute = Compute.resolve(config.compute)
+    work = _Work(store, folder, Compute.resolve(config.compute), pool)
     if is_shared(config):
         for role in ROLES:
             shutil.rmtree(folder / role, ignore_errors=True)
-        _train_shared(config, store, folder / SHARED, compute)
+        _train_shared(config, work)
         return
     shutil.rmtree(folder / SHARED, ignore_errors=True)
     models, training, seed = config.models, config.training, 2 * config.seed
-    healthy = _train_one("healthy", models.healthy, training.healthy, store, folder, compute, seed)
-    _train_one("mixed", models.mixed, training.mixed, store, folder, compute, seed + 1, healthy)
+    healthy = _train_one("healthy", models.healthy, training.healthy, work, seed)
+    _train_one("mixed", models.mixed, training.mixed, work, seed + 1, healthy)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What both trainings share."""
+
+    store: SliceStore
+    folder: Path
+    compute: Compute
+    pool: Path | None
 
 
 def is_shared(config: RunConfig) -> bool:
@@ -68,32 +81,34 @@ def _train_one(
     role: str,
     config: ModelConfig,
     options: TrainConfig,
-    store: SliceStore,
-    folder: Path,
-    compute: Compute,
+    work: _Work,
     seed: int,
     healthy: Model | None = None,
 ) -> Model:
-    network = build_model(config, seed)
+    network, place = build_model(config, seed), work.folder / role
     if options.data == "none":
-        return _untrained(network, folder / role)
+        return _untrained(network, place)
     if options.data == "mixed_and_healthy_reconstructions":
         if healthy is None:
             raise ConfigError(f"training.{role}.data: expected slices, found {options.data}")
-        data = with_reconstructions(store, healthy, compute)
+        data = with_reconstructions(work.store, healthy, work.compute)
     else:
-        data = role_slices(store, role, options)
-    place, label = folder / role, f"train {role}"
-    return fit(network, data, options, compute, seed=seed, folder=place, label=label)
+        data = role_slices(work.store, role, options)
+    label, pool = f"train {role}", work.pool
+    return fit(
+        network, data, options, work.compute, seed=seed, folder=place, label=label, pool=pool
+    )
 
 
-def _train_shared(config: RunConfig, store: SliceStore, folder: Path, compute: Compute) -> Model:
+def _train_shared(config: RunConfig, work: _Work) -> Model:
     seed = 2 * config.seed
     network = build_model(config.models.healthy, seed)
     labelled = getattr(network.options, "labelled_patients", 0)
-    data = conditioned_slices(store, labelled, config.seed)
-    options = config.training.healthy
-    return fit(network, data, options, compute, seed=seed, folder=folder, label="train both")
+    data = conditioned_slices(work.store, labelled, config.seed)
+    options, place, pool = config.training.healthy, work.folder / SHARED, work.pool
+    return fit(
+        network, data, options, work.compute, seed=seed, folder=place, label="train both", pool=pool
+    )
 
 
 def _untrained(network: Model, folder: Path) -> Model:

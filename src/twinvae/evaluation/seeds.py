@@ -1,0 +1,121 @@
+"""Scores of several training seeds judged together: seeds kept apart from subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from twinvae.config import EvaluationConfig
+from twinvae.errors import DataError
+from twinvae.evaluation.auroc import Matching, PairWins, match_pairs, pair_wins
+from twinvae.evaluation.resampling import FloatArray, interval, multiplicities, one_blas_thread
+from twinvae.evaluation.sample import known_mixed, sample_of
+from twinvae.scoring.table import is_trivial
+
+OVER_SEEDS_COLUMNS = (
+    "score", "metric", "value", "ci_low", "ci_high", "seed_sd", "seeds",
+    "n_pos", "n_neg", "n_subjects",
+    "rival", "rival_value", "difference", "difference_low", "difference_high",
+)  # fmt: skip
+_KEYS = ("source", "subject", "session", "slice")
+
+
+@one_blas_thread()
+def over_seeds(
+    tables: Sequence[pd.DataFrame], config: EvaluationConfig, *, seed: int = 0, split: str = "test"
+) -> pd.DataFrame:
+    """AUROC and matched AUROC of every score, over seeds and subjects, beside the best rival.
+
+    ``tables``: checked score tables of the same slices, one a training seed. Returns a row a score
+    and metric with the columns ``OVER_SEEDS_COLUMNS``: ``value`` is the mean over seeds;
+    ``seed_sd`` the standard deviation between them (NaN of one); the 95 % interval resamples
+    subjects, the same ones in every seed, and seeds, so it holds for another training on other
+    subjects. ``rival`` is the trivial score of the highest value, ``difference`` the lead over it,
+    on the same resamples. Raises ``DataError`` when the tables hold different slices or scores.
+    """
+    rows = [_sorted(known_mixed(table, split)) for table in tables]
+    _require_alike(rows)
+    wins = [_wins(part, config) for part in rows]
+    sample = sample_of(rows[0])
+    positive = sample.positive(config.headline_min_tumour_px)
+    people = multiplicities(sample.n_subjects, config.resamples, seed)
+    trainings = multiplicities(len(rows), config.resamples, seed, stream=1) / len(rows)
+    found = []
+    for metric in ("auroc", "auroc_matched"):
+        values = {n: np.array([w[metric][n].auroc() for w in wins]) for n in sample.scores}
+        drawn = {n: _drawn([w[metric][n] for w in wins], people, trainings) for n in sample.scores}
+        rival = _best_trivial(values)
+        for name in sample.scores:
+            low, high = interval(drawn[name], sample.n_subjects)
+            row = {
+                "score": name,
+                "metric": metric,
+                "value": values[name].mean(),
+                "ci_low": low,
+                "ci_high": high,
+                "seed_sd": values[name].std(ddof=1) if len(rows) > 1 else np.nan,
+                "seeds": len(rows),
+                "n_pos": int(positive.sum()),
+                "n_neg": int((~positive).sum()),
+                "n_subjects": sample.n_subjects,
+            }
+            if rival is not None:
+                lead = interval(drawn[name] - drawn[rival], sample.n_subjects)
+                row |= {
+                    "rival": rival,
+                    "rival_value": values[rival].mean(),
+                    "difference": values[name].mean() - values[rival].mean(),
+                    "difference_low": lead[0],
+                    "difference_high": lead[1],
+                }
+            found.append(row)
+    return pd.DataFrame(found, columns=list(OVER_SEEDS_COLUMNS))
+
+
+def _keys(rows: pd.DataFrame) -> list[str]:
+    return [name for name in _KEYS if name in rows.columns]
+
+
+def _sorted(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.sort_values(_keys(rows), kind="stable").reset_index(drop=True)
+
+
+def _require_alike(rows: Sequence[pd.DataFrame]) -> None:
+    first = rows[0]
+    for number, part in enumerate(rows[1:], 2):
+        if list(part.columns) != list(first.columns):
+            unlike = sorted(set(part.columns) ^ set(first.columns))
+            raise DataError(
+                f"seed {number}: expected the scores of the first, found {unlike} in one"
+            )
+        if not part[_keys(part)].equals(first[_keys(first)]):
+            raise DataError(
+                f"seed {number}: expected the {len(first)} slices of the first, found others"
+            )
+
+
+def _wins(rows: pd.DataFrame, config: EvaluationConfig) -> dict[str, dict[str, PairWins]]:
+    """For each metric, the wins of every score."""
+    sample = sample_of(rows)
+    positive = sample.positive(config.headline_min_tumour_px)
+    people = (sample.subject, sample.n_subjects)
+    matching = Matching(config.match_log_area, config.match_position)
+    pairs = match_pairs(positive, *people, sample.log_area, sample.position, matching)
+    return {
+        "auroc": {n: pair_wins(v, positive, *people) for n, v in sample.scores.items()},
+        "auroc_matched": {n: pairs.wins(v) for n, v in sample.scores.items()},
+    }
+
+
+def _drawn(wins: Sequence[PairWins], people: FloatArray, trainings: FloatArray) -> FloatArray:
+    """The mean over drawn seeds of the AUROC among drawn subjects, for every resample."""
+    each = np.column_stack([one.resampled(people) for one in wins])
+    # A seed that is not drawn must not spoil the mean by being undefined.
+    return np.asarray(np.where(trainings > 0, trainings * each, 0).sum(axis=1))
+
+
+def _best_trivial(values: dict[str, FloatArray]) -> str | None:
+    defined = {n: v.mean() for n, v in values.items() if is_trivial(n) and np.isfinite(v).all()}
+    return max(defined, key=lambda name: defined[name]) if defined else None

@@ -1,0 +1,65 @@
+"""The figure of a study: every score of every model, as a map of matched AUROC."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from twinvae.reporting.names import score_label
+from twinvae.reporting.style import INK, styled
+from twinvae.scoring.table import is_trivial
+
+_MOST_SCORES = 40  # more rows than this nobody reads; the table has them all
+
+
+@styled
+def study_figure(table: pd.DataFrame, metric: str = "auroc_matched") -> Figure:
+    """Scores down, models across, one panel a set of scans; framed where the rival is beaten.
+
+    ``table``: a study's table. Rows are sorted by the best value anywhere; the trivial rivals come
+    last. A frame says that the interval of the lead over the best rival lies above 0.
+    """
+    chosen = table[table["metric"] == metric]
+    data = list(dict.fromkeys(chosen["data"]))
+    models = list(dict.fromkeys(chosen["model"]))
+    scores = _rows(chosen)
+    figure = Figure(
+        figsize=(2.6 + (0.5 * len(models) + 0.4) * len(data), 1.9 + 0.2 * len(scores)),
+        layout="constrained",
+    )
+    panels = figure.subplots(1, len(data), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, data, strict=True):
+        part = chosen[chosen["data"] == name]
+        image = _panel(axes, part, scores, models)
+        axes.set_title(f"{name} ({part['n_subjects'].iloc[0]} subjects)")
+    panels[0].set_yticks(range(len(scores)), [score_label(s) for s in scores], fontsize=7)
+    label = {"auroc_matched": "matched AUROC", "auroc": "AUROC"}[metric]
+    figure.colorbar(image, ax=list(panels), label=label, shrink=0.5, aspect=30)
+    return figure
+
+
+def _rows(chosen: pd.DataFrame) -> list[str]:
+    best = chosen.groupby("score")["value"].max().sort_values(ascending=False)
+    trained = [str(name) for name in best.index if not is_trivial(str(name))]
+    return trained[:_MOST_SCORES] + [str(name) for name in best.index if is_trivial(str(name))]
+
+
+def _panel(axes: Axes, part: pd.DataFrame, scores: list[str], models: list[str]):  # type: ignore[no-untyped-def]
+    cells = part.set_index(["score", "model"])
+    values = np.full((len(scores), len(models)), np.nan)
+    for i, score in enumerate(scores):
+        for j, model in enumerate(models):
+            if (score, model) not in cells.index:
+                continue
+            row = cells.loc[(score, model)]
+            values[i, j] = row["value"]
+            text = f"{row['value']:.2f}".removeprefix("0")
+            axes.text(j, i, text, ha="center", va="center", fontsize=5.5, color=INK)
+            if not is_trivial(score) and row["difference_low"] > 0:
+                axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec=INK, lw=1.0))
+    axes.grid(visible=False)
+    axes.set_xticks(range(len(models)), models, rotation=60, ha="right", fontsize=7)
+    return axes.imshow(values, cmap="RdYlBu_r", vmin=0.2, vmax=1.0, aspect="auto")
