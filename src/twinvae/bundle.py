@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from twinvae import __version__
+from twinvae.cohort.manifest import read_strings
 from twinvae.config import RunConfig, dump_config, load_config
-from twinvae.errors import DataError
+from twinvae.decision.domain import RECIPE_STATISTICS, domain_of, scan_facts
+from twinvae.errors import DataError, StageError
 from twinvae.files import atomic_path, read_json, write_json, write_yaml
-from twinvae.imaging import FittedRecipe
+from twinvae.imaging import FittedRecipe, SliceStore
 from twinvae.models import load_twins, twin_folders
 from twinvae.run import Run
-from twinvae.scoring import Fitted, Models, read_fitted
+from twinvae.scoring import Fitted, Models, read_fitted, read_scores, scored_rows
 
 FORMAT = 1
 
@@ -29,6 +31,10 @@ class Bundle:
     models: Models
     fitted: Fitted
     """What fitted scores learned from the run's healthy slices."""
+    domain: dict[str, Any]
+    """What healthy validation scans are like (``decision.domain``)."""
+    about: dict[str, Any]
+    """Content of bundle.json: format, version, and who calibrated it anew on what."""
 
 
 def load_models(folder: Path) -> Models:
@@ -48,6 +54,7 @@ def write_bundle(run: Run) -> None:
         shutil.copyfile(run.calibration, folder / "calibration.json")
         if run.fitted.is_file():
             shutil.copyfile(run.fitted, folder / "fitted.safetensors")
+        write_json(folder / "domain.json", run_domain(run))
         write_yaml(folder / "config.yaml", dump_config(run.config))
         write_json(folder / "bundle.json", {"format": FORMAT, "twinvae": __version__})
 
@@ -57,7 +64,8 @@ def read_bundle(folder: Path) -> Bundle:
     path = Path(folder) / "bundle.json"
     if not path.is_file():
         raise DataError(f"{folder}: expected a bundle (a folder with bundle.json), found none")
-    found = read_json(path).get("format")
+    about = read_json(path)
+    found = about.get("format")
     if found != FORMAT:
         raise DataError(f"{path}: expected format {FORMAT}, found {found}; update twinvae")
     return Bundle(
@@ -66,4 +74,30 @@ def read_bundle(folder: Path) -> Bundle:
         calibration=read_json(folder / "calibration.json"),
         models=load_models(folder / "models"),
         fitted=read_fitted(folder / "fitted.safetensors"),
+        domain=read_json(folder / "domain.json"),
+        about=about,
     )
+
+
+def run_domain(run: Run) -> dict[str, Any]:
+    """What the run's healthy validation scans are like."""
+    store = SliceStore.open(run.slices)
+    rows = scored_rows(store)
+    scores, index = read_scores(run.scores), store.index.iloc[rows].reset_index(drop=True)
+    if len(scores) != len(rows):
+        raise StageError(
+            f"{run.scores}: expected {len(rows)} rows, one for each scored slice, found "
+            f"{len(scores)}; run score again"
+        )
+    keys = ["source", "subject", "session"]
+    scans = read_strings(run.slices / "scans.tsv", "\t").set_index(keys)
+    healthy = index[(index["role"] == "healthy") & (index["split"] == "val")]
+    facts, subjects = [], []
+    for key, places in healthy.groupby(keys, sort=False).indices.items():
+        at = healthy.index[places]
+        row, mine = scans.loc[[key]].iloc[0], rows[at]
+        source, subject = index.loc[at[0], ["source", "subject"]]
+        statistics = {name: float(row[name]) for name in RECIPE_STATISTICS}
+        facts.append(scan_facts(store.images[mine], store.brain[mine], statistics, scores.loc[at]))
+        subjects.append(f"{source}/{subject}")
+    return domain_of(facts, subjects)

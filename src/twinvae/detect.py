@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,14 +15,7 @@ from rich.markup import escape
 
 from twinvae import __version__
 from twinvae.bundle import Bundle, read_bundle
-from twinvae.decision import (
-    ScanVerdict,
-    called,
-    discoveries,
-    p_values,
-    scan_verdict,
-    slice_threshold,
-)
+from twinvae.decision import ScanVerdict
 from twinvae.errors import ConfigError, DataError, PartialFailureError, TwinvaeError
 from twinvae.files import atomic_path, file_and_volume, write_json, write_text
 from twinvae.imaging import (
@@ -35,8 +27,10 @@ from twinvae.imaging import (
     unit_images,
     write_volume,
 )
+from twinvae.judgement import Judgement, judge_scan, summary, verdict_json, warnings
 from twinvae.progress import console, progress_bar
 from twinvae.reporting import ScanMaterial, write_scan_page
+from twinvae.reporting.scan import SLICE_COLUMNS
 from twinvae.scoring import (
     AbnormalityMap,
     batches,
@@ -50,7 +44,6 @@ from twinvae.scoring import (
 )
 from twinvae.training import Compute
 
-DISCLAIMER = "Research software, not for clinical use."
 Pictures = NDArray[np.float32]
 _FILES = {"residual": "residual_positive"}  # residual.nii.gz, the signed one, is always written
 
@@ -62,9 +55,17 @@ class Detection:
     name: str
     image: Path
     folder: Path
-    verdict: ScanVerdict
-    slices: pd.DataFrame
-    """One row a slice: number, position, brain_px, every score, and ``abnormal``."""
+    judgement: Judgement
+
+    @property
+    def verdict(self) -> ScanVerdict | None:
+        """The verdict; None for a scan out of domain, unless forced."""
+        return self.judgement.verdict
+
+    @property
+    def slices(self) -> pd.DataFrame:
+        """One row a slice (``Judgement.slices``)."""
+        return self.judgement.slices
 
 
 def detect_scans(
@@ -75,6 +76,7 @@ def detect_scans(
     brain_masks: Sequence[Path] | None = None,
     maps: Sequence[str] = (),
     strict: bool = False,
+    force: bool = False,
     device: str | None = None,
     threads: int | None = None,
 ) -> list[Detection]:
@@ -83,10 +85,11 @@ def detect_scans(
     A folder holds ``verdict.json``, ``slices.tsv``, ``healthy.nii.gz`` (the healthy reconstruction
     in the scan's units), ``residual.nii.gz`` (scan less reconstruction, as the models see them, in
     [−1, 1]), ``NAME.nii.gz`` for each of ``maps`` (names or patterns), all on the scan's own grid,
-    and ``report.html``. Scans without a mask in ``brain_masks``
-    must be skull-stripped. A scan that cannot be used is reported and skipped: when others
-    remain, ``PartialFailureError`` is raised at the end, else ``DataError``; with ``strict`` at
-    once. What was written stays.
+    and ``report.html``. Scans without a mask in ``brain_masks`` must be skull-stripped.
+
+    A scan out of domain gets no verdict unless ``force``. One that cannot be used is reported and
+    skipped: when others remain, ``PartialFailureError`` is raised at the end, else ``DataError``;
+    with ``strict`` at once. What was written stays.
     """
     if brain_masks and len(brain_masks) != len(scans):
         raise ConfigError(
@@ -107,7 +110,7 @@ def detect_scans(
             bar.note(name)
             scan = ScanFiles(subject=name, image=image, brain_mask=mask)
             try:
-                found.append(detect_scan(loaded, scan, out / name, compute, extra))
+                found.append(detect_scan(loaded, scan, out / name, compute, extra, force=force))
             except TwinvaeError as error:
                 if strict:
                     raise
@@ -115,7 +118,8 @@ def detect_scans(
                 console.print(f"[red]skipped[/] {escape(str(error))}", soft_wrap=True)
             bar.advance()
     if found:
-        write_text(out / "summary.tsv", _summary(found).to_csv(sep="\t", index=False))
+        rows = [summary(one.name, str(one.image), one.judgement) for one in found]
+        write_text(out / "summary.tsv", pd.DataFrame(rows).to_csv(sep="\t", index=False))
     if failures:
         kind = PartialFailureError if found else DataError
         raise kind(f"{len(failures)} of {len(scans)} scans skipped:\n  " + "\n  ".join(failures))
@@ -128,34 +132,35 @@ def detect_scan(
     folder: Path,
     compute: Compute,
     maps: Sequence[AbnormalityMap] = (),
+    *,
+    force: bool = False,
 ) -> Detection:
-    """Judge one scan and write its folder, atomically."""
+    """Judge one scan and write its folder, atomically; say aloud what qualifies the verdict."""
     prepared = prepare_scan(scan, bundle.recipe)
-    table, healthy, extra = _score(bundle, prepared, compute, maps)
-    name = bundle.config.decision.score
-    threshold = slice_threshold(bundle.calibration, name)
-    ranks, fdr = p_values(bundle.calibration, table, name), bundle.calibration["fdr"]
-    table["p_value"] = ranks
-    table["abnormal"] = called(bundle.calibration, table, name)[0][1]
-    table["abnormal_fdr"] = discoveries(ranks, fdr["level"], fdr["method"])
-    verdict = scan_verdict(bundle.calibration, table, name)
+    scores, healthy, extra = _score(bundle, prepared, compute, maps)
+    judgement = judge_scan(bundle, prepared, scores, force=force)
+    said = warnings(judgement, bundle.calibration["origin"])
+    name, table = bundle.config.decision.score, judgement.slices
     with atomic_path(folder) as room:
         room.mkdir()
         _write_maps(room, prepared, healthy, extra)
         write_text(room / "slices.tsv", _for_people(table).to_csv(sep="\t", index=False))
-        write_json(room / "verdict.json", _verdict_json(scan, bundle, table, verdict, threshold))
+        verdict = {"scan": str(scan.image), **verdict_json(judgement, bundle)}
+        write_json(room / "verdict.json", verdict)
         page = ScanMaterial(
             name=scan.subject,
-            verdict=verdict,
-            slices=table.assign(score=table[name])[["slice", "position", "score", "abnormal"]],
+            verdict=judgement.verdict,
+            slices=table.assign(score=table[name])[list(SLICE_COLUMNS)],
             score=name,
-            slice_threshold=threshold,
             images=unit_images(prepared.images),
             reconstructions=healthy * prepared.brain,
             made={"Scan": scan.image, "Bundle": bundle.config.name, "twinvae": __version__},
+            warnings=said,
         )
         write_scan_page(page, room / "report.html")
-    return Detection(scan.subject, scan.image, folder, verdict, table)
+    for sentence in said:
+        console.print(f"[bold red]{escape(scan.subject)}:[/] {escape(sentence)}", soft_wrap=True)
+    return Detection(scan.subject, scan.image, folder, judgement)
 
 
 def _score(
@@ -195,42 +200,9 @@ def _write_maps(
             done.result()
 
 
-def _verdict_json(
-    scan: ScanFiles, bundle: Bundle, table: pd.DataFrame, verdict: ScanVerdict, threshold: float
-) -> dict[str, Any]:
-    name = bundle.config.decision.score
-    return {
-        "scan": str(scan.image),
-        "bundle": bundle.config.name,
-        **asdict(verdict),
-        "score": name,
-        "slice_threshold": threshold,
-        "slices": len(table),
-        "abnormal_slices": table.loc[table["abnormal"], "slice"].tolist(),
-        "highest_slice": int(table["slice"].iloc[table[name].argmax()]),
-        "note": DISCLAIMER,
-    }
-
-
 def _for_people(table: pd.DataFrame) -> pd.DataFrame:
     """Without the columns that only cohorts have."""
     return table.drop(columns=["subject", "source", "role", "split", "tumour_px"])
-
-
-def _summary(found: Sequence[Detection]) -> pd.DataFrame:
-    rows = [
-        {
-            "name": one.name,
-            "scan": str(one.image),
-            "verdict": "abnormal" if one.verdict.abnormal else "healthy",
-            "highest": one.verdict.highest,
-            "threshold": one.verdict.threshold,
-            "abnormal_slices": int(one.slices["abnormal"].sum()),
-            "slices": len(one.slices),
-        }
-        for one in found
-    ]
-    return pd.DataFrame(rows)
 
 
 def _names(scans: Sequence[Path]) -> list[str]:

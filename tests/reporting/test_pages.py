@@ -229,19 +229,24 @@ def scan(abnormal: bool, count: int = 8) -> ScanMaterial:
             "slice": np.arange(count)[::-1] + 20,
             "position": np.linspace(0, 1, count),
             "score": score,
+            "threshold": 5.0,
             "abnormal": score >= (5 if abnormal else 99),
         }
     )
     return ScanMaterial(
         name="scan <1>.nii.gz",
         verdict=ScanVerdict(
-            abnormal=abnormal, statistic="max", value=count - 1.0,
-            threshold=6.0 if abnormal else 99.0, p_value=0.05, highest=count - 1.0,
-            percentile=90.0, target_fpr=0.1,
-        ),  # fmt: skip
+            abnormal=abnormal,
+            statistic="max",
+            value=count - 1.0,
+            threshold=6.0 if abnormal else 99.0,
+            p_value=0.05,
+            highest=count - 1.0,
+            percentile=90.0,
+            target_fpr=0.1,
+        ),
         slices=table,
         score="residual_local",
-        slice_threshold=5.0,
         images=rng.random((count, 12, 12)),
         reconstructions=rng.random((count, 12, 12)),
         made={"Bundle": "demo"},

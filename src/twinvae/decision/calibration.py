@@ -18,6 +18,9 @@ from twinvae.decision.scans import STATISTICS
 from twinvae.errors import CalibrationError
 from twinvae.scoring.table import score_columns
 
+OWN = {"kind": "run", "says": "Thresholds were set on the run's own healthy validation scans."}
+"""The origin of thresholds, unless a site set its own (``transfer.py``)."""
+
 
 def calibrate(scores: pd.DataFrame, config: DecisionConfig) -> dict[str, Any]:
     """Thresholds of every score column, from slices with role healthy and split val.
@@ -27,6 +30,7 @@ def calibrate(scores: pd.DataFrame, config: DecisionConfig) -> dict[str, Any]:
         decision_score       the score verdicts use
         rule                 name, unit, summary, guarantee, assumes, source
         scan_rule            statistic verdicts use, rule, top_slices, guarantee
+        origin               the scans behind the thresholds, in words
         fdr                  level and method for the slices of one scan
         size                 the column that tells a slice's brain area
         scores: NAME:
@@ -61,6 +65,7 @@ def calibrate(scores: pd.DataFrame, config: DecisionConfig) -> dict[str, Any]:
         "decision_score": config.score,
         "rule": _about(rule, config),
         "scan_rule": _about_scans(config),
+        "origin": OWN,
         "fdr": {"level": config.fdr, "method": config.fdr_method},
         "size": size,
         "scores": {

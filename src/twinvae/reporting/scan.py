@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from twinvae.decision import ScanVerdict
+from twinvae.decision.scans import STATISTICS
 from twinvae.files import write_text
 from twinvae.reporting.gallery import Images, bare, residual_limit, show_slice
 from twinvae.reporting.names import ordinal, percent, score_label
 from twinvae.reporting.page import render
 from twinvae.reporting.style import BLUE, INK, VERMILLION, as_png, as_svg, data_uri, styled
 
-SLICE_COLUMNS = ("slice", "position", "score", "abnormal")
+SLICE_COLUMNS = ("slice", "position", "score", "threshold", "abnormal")
 _SHOWN = 6  # slices on the page
 _VISIBLE = 0.12  # of the residual's scale: smaller residuals stay transparent
 
@@ -32,15 +33,14 @@ class ScanMaterial:
 
     name: str
     """The scan, as the reader knows it."""
-    verdict: ScanVerdict
-    """What is said of the scan."""
+    verdict: ScanVerdict | None
+    """What is said of the scan; None when nothing is, since it is out of domain."""
     slices: pd.DataFrame
     """One row a slice: ``slice`` (number along z), ``position`` in [0, 1], ``score``,
-    ``abnormal`` (bool)."""
+    ``threshold`` (d*: from here on a slice is abnormal), ``abnormal`` (bool, missing without a
+    verdict)."""
     score: str
     """Name of the score."""
-    slice_threshold: float
-    """d*: a slice is abnormal when its score is at least this."""
     images: Images
     """(n, H, W), intensity in [0, 1]; anterior at the top, the person's right on the left."""
     reconstructions: Images
@@ -59,16 +59,14 @@ def scan_page(material: ScanMaterial) -> str:
             f"expected as many slices, images and reconstructions, at least one; found {count}, "
             f"{len(material.images)}, {len(material.reconstructions)}"
         )
-    verdict = material.verdict
-    called = int(material.slices["abnormal"].sum())
+    tone, state, reason, called = _said(material)
     return render(
         "scan.html.j2",
         name=material.name,
-        tone="bad" if verdict.abnormal else "good",
-        state="Abnormal" if verdict.abnormal else "No abnormality found",
-        reason=_reason(verdict, score_label(material.score)),
-        called=f"{called} of {count} slices reach the threshold for single slices, "
-        f"d* = {material.slice_threshold:.4g}.",
+        tone=tone,
+        state=state,
+        reason=reason,
+        called=called,
         warnings=material.warnings,
         montage=data_uri(as_png(figure_montage(material)), "png"),
         curve=data_uri(as_svg(figure_slice_scores(material)), "svg"),
@@ -79,7 +77,7 @@ def scan_page(material: ScanMaterial) -> str:
                 "score": f"{row['score']:.4g}",
                 "abnormal": bool(row["abnormal"]),
             }
-            for _, row in material.slices.sort_values("slice").iterrows()
+            for _, row in _marked(material).sort_values("slice").iterrows()
         ],
         made=material.made,
     )
@@ -90,14 +88,39 @@ def write_scan_page(material: ScanMaterial, path: Path) -> None:
     write_text(path, scan_page(material))
 
 
+def _said(material: ScanMaterial) -> tuple[str, str, str, str]:
+    """Tone, state, the reason for it, and what is said of single slices."""
+    verdict, bounds = material.verdict, material.slices["threshold"]
+    if verdict is None:
+        reason = "The scan is unlike the healthy scans that the thresholds were set on, as below."
+        return "bad", "No verdict: out of domain", reason, "No slice was judged."
+    low, high = float(bounds.min()), float(bounds.max())
+    level = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}, by the slice's brain area"
+    called = f"{int(material.slices['abnormal'].sum())} of {len(bounds)} slices reach"
+    return (
+        "bad" if verdict.abnormal else "good",
+        "Abnormal" if verdict.abnormal else "No abnormality found",
+        _reason(verdict, score_label(material.score)),
+        f"{called} the threshold for single slices, d* = {level}.",
+    )
+
+
 def _reason(verdict: ScanVerdict, label: str) -> str:
     relation = "reaches" if verdict.abnormal else "stays below"
+    what = STATISTICS[verdict.statistic].summary
     return (
-        f"The highest slice score ({label}), {verdict.highest:.4g}, {relation} the threshold for "
+        f"The {what} ({label}), {verdict.value:.4g}, {relation} the threshold for "
         f"scans, {verdict.threshold:.4g}: the {ordinal(verdict.percentile)} percentile of the "
-        f"highest slice scores of healthy validation scans. About {percent(verdict.target_fpr, 0)} "
-        f"of healthy scans like those would be called abnormal."
+        f"same in healthy validation scans. About {percent(verdict.target_fpr, 0)} "
+        f"of healthy scans like those would be called abnormal. Conformal p-value of the scan: "
+        f"{verdict.p_value:.2g}."
     )
+
+
+def _marked(material: ScanMaterial) -> pd.DataFrame:
+    """The slices; none of them is abnormal without a verdict."""
+    abnormal = material.slices["abnormal"].fillna(False).astype(bool)
+    return material.slices.assign(abnormal=abnormal)
 
 
 def highest_slices(scores: npt.NDArray[np.float64], count: int = _SHOWN) -> npt.NDArray[np.int64]:
@@ -108,14 +131,15 @@ def highest_slices(scores: npt.NDArray[np.float64], count: int = _SHOWN) -> npt.
 @styled
 def figure_montage(material: ScanMaterial) -> Figure:
     """The highest-scoring slices: slice, healthy reconstruction, and the residual laid over."""
-    chosen = highest_slices(material.slices["score"].to_numpy(dtype=np.float64))
+    slices = _marked(material)
+    chosen = highest_slices(slices["score"].to_numpy(dtype=np.float64))
     residual = material.images - material.reconstructions
     limit = residual_limit(residual[chosen])
     names = ("slice x", "healthy\nreconstruction x_h", "residual x − x_h\nover the slice")
     figure = Figure(figsize=(1.55 * len(chosen) + 2.0, 5.2), layout="constrained")
     grid = figure.subplots(3, len(chosen), squeeze=False)
     for column, place in enumerate(chosen):
-        row = material.slices.iloc[int(place)]
+        row = slices.iloc[int(place)]
         mark = " *" if row["abnormal"] else ""
         title = f"slice {int(row['slice'])}\nscore {row['score']:.3g}{mark}"
         grid[0, column].set_title(title, fontsize=8.5, fontweight="normal", loc="center")
@@ -142,10 +166,10 @@ def figure_montage(material: ScanMaterial) -> Figure:
 
 @styled
 def figure_slice_scores(material: ScanMaterial) -> Figure:
-    """Score of every slice against its number, with both thresholds."""
+    """Score of every slice against its number, with its threshold and the scan's."""
     figure = Figure(figsize=(9.4, 3.3), layout="constrained")
     axes = figure.subplots()
-    table = material.slices.sort_values("slice")
+    table = _marked(material).sort_values("slice")
     abnormal = table["abnormal"].to_numpy(dtype=bool)
     axes.plot(table["slice"], table["score"], color=BLUE, marker="o", markersize=3.2)
     axes.plot(
@@ -156,12 +180,12 @@ def figure_slice_scores(material: ScanMaterial) -> Figure:
         markersize=5,
         label="abnormal slices",
     )
-    bounds = (
-        (material.slice_threshold, (0, (4, 2)), "d*, threshold for slices"),
-        (material.verdict.threshold, (0, (1, 1.5)), "threshold for the scan's highest slice"),
-    )
-    for bound, line, label in bounds:
-        axes.axhline(bound, color=INK, linestyle=line, linewidth=1.2, label=f"{label}: {bound:.3g}")
+    label = "d*, threshold for slices"
+    axes.plot(table["slice"], table["threshold"], color=INK, linestyle=(0, (4, 2)), label=label)
+    if material.verdict is not None and material.verdict.statistic == "max":
+        bound = material.verdict.threshold
+        label = f"threshold for the scan's highest slice: {bound:.3g}"
+        axes.axhline(bound, color=INK, linestyle=(0, (1, 1.5)), linewidth=1.2, label=label)
     axes.set(
         xlabel="slice number (along z of the scan, from its lowest slice up)",
         ylabel=f"{score_label(material.score)}\n(no unit)",

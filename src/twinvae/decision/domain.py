@@ -1,0 +1,132 @@
+"""Whether a scan is like the healthy validation scans; if not, thresholds say nothing about it.
+
+A scan is out of domain when one of its statistics lies outside the range of the healthy scans and
+more than ``LIMIT`` robust standard deviations from their median. Every statistic changes little
+with a tumour: voxel size and brain volume do not see it, the others are medians over the scan's
+slices, of which even a large tumour touches fewer than half. Intensities in the scan's own
+units are not looked at: they differ between scanners, and the recipe scales them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+LIMIT = 6.0
+"""Robust z beyond which a statistic is out of domain."""
+RECIPE_STATISTICS = ("spacing_x_mm", "spacing_y_mm", "spacing_z_mm", "brain_ml")
+"""Columns of slices/scans.tsv that are looked at."""
+_PERCENTILES = (10, 25, 50, 75, 90)
+_SCORES = ("image_l2", "healthy_mean_norm")
+"""What the healthy model makes of the scan: how far its reconstruction is, how unusual it finds
+the scan itself."""
+_INTENSITY = "intensity_p"
+# A standard deviation is at least this, since few scans of one scanner may hardly differ:
+_LEAST_INTENSITY = 0.015  # of the unit interval
+_LEAST_LOG = 0.05  # of everything else, which is compared by factors
+
+
+@dataclass(frozen=True)
+class Outside:
+    """One statistic of a scan that no healthy scan comes near."""
+
+    statistic: str
+    value: float
+    healthy_low: float
+    healthy_high: float
+    healthy_median: float
+    robust_z: float
+    """Distance from the median in robust standard deviations, of the logarithm where ``factor`` is
+    not None."""
+    factor: float | None
+    """Value by median; None for intensities in [0, 1]."""
+
+    def __str__(self) -> str:
+        times = "" if self.factor is None else f", {self.factor:.3g} times their median"
+        return (
+            f"{self.statistic} is {self.value:.4g}; healthy scans have {self.healthy_low:.4g} to "
+            f"{self.healthy_high:.4g} (robust z {self.robust_z:+.1f}{times})"
+        )
+
+
+def scan_facts(
+    images: npt.NDArray[np.uint16],
+    brain: npt.NDArray[np.uint8],
+    statistics: Mapping[str, float],
+    scores: pd.DataFrame,
+) -> dict[str, float]:
+    """The statistics of one scan.
+
+    ``images`` (n, H, W) as stored, ``brain`` (n, H, W) 0 or 1, ``statistics`` as in
+    slices/scans.tsv, ``scores`` the scan's rows of a scores table.
+    """
+    inside = [image[mask > 0] for image, mask in zip(images, brain, strict=True) if mask.any()]
+    each = [np.percentile(pixels, _PERCENTILES) / np.iinfo(np.uint16).max for pixels in inside]
+    middle = np.median(each, axis=0) if each else np.zeros(len(_PERCENTILES))
+    return {
+        **{name: float(statistics[name]) for name in RECIPE_STATISTICS},
+        **{f"{_INTENSITY}{p}": float(v) for p, v in zip(_PERCENTILES, middle, strict=True)},
+        **{name: float(scores[name].median()) for name in _SCORES if name in scores},
+    }
+
+
+def domain_of(facts: Sequence[Mapping[str, float]], subjects: Sequence[str]) -> dict[str, Any]:
+    """What healthy scans are like, from the facts of each and its subject: plain values for JSON.
+
+    ``leave_one_out_rate``: the share of these scans that are out of the domain of the other
+    subjects' scans; null with one subject.
+    """
+    table, subject = pd.DataFrame(list(facts)), np.asarray(subjects)
+    flagged = [
+        bool(outside(_reference(table[subject != who]), one))
+        for who, one in zip(subject, facts, strict=True)
+        if (subject != who).any()
+    ]
+    return {
+        "rule": f"out of domain: outside the healthy range and more than {LIMIT:g} robust standard "
+        "deviations from the healthy median",
+        "n_scans": len(table),
+        "leave_one_out_rate": float(np.mean(flagged)) if flagged else None,
+        **_reference(table),
+    }
+
+
+def outside(domain: Mapping[str, Any], facts: Mapping[str, float]) -> tuple[Outside, ...]:
+    """The statistics that put a scan out of ``domain``, the farthest first."""
+    found = []
+    for name, entry in domain["statistics"].items():
+        value = facts[name]
+        z = (_scaled(name, value) - _scaled(name, entry["median"])) / entry["spread"]
+        if abs(z) > LIMIT and not entry["low"] <= value <= entry["high"]:
+            factor = None if name.startswith(_INTENSITY) else value / entry["median"]
+            around = (entry["low"], entry["high"], entry["median"])
+            found.append(Outside(name, value, *around, float(z), factor))
+    return tuple(sorted(found, key=lambda one: -abs(one.robust_z)))
+
+
+def _reference(table: pd.DataFrame) -> dict[str, Any]:
+    return {"statistics": {str(name): _entry(str(name), table[name]) for name in table}}
+
+
+def _entry(name: str, column: pd.Series) -> dict[str, float]:
+    values = column.to_numpy(dtype=np.float64)
+    median = float(np.median(values))
+    deviations = np.abs([_scaled(name, v) - _scaled(name, median) for v in values])
+    least = _LEAST_INTENSITY if name.startswith(_INTENSITY) else _LEAST_LOG
+    spread = max(1.4826 * float(np.median(deviations)), least)  # MAD of a normal distribution
+    return {
+        "median": median,
+        "spread": spread,
+        "low": float(values.min()),
+        "high": float(values.max()),
+    }
+
+
+def _scaled(name: str, value: float) -> float:
+    """Intensities as they are, everything else as its logarithm."""
+    return value if name.startswith(_INTENSITY) else float(np.log(max(value, 1e-12)))

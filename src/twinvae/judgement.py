@@ -1,0 +1,147 @@
+"""What is said of one scan: a verdict, unless no healthy scan behind the thresholds is like it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from twinvae.bundle import Bundle
+from twinvae.decision import (
+    ScanVerdict,
+    called,
+    discoveries,
+    p_values,
+    scan_verdict,
+    slice_thresholds,
+)
+from twinvae.decision.domain import Outside, outside, scan_facts
+from twinvae.imaging import PreparedScan
+
+DISCLAIMER = "Research software, not for clinical use."
+NO_VERDICT = "none: out of domain"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A scan's verdict and its slices."""
+
+    verdict: ScanVerdict | None
+    """None for a scan out of domain, unless forced."""
+    outside: tuple[Outside, ...]
+    """What puts the scan out of domain; empty when it is inside."""
+    slices: pd.DataFrame
+    """One row a slice: number, position, brain_px, every score, then ``threshold``, ``p_value``,
+    ``abnormal`` and ``abnormal_fdr`` (both missing without a verdict), ``domain`` (inside, outside
+    or forced) and ``thresholds_from`` (the scans they were set on)."""
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word or two."""
+        if self.verdict is None:
+            return NO_VERDICT
+        return "abnormal" if self.verdict.abnormal else "healthy"
+
+    @property
+    def domain(self) -> str:
+        """Inside, outside, or judged although outside."""
+        return _domain_word(self.outside, forced=self.verdict is not None)
+
+    @property
+    def called(self) -> list[int] | None:
+        """Numbers of the abnormal slices; None without a verdict."""
+        return _numbers(self.slices, "abnormal")
+
+
+def judge_scan(
+    bundle: Bundle, prepared: PreparedScan, scores: pd.DataFrame, *, force: bool = False
+) -> Judgement:
+    """Judge one scan from its slices and their ``scores``; with ``force`` even out of domain."""
+    name, calibration = bundle.config.decision.score, bundle.calibration
+    facts = scan_facts(prepared.images, prepared.brain, prepared.statistics, scores)
+    found = outside(bundle.domain, facts)
+    judged = force or not found
+    ranks, fdr = p_values(calibration, scores, name), calibration["fdr"]
+    table = scores.assign(threshold=slice_thresholds(calibration, scores, name)[0][1])
+    table["p_value"] = ranks
+    if judged:
+        table["abnormal"] = called(calibration, scores, name)[0][1]
+        table["abnormal_fdr"] = discoveries(ranks, fdr["level"], fdr["method"])
+    else:
+        table["abnormal"] = table["abnormal_fdr"] = pd.array([pd.NA] * len(table), dtype="boolean")
+    table["domain"] = _domain_word(found, forced=force)
+    table["thresholds_from"] = calibration["origin"]["kind"]
+    verdict = scan_verdict(calibration, scores, name) if judged else None
+    return Judgement(verdict, found, table)
+
+
+def verdict_json(judgement: Judgement, bundle: Bundle) -> dict[str, Any]:
+    """Everything about the verdict, ready for JSON; null where none is given."""
+    name, table, calibration = bundle.config.decision.score, judgement.slices, bundle.calibration
+    none = dict.fromkeys(field.name for field in fields(ScanVerdict))
+    rule = {key: calibration["rule"][key] for key in ("name", "unit", "guarantee", "assumes")}
+    return {
+        "bundle": bundle.config.name,
+        "verdict": judgement.word,
+        **(none if judgement.verdict is None else asdict(judgement.verdict)),
+        "score": name,
+        "slice_threshold": calibration["scores"][name]["slice"]["thresholds"][0]["threshold"],
+        "slices": len(table),
+        "abnormal_slices": judgement.called,
+        "abnormal_fdr_slices": _numbers(table, "abnormal_fdr"),
+        "highest_slice": int(table["slice"].iloc[int(np.argmax(table[name]))]),
+        "domain": {
+            "state": judgement.domain,
+            "outside": [{**asdict(one), "says": str(one)} for one in judgement.outside],
+            "healthy_scans": bundle.domain["n_scans"],
+            "leave_one_out_rate": bundle.domain["leave_one_out_rate"],
+        },
+        "calibration": {"rule": rule, "scan_rule": calibration["scan_rule"],
+                        "fdr": calibration["fdr"], "origin": calibration["origin"]},
+        "note": DISCLAIMER,
+    }  # fmt: skip
+
+
+def warnings(judgement: Judgement, origin: Mapping[str, Any]) -> list[str]:
+    """Sentences that must stand beside the verdict."""
+    said = [] if origin["kind"] == "run" else [origin["says"]]
+    if not judgement.outside:
+        return said
+    what = "no verdict is given" if judgement.verdict is None else "the verdict was forced"
+    first = f"OUT OF DOMAIN: unlike the healthy scans behind the thresholds; {what}."
+    return [first, *(str(one) for one in judgement.outside), *said]
+
+
+def summary(name: str, scan: str, judgement: Judgement) -> dict[str, Any]:
+    """The scan's row of summary.tsv."""
+    verdict, abnormal = judgement.verdict, judgement.called
+    return {
+        "name": name,
+        "scan": scan,
+        "verdict": judgement.word,
+        "highest": verdict and verdict.highest,
+        "statistic": verdict and verdict.statistic,
+        "value": verdict and verdict.value,
+        "threshold": verdict and verdict.threshold,
+        "p_value": verdict and verdict.p_value,
+        "abnormal_slices": None if abnormal is None else len(abnormal),
+        "slices": len(judgement.slices),
+        "domain": judgement.domain,
+        "outside": "; ".join(str(one) for one in judgement.outside),
+        "thresholds_from": judgement.slices["thresholds_from"].iloc[0],
+    }
+
+
+def _domain_word(found: tuple[Outside, ...], *, forced: bool) -> str:
+    if not found:
+        return "inside"
+    return "forced" if forced else "outside"
+
+
+def _numbers(table: pd.DataFrame, column: str) -> list[int] | None:
+    if table[column].isna().any():
+        return None
+    return [int(number) for number in table.loc[table[column].astype(bool), "slice"]]
