@@ -35,7 +35,7 @@ def brain_mean(batch: SliceBatch, image: Tensor) -> Tensor:
 
 def local_maximum(batch: SliceBatch, image: Tensor) -> Tensor:
     """Max over the brain of G * m, with m zero outside the brain: a matched filter for blobs."""
-    return batch.brain_max(batch.smooth(image * batch.brain))
+    return batch.brain_max(batch.smooth(image * batch.inside))
 
 
 def top_mean(batch: SliceBatch, image: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def kl_gradient(batch: SliceBatch) -> Tensor:
 )
 def kl_gradient_times_residual(batch: SliceBatch) -> Tensor:
     """|∂KL/∂x| · |x − x_h|, nats, (n, 1, H, W): where both terms of the ELBO object."""
-    return kl_gradient(batch) * (batch.x - batch.x_h).abs()
+    return kl_gradient(batch) * batch.residual.abs()
 
 
 @abnormality_map(

@@ -44,8 +44,7 @@ def healthy_elbo(batch: SliceBatch) -> Tensor:
 )
 def healthy_elbo_brain(batch: SliceBatch) -> Tensor:
     """(−E_q[Σ_brain log p(x | z)] + KL) / brain pixels, in nats a pixel."""
-    total = negative_elbo(latent_model(batch), batch.x, batch.brain)
-    return total / batch.brain.flatten(1).sum(1).clamp(min=1)
+    return negative_elbo(latent_model(batch), batch.x, batch.brain) / batch.brain_pixels
 
 
 def negative_elbo(model: LatentModel, x: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -21,19 +21,19 @@ _PRINCIPLE = "reconstruction error of one healthy model; Baur et al. 2021"
 )
 def image_l2(batch: SliceBatch) -> Tensor:
     """‖x − x_h‖₂."""
-    return (batch.x - batch.x_h).flatten(1).square().sum(dim=1).sqrt()
+    return batch.residual.flatten(1).square().sum(dim=1).sqrt()
 
 
 @score("image_l2_brain", "root mean square over the brain of x − x_h", _PRINCIPLE)
 def image_l2_brain(batch: SliceBatch) -> Tensor:
     """√(Σ_brain (x − x_h)² / brain pixels)."""
-    return batch.brain_mean((batch.x - batch.x_h).square()).sqrt()
+    return batch.brain_mean(batch.residual.square()).sqrt()
 
 
 @abnormality_map("image_l1", "|x − x_h|", _PRINCIPLE)
 def absolute_residual(batch: SliceBatch) -> Tensor:
     """|x − x_h|, (n, 1, H, W) in [0, 1]."""
-    return (batch.x - batch.x_h).abs()
+    return batch.residual.abs()
 
 
 @abnormality_map(
@@ -43,7 +43,7 @@ def absolute_residual(batch: SliceBatch) -> Tensor:
 )
 def positive_residual(batch: SliceBatch) -> Tensor:
     """max(x − x_h, 0) inside the brain, 0 outside, (n, 1, H, W) in [0, 1]."""
-    return (batch.x - batch.x_h).clamp(min=0) * batch.brain
+    return batch.residual.clamp(min=0) * batch.inside
 
 
 @abnormality_map(
@@ -53,7 +53,7 @@ def positive_residual(batch: SliceBatch) -> Tensor:
 )
 def negative_residual(batch: SliceBatch) -> Tensor:
     """max(x_h − x, 0) inside the brain, 0 outside, (n, 1, H, W) in [0, 1]."""
-    return (batch.x_h - batch.x).clamp(min=0) * batch.brain
+    return batch.residual.neg().clamp(min=0) * batch.inside
 
 
 @abnormality_map(

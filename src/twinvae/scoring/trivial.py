@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from twinvae.scoring.aggregate import local_maximum
 from twinvae.scoring.batch import SliceBatch
 from twinvae.scoring.registry import score
 
@@ -27,8 +28,8 @@ def brain_area(batch: SliceBatch) -> Tensor:
 
 @score("trivial_mean_intensity", "mean intensity over the brain", _OURS)
 def mean_intensity(batch: SliceBatch) -> Tensor:
-    """Sum over the brain by its size."""
-    return (batch.x * batch.brain).flatten(1).sum(1) / batch.brain.flatten(1).sum(1).clamp(min=1)
+    """Sum over the brain by its size; 0 without brain."""
+    return batch.brain_mean(batch.x)
 
 
 @score("trivial_p99_intensity", "99th percentile of intensity over the brain", _OURS)
@@ -41,14 +42,13 @@ def p99_intensity(batch: SliceBatch) -> Tensor:
 def hyperintense(batch: SliceBatch) -> Tensor:
     """Share in [0, 1]; the median is the slice's own."""
     bright = batch.x > 1.5 * _brain_quantile(batch, 0.5).view(-1, 1, 1, 1)
-    count = (bright & batch.brain).flatten(1).sum(1)
-    return count / batch.brain.flatten(1).sum(1).clamp(min=1)
+    return batch.brain_mean(bright)
 
 
 @score("trivial_smoothed_max", "maximum over the brain of the smoothed intensity", _OURS)
 def smoothed_max(batch: SliceBatch) -> Tensor:
     """The local score with nothing subtracted."""
-    return batch.brain_max(batch.smooth(batch.x * batch.brain))
+    return local_maximum(batch, batch.x)
 
 
 @score(
