@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -69,8 +69,9 @@ def phantom(
     from twinvae.cohort.phantom import generate_cohort
     from twinvae.config import PhantomConfig, validated
 
-    values = {"healthy": healthy, "mixed": mixed, "seed": seed, "spacing_mm": spacing_mm}
-    values |= {"tumour_share": tumour_share, "labels": labels, "contrast": contrast}
+    counts = {"healthy": healthy, "mixed": mixed, "seed": seed}
+    look = {"spacing_mm": spacing_mm, "tumour_share": tumour_share, "contrast": contrast}
+    values: dict[str, Any] = counts | look | {"labels": labels}
     options = validated(PhantomConfig, values, "phantom")
     generate_cohort(out, options, jobs=jobs)
     say(f"wrote {healthy} healthy and {mixed} mixed subjects to {out}")

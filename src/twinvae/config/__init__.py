@@ -1,6 +1,13 @@
 """What a run is: validated, documented, printable."""
 
-from twinvae.config.cohort import CohortConfig, PhantomConfig, Role, SourceConfig, SplitConfig
+from twinvae.config.cohort import (
+    CohortConfig,
+    PhantomConfig,
+    PhantomContrast,
+    Role,
+    SourceConfig,
+    SplitConfig,
+)
 from twinvae.config.fields import documented_fields
 from twinvae.config.load import dump_config, load_config, preset_names, preset_text, validated
 from twinvae.config.model import (
@@ -48,6 +55,7 @@ __all__ = [
     "NyulScale",
     "PercentileScale",
     "PhantomConfig",
+    "PhantomContrast",
     "RecipeStep",
     "Register",
     "Reorient",

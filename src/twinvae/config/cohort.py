@@ -10,10 +10,11 @@ from pydantic import Field, model_validator
 from twinvae.config.base import Documented
 
 Role = Literal["healthy", "mixed"]
+PhantomContrast = Literal["T2w", "FLAIR", "T1w"]
 
 
 class PhantomConfig(Documented):
-    """A generated cohort of T2w brains made from the MNI152 tissue maps."""
+    """A generated cohort made from the MNI152 tissue maps or, with `labels`, from label maps."""
 
     healthy: int = Field(default=90, ge=1)
     """Subjects of the healthy source."""
@@ -25,6 +26,17 @@ class PhantomConfig(Documented):
     """Isotropic voxel size of the volumes, in mm."""
     tumour_share: float = Field(default=0.7, ge=0.0, le=1.0)
     """Share of mixed subjects that carry a lesion."""
+    labels: Path | None = None
+    """Folder of FreeSurfer- or SynthSeg-style segmentations to make the brains from; relative to
+    the configuration file."""
+    contrast: PhantomContrast = "T2w"
+    """Contrast of the scans; others than T2w need `labels`."""
+
+    @model_validator(mode="after")
+    def _contrast_can_be_made(self) -> Self:
+        if self.labels is None and self.contrast != "T2w":
+            raise ValueError(f"contrast {self.contrast} needs labels, a folder of label maps")
+        return self
 
 
 class SourceConfig(Documented):

@@ -117,6 +117,9 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         s.model_copy(update={"path": _resolved(folder, s.path)}) for s in cohort.sources
     )
     update: dict[str, Any] = {"sources": sources}
+    if cohort.phantom is not None and cohort.phantom.labels is not None:
+        labels = _resolved(folder, cohort.phantom.labels)
+        update["phantom"] = cohort.phantom.model_copy(update={"labels": labels})
     if cohort.manifest is not None:
         update["manifest"] = _resolved(folder, cohort.manifest)
     recipe = tuple(

@@ -1,4 +1,4 @@
-"""A generated cohort of T2w brains with and without glioma-like lesions, in BIDS layout."""
+"""A generated cohort of brains with and without glioma-like lesions, in BIDS layout."""
 
 from twinvae.cohort.phantom.generate import generate_cohort
 

@@ -91,14 +91,16 @@ def sample_tissue(
 ) -> Tissue:
     """Deform the maps into one person's brain; ``push`` lets a mass displace it."""
     place = _place_in_template(rng, body, grid)
-    soft = look_up([maps.brain], place.reshape(3, -1))[0].reshape(grid.shape)
+    soft = look_up([maps.brain], place.reshape(3, -1), origin_mm=maps.origin_mm)[0].reshape(
+        grid.shape
+    )
     inside = soft > 5
     place = place[:, inside]
-    *away, wall_mm, depth_mm = look_up(maps.warp, place, COARSE)
+    *away, wall_mm, depth_mm = look_up(maps.warp, place, COARSE, maps.origin_mm)
     place -= np.stack(away) * _ventricle_shift(body.ventricle_mm, wall_mm, depth_mm)
     if push is not None:
         push(place, depth_mm)
-    *shares, detail = look_up(maps.tissue, place)
+    *shares, detail = look_up(maps.tissue, place, origin_mm=maps.origin_mm)
     width = body.sulci + smooth_field(rng, grid, 9.0, 0.55)[0][inside]
     return Tissue(
         grid=grid,

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from twinvae.cohort.phantom.labelled import (
+    label_map_of,
+    labelled_body,
+    make_labelled_subject,
+)
+from twinvae.cohort.phantom.labels import label_maps
 from twinvae.cohort.phantom.layout import (
     MASKS,
     lesion_mm3,
@@ -19,7 +27,7 @@ from twinvae.cohort.phantom.layout import (
     write_dataset,
     write_subject,
 )
-from twinvae.cohort.phantom.subject import body_of, has_tumour, make_subject
+from twinvae.cohort.phantom.subject import Subject, body_of, has_tumour, make_subject
 from twinvae.config import PhantomConfig, Role
 from twinvae.errors import DataError
 from twinvae.files import read_json, write_json
@@ -27,6 +35,7 @@ from twinvae.progress import progress_bar
 
 # Raise this whenever the generator's voxels change, so that folders made before are made anew.
 GENERATOR_VERSION = 3
+LABELLED_VERSION = 1
 _STAMP = "phantom.json"
 _ROLES: tuple[Role, ...] = ("healthy", "mixed")
 
@@ -35,8 +44,9 @@ def generate_cohort(out: Path, options: PhantomConfig, *, jobs: int | None = Non
     """Write ``options.healthy`` and ``options.mixed`` subjects to ``out/healthy``, ``out/mixed``.
 
     Subjects already complete in ``out`` are kept when they were made with the same seed, voxel
-    size and share of tumours; anything else in a folder this function made is replaced. The bytes
-    do not depend on ``jobs``, the number of processes (by default one per core).
+    size, share of tumours, contrast and label maps; anything else in a folder this function made
+    is replaced. The bytes do not depend on ``jobs``, the number of processes (by default one per
+    core).
     """
     out = Path(out)
     if jobs is not None and jobs < 1:
@@ -46,25 +56,22 @@ def generate_cohort(out: Path, options: PhantomConfig, *, jobs: int | None = Non
         (role, index)
         for role in _ROLES
         for index in range(getattr(options, role))
-        if not all(p.is_file() for p in subject_files(out / role, role, index).values())
+        if not all(p.is_file() for p in _files(out, options, role, index).values())
     ]
+    if options.labels is not None:  # a process then reads each label map once
+        todo.sort(key=lambda subject: label_map_of(options, *subject))
     with progress_bar("phantom", total=len(todo)) as bar:
         for role, index in _run(out, options, todo, jobs or _cores()):
             bar.note(subject_id(role, index))
             bar.advance()
     for role in _ROLES:
         _drop_surplus(out / role, role, getattr(options, role))
-        write_dataset(out / role, role, _participants(out / role, role, options))
+        write_dataset(out / role, role, options.contrast, _participants(out, role, options))
 
 
 def _claim(out: Path, options: PhantomConfig) -> None:
     """Make sure ``out`` is ours, and that what is in it was made with the same options."""
-    stamp = {
-        "generator": GENERATOR_VERSION,
-        "seed": options.seed,
-        "spacing_mm": options.spacing_mm,
-        "tumour_share": options.tumour_share,
-    }
+    stamp = _stamp(options)
     path = out / _STAMP
     if path.is_file():
         if read_json(path) == stamp:
@@ -77,6 +84,21 @@ def _claim(out: Path, options: PhantomConfig) -> None:
             f"{_STAMP}); expected an empty or new folder"
         )
     write_json(path, stamp)
+
+
+def _stamp(options: PhantomConfig) -> dict[str, Any]:
+    """What decides the voxels of a subject."""
+    stamp: dict[str, Any] = {
+        "generator": GENERATOR_VERSION,
+        "seed": options.seed,
+        "spacing_mm": options.spacing_mm,
+        "tumour_share": options.tumour_share,
+    }
+    if options.labels is not None:
+        sums = {p.name: hashlib.sha256(p.read_bytes()) for p in label_maps(options.labels)}
+        stamp["labels"] = {name: found.hexdigest()[:16] for name, found in sums.items()}
+        stamp |= {"generator": LABELLED_VERSION, "contrast": options.contrast}
+    return stamp
 
 
 def _cores() -> int:
@@ -111,7 +133,13 @@ def _run(
 
 
 def _generate(out: Path, options: PhantomConfig, role: Role, index: int) -> None:
-    write_subject(out / role, role, index, make_subject(options, role, index))
+    make: Callable[[PhantomConfig, Role, int], Subject]
+    make = make_subject if options.labels is None else make_labelled_subject
+    write_subject(_files(out, options, role, index), make(options, role, index))
+
+
+def _files(out: Path, options: PhantomConfig, role: Role, index: int) -> dict[str, Path]:
+    return subject_files(out / role, role, index, options.contrast)
 
 
 def _drop_surplus(root: Path, role: Role, count: int) -> None:
@@ -123,16 +151,16 @@ def _drop_surplus(root: Path, role: Role, count: int) -> None:
                 shutil.rmtree(found)
 
 
-def _participants(root: Path, role: Role, options: PhantomConfig) -> list[dict[str, str]]:
+def _participants(out: Path, role: Role, options: PhantomConfig) -> list[dict[str, str]]:
     rows = []
     for index in range(getattr(options, role)):
-        row = {
-            "participant_id": subject_id(role, index),
-            "age": str(body_of(options, role, index).age),
-        }
+        body = (body_of if options.labels is None else labelled_body)(options, role, index)
+        row = {"participant_id": subject_id(role, index), "age": str(body.age)}
+        if options.labels is not None:
+            row["label_map"] = label_map_of(options, role, index).name
         if role == "mixed":
             tumour = has_tumour(options, index)
-            mm3 = lesion_mm3(root, index) if tumour else 0.0
+            mm3 = lesion_mm3(_files(out, options, role, index)["lesion"]) if tumour else 0.0
             diameter = f"{np.cbrt(6 * mm3 / np.pi):.1f}" if tumour else "n/a"
             row |= {"tumour": "yes" if tumour else "no", "tumour_mm3": f"{mm3:g}"}
             row["tumour_diameter_mm"] = diameter

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from twinvae import __version__
 from twinvae.cohort.phantom.subject import Subject
-from twinvae.config import Role
+from twinvae.config import PhantomContrast, Role
 from twinvae.files import atomic_path, write_json, write_text
 
 _LETTER = {"healthy": "H", "mixed": "M"}
@@ -24,11 +24,11 @@ def subject_id(role: Role, index: int) -> str:
     return f"sub-{_LETTER[role]}{index + 1:03d}"
 
 
-def subject_files(root: Path, role: Role, index: int) -> dict[str, Path]:
+def subject_files(root: Path, role: Role, index: int, contrast: PhantomContrast) -> dict[str, Path]:
     """Paths of a subject's ``image``, ``brain`` and, in the mixed source, ``lesion`` mask."""
     name = subject_id(role, index)
     files = {
-        "image": root / name / "anat" / f"{name}_T2w.nii.gz",
+        "image": root / name / "anat" / f"{name}_{contrast}.nii.gz",
         "brain": root / MASKS / name / "anat" / f"{name}_label-brain_mask.nii.gz",
     }
     if role == "mixed":
@@ -36,27 +36,28 @@ def subject_files(root: Path, role: Role, index: int) -> dict[str, Path]:
     return files
 
 
-def write_subject(root: Path, role: Role, index: int, subject: Subject) -> None:
-    """Write a subject's files; the image comes last."""
-    files = subject_files(root, role, index)
+def write_subject(files: dict[str, Path], subject: Subject) -> None:
+    """Write a subject's ``subject_files``; the image comes last."""
     for key in ("brain", "lesion"):
         if key in files:
             _write_nifti(files[key], getattr(subject, key).astype(np.uint8), subject.affine)
     _write_nifti(files["image"], subject.picture, subject.affine)
 
 
-def lesion_mm3(root: Path, index: int) -> float:
-    """Volume of mixed subject ``index``'s lesion mask in mm³."""
-    image = nib.Nifti1Image.from_filename(subject_files(root, "mixed", index)["lesion"])
+def lesion_mm3(mask: Path) -> float:
+    """Volume of a written lesion mask in mm³."""
+    image = nib.Nifti1Image.from_filename(mask)
     voxel_mm3 = abs(float(np.linalg.det(image.affine[:3, :3])))
     return float(np.count_nonzero(np.asarray(image.dataobj)) * voxel_mm3)
 
 
-def write_dataset(root: Path, role: Role, rows: list[dict[str, str]]) -> None:
+def write_dataset(
+    root: Path, role: Role, contrast: PhantomContrast, rows: list[dict[str, str]]
+) -> None:
     """Write the descriptions of a data set and of its masks, and ``participants``."""
     maker = [{"Name": "twinvae phantom", "Version": __version__}]
     about = {"BIDSVersion": "1.9.0", "GeneratedBy": maker}
-    name = f"Generated T2w brains, {role} source"
+    name = f"Generated {contrast} brains, {role} source"
     write_json(root / "dataset_description.json", {"Name": name, "DatasetType": "raw"} | about)
     write_json(
         root / MASKS / "dataset_description.json",
@@ -70,6 +71,7 @@ def write_dataset(root: Path, role: Role, rows: list[dict[str, str]]) -> None:
 
 _COLUMNS: dict[str, Any] = {
     "age": {"Description": "Age the anatomy was drawn for", "Units": "years"},
+    "label_map": {"Description": "Name of the label map the anatomy was made from"},
     "tumour": {"Description": "Whether a lesion was drawn", "Levels": {"yes": "", "no": ""}},
     "tumour_mm3": {"Description": "Volume of the lesion mask", "Units": "mm^3"},
     "tumour_diameter_mm": {

@@ -1,4 +1,4 @@
-"""Glioma-like lesions: what one is planned to be, how it displaces the brain, how it shows in T2w.
+"""Glioma-like lesions: what one is planned to be, how it displaces the brain, how it shows.
 
 Where it spreads is worked out in ``growth.py``.
 """
@@ -6,7 +6,7 @@ Where it spreads is worked out in ``growth.py``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -14,11 +14,21 @@ from twinvae.cohort.phantom.anatomy import Tissue
 from twinvae.cohort.phantom.fields import FloatArray, smooth_field
 from twinvae.cohort.phantom.growth import Spread
 from twinvae.cohort.phantom.maps import Maps
-from twinvae.cohort.phantom.scanner import Scanner
 
 Kind = Literal["necrotic", "solid", "diffuse"]
 _REACH_MM = 22.0  # distance over which the displacement around a mass falls to 1/e
 _ROOM_MM = 12.0  # tissue nearer than this to the skull moves less; the skull does not move
+
+
+class Water(Protocol):
+    """What a scan makes of free water, of which every lesion holds more than healthy tissue."""
+
+    @property
+    def fluid_bright(self) -> bool:
+        """Whether a lesion is brighter than white matter."""
+
+    def level(self, fraction: FloatArray) -> FloatArray:
+        """Signal at ``fraction`` of the way from grey matter (0) to CSF (1)."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ def paint(
     tissue: Tissue,
     spread: Spread,
     plan: Plan,
-    scanner: Scanner,
+    scanner: Water,
 ) -> FloatArray:
     """(n,): the signal with the lesion in it, from ``signal`` (n,) relative to white matter."""
     grey, white, csf = tissue.shares
@@ -102,7 +112,8 @@ def paint(
     # Oedema is vasogenic: it fills white matter and leaves much of the cortical ribbon as it was.
     water = spread.lesion * (white + 0.45 * grey)
     level = _level(plan.oedema * (1 + 0.12 * coarse + 0.06 * fine), scanner)
-    result: FloatArray = signal + water * np.maximum(level - signal, 0)
+    further = np.maximum if scanner.fluid_bright else np.minimum  # CSF beside it stays as it is
+    result: FloatArray = signal + water * further(level - signal, 0)
     if plan.kind == "diffuse":
         return result
     solid = _level(plan.rim * (1 + 0.35 * fine) + 0.1 * coarse, scanner)
@@ -115,12 +126,9 @@ def paint(
     return result
 
 
-def _level(fraction: FloatArray, scanner: Scanner) -> FloatArray:
+def _level(fraction: FloatArray, scanner: Water) -> FloatArray:
     """Signal at ``fraction`` of the way from grey matter to CSF."""
-    signal: FloatArray = scanner.grey + np.clip(fraction, -0.15, 0.95) * np.float32(
-        scanner.csf - scanner.grey
-    )
-    return signal
+    return scanner.level(np.clip(fraction, -0.15, 0.95))
 
 
 def _step(value: FloatArray, width: float) -> FloatArray:

@@ -28,18 +28,23 @@ COARSE = 2  # the smooth maps are kept on a grid of 2 mm
 
 @dataclass(frozen=True)
 class Maps:
-    """Anatomy in MNI space, RAS; ``ORIGIN_MM`` is the centre of voxel (0, 0, 0)."""
+    """Anatomy in MNI space or, from a label map, in its pose; RAS.
+
+    The template's arrays are (197, 233, 189) at 1 mm and (99, 117, 95) at 2 mm.
+    """
 
     brain: npt.NDArray[np.uint8]
-    """(197, 233, 189) at 1 mm: share of brain nearby, in 255ths."""
-    tissue: tuple[npt.NDArray[np.uint8], ...]
-    """Four (197, 233, 189) at 1 mm: grey matter, white matter and CSF in 255ths; and T1 intensity
+    """(X, Y, Z) at 1 mm: share of brain nearby, in 255ths."""
+    tissue: tuple[npt.NDArray[Any], ...]
+    """Four (X, Y, Z) at 1 mm: grey matter, white matter and CSF in 255ths; and T1 intensity
     over what these shares predict, 128 = as predicted."""
     warp: tuple[FloatArray, ...]
-    """Five (99, 117, 95) at 2 mm: direction along x, y, z away from the ventricles; distance in mm
+    """Five at 2 mm: direction along x, y, z away from the ventricles; distance in mm
     from their walls, negative inside; and depth in mm below the surface of the brain."""
     seeds_mm: FloatArray
     """(n, 3): places in mm where a glioma may begin: cerebral white matter, 10 mm deep."""
+    origin_mm: FloatArray
+    """(3,): centre of voxel (0, 0, 0) of every array."""
 
 
 @cache
@@ -57,15 +62,19 @@ def load_maps() -> Maps:
         brain=soft,
         tissue=(grey, white, csf, detail),
         warp=(*_ventricles(csf[coarse] > 128, depth), depth),
-        seeds_mm=_seeds(white[coarse] > 230, depth),
+        seeds_mm=lobar_seeds(white[coarse] > 230, depth, ORIGIN_MM),
+        origin_mm=ORIGIN_MM,
     )
 
 
 def look_up(
-    maps: Sequence[npt.NDArray[Any]], place_mm: FloatArray, spacing_mm: int = 1
+    maps: Sequence[npt.NDArray[Any]],
+    place_mm: FloatArray,
+    spacing_mm: int = 1,
+    origin_mm: FloatArray = ORIGIN_MM,
 ) -> list[FloatArray]:
-    """Linear interpolation of each of ``maps`` (X, Y, Z) at ``place_mm`` (3, n) in MNI space."""
-    at = (place_mm - ORIGIN_MM[:, None]) / np.float32(spacing_mm)
+    """Linear interpolation of each of ``maps`` (X, Y, Z) at ``place_mm`` (3, n) in their space."""
+    at = (place_mm - origin_mm[:, None]) / np.float32(spacing_mm)
     return [ndimage.map_coordinates(m, at, order=1, output=np.float32) for m in maps]
 
 
@@ -112,7 +121,7 @@ def _detail(
 
 
 def _ventricles(csf: npt.NDArray[np.bool_], depth: FloatArray) -> list[FloatArray]:
-    """Direction away from the ventricles (3 maps) and distance from their walls in mm."""
+    """What ``away_from`` says of the template's ventricles."""
     x, y, z = (
         ORIGIN_MM[axis] + COARSE * np.arange(n, dtype=np.float32)
         for axis, n in enumerate(csf.shape)
@@ -126,15 +135,22 @@ def _ventricles(csf: npt.NDArray[np.bool_], depth: FloatArray) -> list[FloatArra
     labels, _ = ndimage.label(csf & box & ~cistern & (depth > 14))
     size_ml = np.bincount(labels.ravel()) * COARSE**3 / 1000
     size_ml[0] = 0
-    ventricles = (size_ml > 2)[labels]
+    return away_from((size_ml > 2)[labels])
+
+
+def away_from(ventricles: npt.NDArray[np.bool_]) -> list[FloatArray]:
+    """Direction away from the ventricles (3 maps) and distance from their walls in mm, at 2 mm."""
     outside = ndimage.distance_transform_edt(~ventricles)
     inside = ndimage.distance_transform_edt(ventricles)
     distance = ndimage.gaussian_filter((outside - inside).astype(np.float32) * COARSE, 1.0)
     return [*((g / COARSE).astype(np.float32) for g in np.gradient(distance)), distance]
 
 
-def _seeds(white: npt.NDArray[np.bool_], depth: FloatArray) -> FloatArray:
-    places = np.argwhere(white & (depth > 10)) * COARSE + ORIGIN_MM
+def lobar_seeds(
+    white: npt.NDArray[np.bool_], depth: FloatArray, origin_mm: FloatArray
+) -> FloatArray:
+    """(n, 3): places in mm of deep white matter of the lobes, from its mask and depth at 2 mm."""
+    places = np.argwhere(white & (depth > 10)) * COARSE + origin_mm
     lateral = np.abs(places[:, 0]) > 14
     cerebral = (places[:, 2] > -16) | ((places[:, 2] > -30) & (places[:, 1] > -30))
     lobar = lateral & cerebral & (places[:, 2] < 55)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,14 @@ class Scanner:
     """Standard deviation of the noise in each channel, relative to white matter."""
     gain: float
     """Stored units per unit of white matter."""
+
+    fluid_bright: ClassVar[bool] = True
+    """Whether a lesion, which holds more water, is brighter than white matter."""
+
+    def level(self, fraction: FloatArray) -> FloatArray:
+        """Signal at ``fraction`` of the way from grey matter (0) to CSF (1)."""
+        signal: FloatArray = self.grey + fraction * np.float32(self.csf - self.grey)
+        return signal
 
 
 def draw_scanner(rng: np.random.Generator, role: Role) -> Scanner:
@@ -86,7 +95,7 @@ def take_picture(
     """(X, Y, Z): the skull-stripped volume in stored units; 0 outside the brain mask."""
     volume = np.zeros(tissue.grid.shape, dtype=np.float32)
     volume[tissue.inside] = signal
-    sigma = [_extra_blur(w, tissue.grid.spacing_mm) for w in scanner.blur_mm]
+    sigma = [extra_blur(w, tissue.grid.spacing_mm) for w in scanner.blur_mm]
     volume = ndimage.gaussian_filter(volume, sigma, truncate=2.5)[tissue.inside][tissue.brain]
     bias = smooth_field(rng, tissue.grid, 80.0, scanner.bias)[0][tissue.inside][tissue.brain]
     volume *= np.exp(bias)
@@ -105,7 +114,7 @@ def brain_mask(tissue: Tissue) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def _extra_blur(width_mm: float, spacing_mm: float) -> float:
+def extra_blur(width_mm: float, spacing_mm: float) -> float:
     """Standard deviation in voxels; a voxel itself blurs by about 0.4 of its size (FWHM)."""
     own = 0.4 * spacing_mm
     return float(np.sqrt(max(width_mm**2 - own**2, 0.0)) / _FWHM / spacing_mm)

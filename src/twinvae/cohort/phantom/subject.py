@@ -40,7 +40,7 @@ def has_tumour(options: PhantomConfig, index: int) -> bool:
 
 def body_of(options: PhantomConfig, role: Role, index: int) -> Body:
     """The body of subject ``index`` (from 0) of a source; costs nothing."""
-    return draw_body(_streams(options, role, index)[0], older=role == "mixed")
+    return draw_body(streams(options, role, index)[0], older=role == "mixed")
 
 
 def make_subject(options: PhantomConfig, role: Role, index: int) -> Subject:
@@ -49,7 +49,7 @@ def make_subject(options: PhantomConfig, role: Role, index: int) -> Subject:
     Body, anatomy, scan and lesion draw from streams of their own, so a subject with and without
     its lesion (``tumour_share`` 1 and 0) is otherwise the same person in the same scan.
     """
-    _, anatomy_rng, scan_rng, lesion_rng = _streams(options, role, index)
+    _, anatomy_rng, scan_rng, lesion_rng = streams(options, role, index)
     maps, body = load_maps(), body_of(options, role, index)
     grid = subject_grid(options.spacing_mm)
     tumour = role == "mixed" and has_tumour(options, index)
@@ -68,6 +68,7 @@ def make_subject(options: PhantomConfig, role: Role, index: int) -> Subject:
     return Subject(picture, brain_mask(tissue), lesion, grid.affine)
 
 
-def _streams(options: PhantomConfig, role: Role, index: int) -> list[np.random.Generator]:
+def streams(options: PhantomConfig, role: Role, index: int) -> list[np.random.Generator]:
+    """Four independent streams of a subject: body, anatomy, scan, lesion."""
     seed = np.random.SeedSequence((options.seed, _STREAM[role], index))
     return [np.random.default_rng(child) for child in seed.spawn(4)]
