@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from twinvae import __version__, cli_scans
+from twinvae import __version__, cli_calibrate, cli_scans
 from twinvae.cli_help import NamesLayouts
 from twinvae.cli_options import (
     Device,
@@ -194,7 +194,7 @@ app.command()(cli_scans.prepare)
 app.command()(cli_scans.check)
 _stage_command("train", "Train a run's two models; goes on where it was cut off.")
 _stage_command("score", "Compute every score for every slice of a run.")
-_stage_command("calibrate", "Set a run's thresholds from healthy validation slices.")
+app.command()(cli_calibrate.calibrate)
 _stage_command("evaluate", "Judge a run's scores on its test subjects.")
 _stage_command("report", "Draw a run's figures and write its report.")
 

@@ -3,6 +3,7 @@
 from twinvae.decision.calibration import calibrate
 from twinvae.decision.fdr import discoveries
 from twinvae.decision.registry import RULES
+from twinvae.decision.transfer import transfer
 from twinvae.decision.verdict import (
     ScanVerdict,
     abnormal_slices,
@@ -26,4 +27,5 @@ __all__ = [
     "scan_verdict",
     "slice_threshold",
     "slice_thresholds",
+    "transfer",
 ]

@@ -12,7 +12,7 @@ from twinvae.decision.fitted import FittedRule, OutOfFold, fit_rule, leave_one_o
 from twinvae.decision.ranks import METHOD, require_supported
 from twinvae.decision.registry import RULES
 from twinvae.decision.rule import Rule
-from twinvae.decision.sample import Healthy, places_of, size_column
+from twinvae.decision.sample import Healthy, level_and_spread, places_of, size_column
 from twinvae.decision.scan_level import ScanGroups, scan_part
 from twinvae.decision.scans import STATISTICS
 from twinvae.errors import CalibrationError
@@ -123,13 +123,6 @@ def _score_part(
         "scan": {"statistic": "max", **plain},
         "scan_statistics": statistics,
     }
-
-
-def level_and_spread(score: Any) -> dict[str, float]:
-    """The median, and the median distance from it of the values below it."""
-    median = float(np.median(score))
-    below = median - score[score < median]
-    return {"median": median, "lower_spread": float(np.median(below)) if len(below) else 0.0}
 
 
 def _thresholds(

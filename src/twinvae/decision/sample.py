@@ -81,3 +81,10 @@ def weights(subject: IntArray, unit: Unit) -> tuple[FloatArray, float]:
         return np.ones(len(subject)), float(len(subject))
     _, inverse, counts = np.unique(subject, return_inverse=True, return_counts=True)
     return 1.0 / counts[inverse], float(len(counts))
+
+
+def level_and_spread(score: FloatArray) -> dict[str, float]:
+    """The median, and the median distance from it of the values below it."""
+    median = float(np.median(score))
+    below = median - score[score < median]
+    return {"median": median, "lower_spread": float(np.median(below)) if len(below) else 0.0}

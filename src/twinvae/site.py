@@ -1,0 +1,201 @@
+"""A bundle calibrated anew on a site's own scans: same models and recipe, other thresholds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.markup import escape
+
+from twinvae import __version__
+from twinvae.bundle import Bundle, read_bundle
+from twinvae.cohort import index_sources
+from twinvae.config import Role, RunConfig, SourceConfig, SplitConfig, dump_config, load_config
+from twinvae.decision import calibrate, transfer
+from twinvae.decision.domain import domain_of, scan_facts
+from twinvae.errors import ConfigError, DataError, PartialFailureError, TwinvaeError
+from twinvae.files import atomic_path, write_json, write_yaml
+from twinvae.imaging import FittedRecipe, PreparedScan, ScanFiles, prepare_scan
+from twinvae.imaging.execute import ways
+from twinvae.progress import console, progress_bar
+from twinvae.scoring import moved, require_fitted, score_slices, select_scores
+from twinvae.training import Compute
+
+_MAY_CHANGE = ("decision.", "compute.")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a site's scans are, and who calibrates."""
+
+    scans: Path
+    """Folder or table, in one of the layouts."""
+    role: Role
+    """`healthy`: everybody is; `mixed`: unlabelled."""
+    name: str = ""
+    """Of the site; by default the folder's."""
+    by: str = ""
+    """Who calibrates."""
+    layout: str = "auto"
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What calibration needs of the site's scans."""
+
+    scores: pd.DataFrame
+    """One row a slice, as a scores table, with the column session."""
+    facts: list[dict[str, float]]
+    """Of each scan, for the out-of-domain check."""
+    subjects: list[str]
+    """Of each scan."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One scan and the recipe."""
+
+    scan: ScanFiles
+    recipe: FittedRecipe
+
+
+def calibrate_on_site(
+    folder: Path,
+    site: Site,
+    out: Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    strict: bool = False,
+) -> dict[str, Any]:
+    """Calibrate the bundle ``folder`` on ``site`` and write it as the bundle ``out``.
+
+    Healthy scans give thresholds by ``decision.rule`` as a run's own do; unlabelled ones move the
+    bundle's by ``decision.transfer``. Returns what bundle.json says about it. A scan that cannot be
+    used is reported and skipped, with ``PartialFailureError`` at the end; with ``strict`` at once.
+    Raises ``CalibrationError`` when the scans are too few, ``ConfigError`` for ``overrides`` other
+    than of ``decision`` and ``compute``.
+    """
+    if Path(out).resolve() == Path(folder).resolve():
+        raise ConfigError(f"out: expected another folder than the bundle {folder}")
+    wrong = [key for key in overrides or {} if not key.startswith(_MAY_CHANGE)]
+    if wrong:
+        raise ConfigError(f"{wrong[0]}: expected a setting of decision or compute")
+    bundle = read_bundle(folder)
+    config = load_config(Path(folder) / "config.yaml", dict(overrides or {}))
+    reasons: list[str] = []
+    measured = _measure(bundle, config, _scans(site, config), reasons, strict=strict)
+    origin = _origin(site, measured)
+    if site.role == "healthy":
+        calibration = calibrate(measured.scores, config.decision)
+    else:
+        calibration = transfer(bundle.calibration, measured.scores)
+    done = {**origin, "by": site.by, "when": datetime.now(UTC).date().isoformat()}
+    with atomic_path(Path(out)) as room:
+        shutil.copytree(folder, room)
+        write_json(room / "calibration.json", {**calibration, "origin": origin})
+        write_json(room / "domain.json", domain_of(measured.facts, measured.subjects))
+        write_yaml(room / "config.yaml", dump_config(config))
+        about = {**bundle.about, "twinvae": __version__}
+        about["calibrated"] = [*bundle.about.get("calibrated", []), done]
+        write_json(room / "bundle.json", about)
+    if reasons:
+        listed = "\n  ".join(reasons)
+        raise PartialFailureError(
+            f"{out} was written without {len(reasons)} scans that were skipped:\n  {listed}"
+        )
+    return done
+
+
+def _scans(site: Site, config: RunConfig) -> list[ScanFiles]:
+    source = SourceConfig(
+        path=site.scans, role=site.role, layout=site.layout, source=site.name or None
+    )
+    table = index_sources([source], config.contrast, SplitConfig())
+    return [ScanFiles.from_row(row) for _, row in table.assign(split="val").iterrows()]
+
+
+def _measure(
+    bundle: Bundle,
+    config: RunConfig,
+    scans: list[ScanFiles],
+    reasons: list[str],
+    *,
+    strict: bool,
+) -> _Measured:
+    """Prepare and score ``scans``; why some cannot be is added to ``reasons``."""
+    compute = Compute.resolve(config.compute)
+    bundle.models.to(compute.device)
+    calibrated = bundle.calibration["scores"]
+    chosen = select_scores(config.scoring.scores, bundle.models)
+    scores = [score for score in chosen if score.name in calibrated]
+    require_fitted(scores, bundle.fitted, "bundle")
+    fitted = moved(bundle.fitted, compute.device)
+    found: dict[ScanFiles, tuple[pd.DataFrame, dict[str, float]]] = {}
+    outcomes = ways(config.compute.jobs)(_prepared, [_Job(s, bundle.recipe) for s in scans])
+    with progress_bar("calibrate", len(scans)) as bar, closing(outcomes):
+        for job, prepared in outcomes:
+            bar.note(job.scan.subject)
+            bar.advance()
+            if isinstance(prepared, str):
+                _skip(prepared, reasons, strict=strict)
+                continue
+            rows = np.arange(len(prepared.index))
+            table = score_slices(
+                prepared, rows, bundle.models, scores, config.scoring, compute, fitted=fitted
+            )
+            facts = scan_facts(prepared.images, prepared.brain, prepared.statistics, table)
+            found[job.scan] = table.assign(session=job.scan.session), facts
+    if not found:
+        raise DataError("none of the site's scans can be used:\n  " + "\n  ".join(reasons[:5]))
+    kept = [scan for scan in scans if scan in found]  # they finish in any order
+    return _Measured(
+        pd.concat([found[scan][0] for scan in kept], ignore_index=True),
+        [found[scan][1] for scan in kept],
+        [scan.subject for scan in kept],
+    )
+
+
+def _skip(reason: str, reasons: list[str], *, strict: bool) -> None:
+    """Report a scan that cannot be used, and note why."""
+    if strict:
+        raise DataError(reason)
+    reasons.append(reason)
+    console.print(f"[red]skipped[/] {escape(reason)}", soft_wrap=True)
+
+
+def _prepared(job: _Job) -> PreparedScan | str:
+    """The prepared scan, or why there is none."""
+    try:
+        return prepare_scan(job.scan, job.recipe)
+    except TwinvaeError as error:
+        return str(error)
+    except Exception as error:  # one odd scan must not cost the others; the reason is reported
+        return f"{job.scan.image}: {type(error).__name__}: {error}"
+
+
+def _origin(site: Site, measured: _Measured) -> dict[str, Any]:
+    """The scans behind the thresholds; no name of a subject, since bundles are passed on."""
+    name = site.name or Path(site.scans).resolve().name
+    scans, subjects = len(measured.facts), len(set(measured.subjects))
+    of = f"{scans} {{}} scans of {subjects} subjects of {name}"
+    says = (
+        f"Thresholds were set on {of.format('healthy')}."
+        if site.role == "healthy"
+        else f"NO GUARANTEE: thresholds were moved by {of.format('unlabelled')}, assuming that "
+        "most of their slices are free of tumours."
+    )
+    return {
+        "kind": f"site_{site.role}",
+        "says": says,
+        "site": name,
+        "n_scans": scans,
+        "n_subjects": subjects,
+        "n_slices": len(measured.scores),
+    }
