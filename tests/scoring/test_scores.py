@@ -62,11 +62,11 @@ def batch(x: torch.Tensor, brain: torch.Tensor, models: Models = MODELS) -> Slic
 
 
 def fitted(models: Models = MODELS) -> dict[str, dict[str, torch.Tensor]]:
-    """What every fit learns from twenty healthy slices."""
+    """What every fit that ``models`` allow learns from twenty healthy slices."""
     x, brain = brains(20, seed=9)
     out = {}
     with torch.no_grad():
-        for fit in {entry.fit for entry in SCORES.values() if entry.fit}:
+        for fit in {e.fit for e in SCORES.values() if e.fit and e.applies(models)}:
             seen = batch(x, brain, models)
             if isinstance(fit, Reference):
                 learned = fit.learn([seen])
@@ -220,6 +220,25 @@ def test_trained_models_find_a_planted_lesion(name: str, trained: Models) -> Non
         with torch.no_grad():
             found.append(SCORES[name].compute(part))
     assert found[1].mean() > found[0].mean()
+
+
+BF16_TOLERANCE = 0.05
+"""Relative: bf16 keeps 8 bits of every product, and a gradient is a chain of products."""
+
+
+@pytest.mark.parametrize("trains", [False, True], ids=["random", "trained"])
+def test_gradient_scores_in_bf16_agree_with_fp32(trains: bool, trained: Models) -> None:
+    models = trained if trains else MODELS
+    clean, brain = brains(6, seed=3)
+    x = lesion(clean)
+    for name in (n for n in ALL if "gradient" in n):
+        full = values(name, x, brain, models)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = values(name, x, brain, models)
+        assert half.dtype == torch.float32, name
+        torch.testing.assert_close(
+            half, full, rtol=BF16_TOLERANCE, atol=0, msg=lambda said, name=name: f"{name}: {said}"
+        )
 
 
 class _Centred(torch.nn.Module):

@@ -56,15 +56,17 @@ def kl_gradient_times_residual(batch: SliceBatch) -> Tensor:
 def latent_gradient(batch: SliceBatch) -> Tensor:
     """|∂‖μ(x) − μ_h‖₂/∂x| with μ_h = μ(x_h) constant, latent units per intensity, (n, 1, H, W).
 
-    At x = x_h, where the norm has no gradient, the map is 0.
+    At x = x_h, where the norm has no gradient, the map is 0. Always in float32: the direction of a
+    small difference of encodings does not survive bf16.
     """
-    mixed = batch.models.mixed
-    target = batch.posterior_h.mean.detach().clone()
+    mixed, x_h = batch.models.mixed, batch.x_h.float()  # x_h itself as all scores see it
 
     def distance(x: Tensor) -> Tensor:
         return ((mixed.encode(x).mean - target).square().sum(1) + 1e-12).sqrt()
 
-    return gradient(distance, batch.x).abs()
+    with torch.autocast(batch.x.device.type, enabled=False):
+        target = mixed.encode(x_h).mean.detach().clone()
+        return gradient(distance, batch.x).abs()
 
 
 def gradient(energy: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
