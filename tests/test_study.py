@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from tiny import TINY
 from twinvae.cli import app
 from twinvae.config.study import load_study
-from twinvae.errors import ConfigError, DataError, PartialFailureError
+from twinvae.errors import ConfigError, DataError
 from twinvae.evaluation import over_seeds
 from twinvae.evaluation.auroc import auroc
 from twinvae.run import Run
