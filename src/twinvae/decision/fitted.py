@@ -139,15 +139,19 @@ class OutOfFold:
 
 
 def leave_one_out(rule: Rule, healthy: Healthy, config: DecisionConfig) -> OutOfFold | None:
-    """Judge each subject's slices by the rule fitted on all others; None with one subject."""
-    codes = np.unique(healthy.subject)
+    """Judge each subject's slices by the rule fitted on all others; None with one subject.
+
+    A rule may leave out several subjects at a time (``Rule.folds``).
+    """
+    codes, subject = np.unique(healthy.subject, return_inverse=True)
     if len(codes) < 2:
         return None
+    fold = subject % min(len(codes), rule.folds or len(codes))
     n = len(healthy.score)
     called = np.zeros((len(config.percentiles), n), bool)
     p_value, least = np.ones(n), np.ones(n)
-    for code in codes:
-        mine = healthy.subject == code
+    for left_out in np.unique(fold):
+        mine = fold == left_out
         fitted, own = fit_rule(rule, healthy.only(~mine), config), healthy.only(mine)
         called[:, mine] = fitted.called(own.score, own.places)
         p_value[mine], least[mine] = fitted.p_values(own.score, own.places)

@@ -136,6 +136,9 @@ class Rule:
     """Whether thresholds are conformal, else percentiles."""
     unit: Unit = "slice"
     """What counts as one observation unless the configuration says."""
+    folds: int | None = None
+    """Subjects are left out in so many groups, for a rule that takes long to fit; by default, and
+    when there are fewer of them, one by one."""
 
 
 def flat(healthy: Healthy, config: DecisionConfig) -> Shape:

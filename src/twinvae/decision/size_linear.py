@@ -11,11 +11,12 @@ from twinvae.decision.sample import Healthy
 
 def line(healthy: Healthy, config: DecisionConfig) -> Shape:
     """Level: the least-squares line of score on brain area, level beyond the areas seen."""
-    size = healthy.places.size
-    ends = np.unique([size.min(), size.max()])
-    slope, at_zero = np.polyfit(size, healthy.score, 1) if len(ends) > 1 else (0.0, np.nan)
-    value = at_zero + slope * ends if len(ends) > 1 else healthy.score.mean(keepdims=True)
-    return Shape(level=Curve(ends, value))
+    size, score = healthy.places.size, healthy.score
+    if np.ptp(size) == 0 or np.ptp(score) == 0:
+        return Shape()
+    ends = np.array([size.min(), size.max()])
+    slope, at_zero = np.polyfit(size, score, 1)
+    return Shape(level=Curve(ends, at_zero + slope * ends))
 
 
 RULE = Rule(
