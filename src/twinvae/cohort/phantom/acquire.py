@@ -44,7 +44,7 @@ def draw_acquisition(rng: np.random.Generator, contrast: PhantomContrast) -> Acq
         slice_mm=float(thick),
         offset=float(rng.random()),
         bias=float(rng.uniform(0.02, 0.10)),
-        noise=float(rng.uniform(0.01, 0.05)),
+        noise=float(rng.uniform(0.008, 0.035)),
         gamma=float(np.exp(rng.normal(0, 0.08))),
         gain=float(np.exp(rng.uniform(np.log(150), np.log(900)))),
     )

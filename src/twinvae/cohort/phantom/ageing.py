@@ -17,7 +17,7 @@ _WATER = 0.16  # of the way from grey matter to CSF: signal of a full hyperinten
 
 def draw_load(rng: np.random.Generator, age: int) -> float:
     """How much of it there is, from none (0) to confluent (1)."""
-    return float(np.clip(rng.normal((age - 40) / 70, 0.22), 0.0, 1.0))
+    return float(np.clip(rng.normal((age - 45) / 80, 0.2), 0.0, 1.0))
 
 
 def hyperintensities(
@@ -29,7 +29,7 @@ def hyperintensities(
     uneven = smooth_field(rng, grid, 14.0, 1.0)[0][inside]
     spots = smooth_field(rng, grid, 4.0, 1.0)[0][inside]
     spots += 0.6 * smooth_field(rng, grid, 25.0, 1.0)[0][inside]
-    width_mm = (0.5 + 6 * load) * np.exp(np.float32(0.5) * uneven)
+    width_mm = (0.5 + 4 * load) * np.exp(np.float32(0.5) * uneven)
     rim = np.clip((width_mm - wall_mm) / 2, 0, 1) * min(0.35 + load, 1.0)
     deep = np.clip((spots - (4.2 - 1.6 * load)) / 0.5, 0, 1) * (depth_mm > 6) * (load > 0.15)
     share: FloatArray = np.maximum(rim, deep) * tissue.shares[1]

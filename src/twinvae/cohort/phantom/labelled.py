@@ -51,7 +51,7 @@ def labelled_body(options: PhantomConfig, role: Role, index: int) -> Body:
         body,
         size=(float(size[0]), float(size[1]), float(size[2])),
         ventricle_mm=float(np.clip(growth, -2.5, 5)),
-        sulci=float(rng.normal(-0.55 + (body.age - 50) / 200, 0.15)),
+        sulci=float(rng.normal(-0.65 + (body.age - 50) / 200, 0.15)),
     )
 
 

@@ -20,8 +20,8 @@ from twinvae.errors import ConfigError, DataError
 _ENDINGS = (".nii", ".nii.gz", ".mgz")
 _FIELD_MM = ((-90, 90), (-126, 96), (-80, 100))
 _FEWEST_LANDMARKS = 6
-_CLOSING_MM = 8.0  # half the width of the widest gap that counts as a sulcus
-_RIM_MM = 1.5  # CSF that skull stripping leaves on the surface
+_CLOSING_MM = 7.0  # half the width of the widest gap that counts as a sulcus
+_RIM_MM = 0.7  # CSF that skull stripping leaves on the surface
 _STEM_MM = 6  # of brainstem kept below the cerebellum
 _PAD = 6
 _MARGIN = 4
@@ -151,15 +151,21 @@ def _brain_mask(tissue: npt.NDArray[np.uint8], origin_mm: FloatArray) -> npt.NDA
     if cerebellum.any():
         solid[:, :, : max(int(np.flatnonzero(cerebellum.any((0, 1)))[0]) - _STEM_MM, 0)] = False
     coarse = np.pad(solid[::COARSE, ::COARSE, ::COARSE], _PAD)
-    parts, _ = ndimage.label(coarse)
-    coarse = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    near = ndimage.distance_transform_edt(~coarse) * COARSE <= _CLOSING_MM
+    near = ndimage.distance_transform_edt(~_largest(coarse)) * COARSE <= _CLOSING_MM
     closed = ndimage.distance_transform_edt(near) * COARSE > _CLOSING_MM - _RIM_MM
-    closed = ndimage.binary_fill_holes(closed)[(slice(_PAD, -_PAD),) * 3]
+    closed = _largest(ndimage.binary_opening(ndimage.binary_fill_holes(closed)))
+    closed = closed[(slice(_PAD, -_PAD),) * 3]
     fine = closed.repeat(COARSE, 0).repeat(COARSE, 1).repeat(COARSE, 2)
     smooth = ndimage.uniform_filter(fine.astype(np.float32), size=2 * COARSE + 1) > 0.5
     mask: npt.NDArray[np.bool_] = smooth[tuple(slice(n) for n in tissue.shape)]
     return mask
+
+
+def _largest(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The largest connected part of a mask that is not empty."""
+    parts, _ = ndimage.label(mask)
+    largest: npt.NDArray[np.bool_] = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    return largest
 
 
 def _cropped(

@@ -44,7 +44,7 @@ TISSUES: dict[str, Tissue] = {
         0.70,
     ),
     "white_lesion": Tissue((25, 57, 77, 78, 79), "white", 1150, 105, 0.76),
-    "cerebellar_cortex": Tissue((8, 47), "grey", 1290, 88, 0.81),
+    "cerebellar_cortex": Tissue((8, 47), "grey", 1240, 85, 0.79),
     "cerebellar_white": Tissue((7, 46), "white", 900, 74, 0.71),
     "brainstem": Tissue((16, 170, range(173, 176)), "white", 990, 77, 0.72),
     "thalamus": Tissue((9, 10, 48, 49), "grey", 1140, 76, 0.77),

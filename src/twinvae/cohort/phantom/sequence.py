@@ -90,6 +90,10 @@ def draw_contrast(rng: np.random.Generator, contrast: PhantomContrast) -> Contra
     table = np.array([[TISSUES[n].t1_ms, TISSUES[n].t2_ms, TISSUES[n].density] for n in names])
     spread = np.array([_VARIATION, _VARIATION, _VARIATION / 3])
     table *= np.exp(rng.normal(0, spread, size=table.shape))
+    if contrast == "FLAIR":
+        # Its long echo trains saturate the bound protons of myelin: white matter loses more.
+        myelin = np.array([TISSUES[n].kind == "white" for n in names])
+        table[myelin, 2] *= 1 - rng.uniform(0.05, 0.2)
     signal = sequence.signal(*table.T)
     white = signal[NAMES.index("white")]
     ends = np.log(table[[NAMES.index("cortex"), NAMES.index("ventricles")]])
