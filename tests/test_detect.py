@@ -198,6 +198,9 @@ def test_bundle_works_alone_and_holds_no_patient_data(tiny_run: Run, tmp_path: P
                      "weights.safetensors", "weights.safetensors"]  # fmt: skip
     moved = shutil.copytree(tiny_run.bundle, tmp_path / "moved")
     assert read_bundle(moved).calibration == read_bundle(tiny_run.bundle).calibration
+    (moved / "domain.json").unlink()
+    with pytest.raises(DataError, match=r"expected domain\.json, found none; an older twinvae"):
+        read_bundle(moved)
 
 
 @pytest.fixture(scope="module")

@@ -81,6 +81,12 @@ def test_broken_scans_are_skipped_and_too_few_are_refused(tiny_run: Run, tmp_pat
         calibrate_on_site(tiny_run.bundle, site, tmp_path / "no", overrides=more)
     with pytest.raises(ConfigError, match=r"scoring\.scores: expected a setting of decision"):
         calibrate_on_site(tiny_run.bundle, site, tmp_path / "no", overrides={"scoring.scores": []})
+    with pytest.raises(
+        ConfigError, match=r"decision\.rule: expected a setting of compute with mixed"
+    ):
+        calibrate_on_site(
+            tiny_run.bundle, Site(scans, "mixed"), tmp_path / "no", overrides={"decision.rule": "x"}
+        )
     with pytest.raises(ConfigError, match="expected another folder than the bundle"):
         calibrate_on_site(tiny_run.bundle, site, tiny_run.bundle, overrides=CPU)
     assert not (tmp_path / "no").exists()

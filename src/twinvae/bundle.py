@@ -68,6 +68,11 @@ def read_bundle(folder: Path) -> Bundle:
     found = about.get("format")
     if found != FORMAT:
         raise DataError(f"{path}: expected format {FORMAT}, found {found}; update twinvae")
+    if not (Path(folder) / "domain.json").is_file():
+        raise DataError(
+            f"{folder}: expected domain.json, found none; an older twinvae wrote this bundle: "
+            f"calibrate its run anew (twinvae calibrate RUN --force)"
+        )
     return Bundle(
         config=load_config(folder / "config.yaml"),
         recipe=FittedRecipe.read(folder / "recipe.json"),

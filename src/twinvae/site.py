@@ -28,7 +28,10 @@ from twinvae.progress import console, progress_bar
 from twinvae.scoring import moved, require_fitted, score_slices, select_scores
 from twinvae.training import Compute
 
-_MAY_CHANGE = ("decision.", "compute.")
+_MAY_CHANGE: dict[Role, tuple[str, ...]] = {
+    "healthy": ("decision", "compute"),
+    "mixed": ("compute",),  # the bundle's own thresholds are moved, whatever rule set them
+}
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,16 @@ def calibrate_on_site(
     bundle's by ``decision.transfer``. Returns what bundle.json says about it. A scan that cannot be
     used is reported and skipped, with ``PartialFailureError`` at the end; with ``strict`` at once.
     Raises ``CalibrationError`` when the scans are too few, ``ConfigError`` for ``overrides`` other
-    than of ``decision`` and ``compute``.
+    than of ``compute`` and, with healthy scans, ``decision``.
     """
     if Path(out).resolve() == Path(folder).resolve():
         raise ConfigError(f"out: expected another folder than the bundle {folder}")
-    wrong = [key for key in overrides or {} if not key.startswith(_MAY_CHANGE)]
+    allowed = _MAY_CHANGE[site.role]
+    wrong = [key for key in overrides or {} if key.partition(".")[0] not in allowed]
     if wrong:
-        raise ConfigError(f"{wrong[0]}: expected a setting of decision or compute")
+        raise ConfigError(
+            f"{wrong[0]}: expected a setting of {' or '.join(allowed)} with {site.role} scans"
+        )
     bundle = read_bundle(folder)
     config = load_config(Path(folder) / "config.yaml", dict(overrides or {}))
     reasons: list[str] = []

@@ -18,9 +18,12 @@ def by_size_and_position(healthy: Healthy, config: DecisionConfig) -> Shape:
 RULE = Rule(
     name="mondrian",
     summary="a rank among healthy slices or subjects in the same bin of brain area and position",
-    guarantee="as conformal, and within every bin, not only over all slices; nearly, as bins end "
-    "at quantiles of the healthy slices' own areas and positions",
-    assumes="as conformal, within every bin",
+    guarantee="unit subject: a slice drawn at random from those of a new healthy subject in a bin "
+    "is called abnormal with at most the target probability, on average over calibrations, in "
+    "every bin; nearly, as bins end at quantiles of the healthy slices' own areas and positions; "
+    "unit slice: the same only if slices were exchangeable, which slices of one subject are not",
+    assumes="the new subject is exchangeable with the healthy validation subjects, none of whom "
+    "was trained on",
     source="Vovk, Gammerman and Shafer 2005 (Mondrian conformal predictors)",
     shape=by_size_and_position,
     conformal=True,
