@@ -16,6 +16,7 @@ from twinvae.cohort.phantom.fields import FloatArray
 from twinvae.cohort.phantom.maps import COARSE, Maps, away_from, lobar_seeds
 from twinvae.cohort.phantom.relaxation import CLASSES, NAMES, class_table, tissue_table
 from twinvae.errors import ConfigError, DataError
+from twinvae.files import file_state
 
 _ENDINGS = (".nii", ".nii.gz", ".mgz")
 _FIELD_MM = ((-90, 90), (-126, 96), (-80, 100))
@@ -63,9 +64,13 @@ def label_maps(folder: Path) -> tuple[Path, ...]:
     return found
 
 
-@lru_cache(maxsize=2)  # each takes some 60 MB; subjects are made label map by label map
 def load_anatomy(path: Path) -> Anatomy:
-    """Read one label map (about 2 s)."""
+    """Read one label map (about 2 s); the last two are kept while their files stay the same."""
+    return _anatomy(path, tuple(file_state(path)))
+
+
+@lru_cache(maxsize=2)  # each takes some 60 MB; subjects are made label map by label map
+def _anatomy(path: Path, _state: tuple[tuple[str, int, int], ...]) -> Anatomy:
     labels, affine = _read(path)
     raw = tissue_table()[labels]
     counts = np.bincount(raw.ravel(), minlength=len(NAMES) + 1)[1:]

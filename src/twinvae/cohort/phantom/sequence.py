@@ -75,10 +75,10 @@ def draw_sequence(rng: np.random.Generator, contrast: PhantomContrast) -> Sequen
         repetition = rng.uniform(8000, 11000)
         # Chosen to null CSF, which scanners do up to a few per cent.
         null = _T1_CSF_MS * np.log(2 / (1 + np.exp(-repetition / _T1_CSF_MS)))
-        inversion = null * rng.uniform(0.92, 1.04)
+        inversion = null * rng.uniform(0.95, 1.04)
         return Sequence("inversion recovery", repetition, rng.uniform(85, 140), inversion)
     if rng.random() < 0.5:
-        return Sequence("spin echo", rng.uniform(400, 700), rng.uniform(8, 15))
+        return Sequence("spin echo", rng.uniform(400, 650), rng.uniform(8, 15))
     inversion = rng.uniform(1000, 1300)
     return Sequence("prepared gradient echo", rng.uniform(1800, 2500), 3.0, inversion)
 
