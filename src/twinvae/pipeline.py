@@ -209,7 +209,8 @@ def judge(run: Run) -> None:
     if run.maps.is_dir():
         metrics = pd.concat([metrics, judge_pixels(run)], ignore_index=True)
     write_metrics(run.folder / "metrics.tsv", metrics)
-    write_json(run.folder / "audit.json", audit(scores, calibration, options))
+    scans = pd.read_csv(run.scans, sep="\t") if run.scans.is_file() else None
+    write_json(run.folder / "audit.json", audit(scores, calibration, options, scans=scans))
 
 
 def judge_pixels(run: Run) -> pd.DataFrame:

@@ -68,6 +68,11 @@ class Run:
         return self.folder / "slices"
 
     @property
+    def scans(self) -> Path:
+        """Statistics of each prepared scan."""
+        return self.slices / "scans.tsv"
+
+    @property
     def flags(self) -> Path:
         """What quality control says of each scan."""
         return self.slices / "qc.tsv"

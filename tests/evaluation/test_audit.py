@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from twinvae.config import DecisionConfig, EvaluationConfig
 from twinvae.decision import calibrate
 from twinvae.evaluation import audit, evaluate
+from twinvae.evaluation.seen import UNKNOWN
 
 DECISION = DecisionConfig(percentiles=(95.0,), scan_percentile=70.0)
 CONFIG = EvaluationConfig(
@@ -58,8 +59,10 @@ def test_comparison_with_the_best_rival_agrees_with_metrics(table: pd.DataFrame)
     calibration = calibrate(table, DECISION)
     result = audit(table, calibration, CONFIG)
     metrics = evaluate(table, calibration, CONFIG)
-    slices = metrics[metrics["level"] == "slice"].set_index(["metric", "score"])
-    for kind, metric in (("raw", "auroc"), ("matched", "auroc_matched")):
+    slices = metrics[(metrics["level"] == "slice") & (metrics["subset"] == "mixed")]
+    slices = slices.set_index(["metric", "score"])
+    for kind in ("raw", "matched", "adjusted"):
+        metric = "auroc" if kind == "raw" else f"auroc_{kind}"
         rivals = slices.loc[metric].filter(like="trivial_", axis=0)
         best = result["best_trivial"][kind]
         assert best["score"] == rivals["value"].idxmax()
@@ -69,6 +72,9 @@ def test_comparison_with_the_best_rival_agrees_with_metrics(table: pd.DataFrame)
         mine = slices.loc[(metric, "latent_l2"), "value"]
         assert lead["difference"] == pytest.approx(mine - best["value"], abs=1e-12)
         assert lead["ci_low"] < lead["difference"] < lead["ci_high"]
+        for key in ("value", "ci_low", "ci_high"):
+            found = result["scores"]["latent_l2"]["auroc"][kind][key]
+            assert found == pytest.approx(slices.loc[(metric, "latent_l2"), key], abs=1e-12)
     assert set(result["comparisons"]) == {"latent_l2"}
 
 
@@ -84,11 +90,15 @@ def test_audit_is_json_with_nulls_where_nothing_can_be_said(table: pd.DataFrame)
     unknown.loc[unknown["role"] == "mixed", "tumour_px"] = np.nan
     result = audit(unknown, calibrate(table, DECISION), CONFIG)
     json.dumps(result, allow_nan=False)
-    assert result["best_trivial"] == {"raw": None, "matched": None}
-    assert result["comparisons"] == {"latent_l2": {"raw": None, "matched": None}}
+    nothing = dict.fromkeys(("raw", "matched", "adjusted"))
+    assert result["best_trivial"] == nothing
+    assert result["comparisons"] == {"latent_l2": nothing}
+    assert result["which_slice"] is None
     found = result["scores"]["latent_l2"]
     assert found["source_gap_auroc"] == {"value": None, "ci_low": None, "ci_high": None}
     assert found["false_positive_rates"][0]["tumour_free"]["value"] is None
+    assert found["p_values"]["tumour_free"]["ks"] is None
+    assert found["sees"] == UNKNOWN
     without = audit(
         table.drop(columns=["trivial_noise", "trivial_brain_area"]),
         {"decision_score": "latent_l2", "scores": {}},

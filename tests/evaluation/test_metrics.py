@@ -33,6 +33,7 @@ def result(table: pd.DataFrame, calibration: dict) -> pd.DataFrame:
 
 
 def value(result: pd.DataFrame, **where: object) -> float:
+    where = {"subset": "mixed", **where}
     chosen = np.logical_and.reduce([result[key] == wanted for key, wanted in where.items()])
     assert chosen.sum() == 1
     return float(result.loc[chosen, "value"].iloc[0])
@@ -120,7 +121,7 @@ def test_table_is_tidy_counted_and_repeatable(
     auroc = given[given["metric"] == "auroc"]
     assert len(auroc) > 10
     assert ((auroc["ci_low"] <= auroc["value"]) & (auroc["value"] <= auroc["ci_high"])).all()
-    assert set(result["n_subjects"]) == {16}
+    assert set(result.loc[result["subset"] == "mixed", "n_subjects"]) == {16}
 
 
 def test_healthy_source_and_unknown_slices_never_count(
@@ -138,7 +139,8 @@ def test_healthy_source_and_unknown_slices_never_count(
 def test_several_mixed_sources_stand_alone_too(table: pd.DataFrame, calibration: dict) -> None:
     second = simulated_scores(healthy=0, mixed=8, seed=9).assign(source="other_site")
     both = evaluate(pd.concat([table, second], ignore_index=True), calibration, CONFIG)
-    assert set(both["subset"]) == {"mixed", "mixed:mixed_site", "mixed:other_site"}
+    sources = [name for name in both["subset"].unique() if name.startswith("mixed")]
+    assert sources == ["mixed", "mixed:mixed_site", "mixed:other_site"]
     pooled = both[(both["subset"] == "mixed") & (both["metric"] == "auroc")]
     assert set(pooled["n_subjects"]) == {24}  # the same subject names in two sources are two people
 
@@ -163,14 +165,76 @@ def test_scores_without_calibration_keep_their_ranks_only(
     result = evaluate(table.assign(new_score=1.0), calibration, CONFIG)
     mine = result[(result["score"] == "new_score") & (result["level"] == "slice")]
     assert mine.loc[mine["metric"] == "accuracy", "value"].isna().all()
-    assert (mine.loc[mine["metric"] == "auroc", "value"] == 0.5).all()
+    assert mine.loc[mine["metric"] == "auroc", "value"].isin([0.5, np.nan]).all()
+    assert value(mine, metric="auroc", min_tumour_px=50) == 0.5
+
+
+def test_low_false_positive_rates_agree_with_scikit_learn(
+    table: pd.DataFrame, result: pd.DataFrame
+) -> None:
+    rows = table[(table["role"] == "mixed") & (table["split"] == "test")]
+    truth = rows["tumour_px"] > 50
+    where = {"level": "slice", "min_tumour_px": 50, "score": "latent_l2"}
+    partial = sk.roc_auc_score(truth, rows["latent_l2"], max_fpr=0.1)
+    assert value(result, **where, metric="partial_auroc") == pytest.approx(partial, abs=1e-9)
+    fpr, tpr, _ = sk.roc_curve(truth, rows["latent_l2"], drop_intermediate=False)
+    found = value(result, **where, metric="sensitivity_at_specificity_95")
+    assert found == pytest.approx(tpr[fpr <= 0.05].max(), abs=1e-9)
+
+
+def test_adjusted_auroc_stands_beside_every_raw_one_with_what_it_rests_on(
+    result: pd.DataFrame,
+) -> None:
+    slices = result[result["level"] == "slice"]
+    key = ["subset", "min_tumour_px", "score"]
+    kinds = {m: slices[slices["metric"] == m].set_index(key) for m in slices["metric"].unique()}
+    for metric in ("auroc_matched", "auroc_adjusted", "adjusted_negatives", "adjusted_subjects"):
+        assert kinds[metric].index.equals(kinds["auroc"].index)
+    headline = ("mixed", 50)
+    area = kinds["auroc_adjusted"].loc[(*headline, "trivial_brain_area")]
+    assert area["ci_low"] < 0.5 < area["ci_high"]
+    assert kinds["auroc"].loc[(*headline, "trivial_brain_area"), "ci_low"] > 0.7
+    assert kinds["auroc_adjusted"].loc[(*headline, "latent_l2"), "ci_low"] > 0.6
+    rests_on = kinds["adjusted_negatives"].loc[(*headline, "latent_l2")]
+    assert 5 < rests_on["value"] < rests_on["n_neg"]
+
+
+def test_strata_are_the_slices_they_name(table: pd.DataFrame, calibration: dict) -> None:
+    graded = table.assign(grade=np.where(table["subject"] < "s08", "HGG", "LGG"))
+    config = CONFIG.model_copy(update={"size_strata_px": (40, 100, 200)})
+    result = evaluate(graded, calibration, config)
+    rows = graded[(graded["role"] == "mixed") & (graded["split"] == "test")]
+    free, pixels = rows["tumour_px"] <= 50, rows["tumour_px"]
+    expected = {
+        "size:50-100": free | (pixels <= 100),
+        "size:100-200": free | ((pixels > 100) & (pixels <= 200)),
+        "size:200-": free | (pixels > 200),
+        "position:first": rows["position"] < 1 / 3,
+        "position:middle": (rows["position"] >= 1 / 3) & (rows["position"] < 2 / 3),
+        "position:last": rows["position"] >= 2 / 3,
+        "grade:HGG": rows["grade"] == "HGG",
+        "grade:LGG": rows["grade"] == "LGG",
+    }
+    assert set(result["subset"]) == {"mixed", *expected}
+    for subset, chosen in expected.items():
+        part = rows[chosen]
+        truth = part["tumour_px"] > 50
+        mine = result[(result["subset"] == subset) & (result["score"] == "latent_l2")]
+        assert set(mine["level"]) == {"slice"}
+        assert set(mine["min_tumour_px"]) == {50}
+        auroc = mine[mine["metric"] == "auroc"].iloc[0]
+        assert (auroc["n_pos"], auroc["n_neg"]) == (truth.sum(), (~truth).sum())
+        if truth.any() and not truth.all():
+            wanted = sk.roc_auc_score(truth, part["latent_l2"])
+            assert auroc["value"] == pytest.approx(wanted, abs=1e-9)
 
 
 def test_no_resamples_no_intervals(table: pd.DataFrame, calibration: dict) -> None:
     config = CONFIG.model_copy(update={"resamples": 0})
     result = evaluate(table, calibration, config)
     assert result["ci_low"].isna().all()
-    assert result.loc[result["metric"] == "auroc", "value"].notna().all()
+    headline = result[(result["metric"] == "auroc") & (result["subset"] == "mixed")]
+    assert headline["value"].notna().all()
 
 
 def test_written_metrics_read_back_exactly(tmp_path: Path, result: pd.DataFrame) -> None:

@@ -152,7 +152,8 @@ def test_roc_curve_encloses_the_auroc(fake: Any) -> None:
     figure = figure_roc(fake.scores, names, fake.calibration, fake.metrics, 50)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     rows = fake.metrics.query("score == 'residual_local' and min_tumour_px == 50")
-    rows = rows[rows["level"] == "slice"].set_index("metric")["value"]
+    rows = rows[(rows["level"] == "slice") & (rows["subset"] == "mixed")]
+    rows = rows.set_index("metric")["value"]
     assert labels[0] == (
         f"Local residual: AUROC {rows['auroc']:.3f}, matched {rows['auroc_matched']:.3f}"
     )

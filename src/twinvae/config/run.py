@@ -124,7 +124,16 @@ class EvaluationConfig(Documented):
     match_log_area: float = Field(default=0.15, gt=0)
     """Pairs of slices count as similar when their log brain areas differ by less than this, …"""
     match_position: float = Field(default=0.08, gt=0)
-    """… and their relative positions by less than this."""
+    """… and their relative positions by less than this. Matched AUROCs count such pairs; adjusted
+    ones place a tumour slice among such tumour-free slices, nearer ones counting more."""
+    size_strata_px: tuple[int, ...] = (100, 400, 1000)
+    """Tumour pixels, rising, between which tumour slices are also judged apart by size."""
+
+    @model_validator(mode="after")
+    def _sizes_rise(self) -> Self:
+        if list(self.size_strata_px) != sorted({max(0, size) for size in self.size_strata_px}):
+            raise ValueError(f"size_strata_px must rise from 0 on, found {self.size_strata_px}")
+        return self
 
     @model_validator(mode="after")
     def _headline_is_listed(self) -> Self:

@@ -81,6 +81,12 @@ class Neighbours:
         by_subject = np.square(self.weights, dtype=np.float64).sum(axis=1)
         return 1.0 / squares[self.placed], 1.0 / by_subject
 
+    @property
+    def typical(self) -> tuple[float, float]:
+        """Medians of ``effective`` over placed slices; 0 when none is placed."""
+        slices, subjects = (float(np.median(n)) if len(n) else 0.0 for n in self.effective)
+        return slices, subjects
+
     @cached_property
     def members(self) -> tuple[int, int, int]:
         """How many positive slices, negative slices and subjects take part."""
@@ -110,11 +116,6 @@ class Neighbours:
         return out
 
 
-def auroc_adjusted(wins: Float32Array) -> float:
-    """The adjusted AUROC from ``Neighbours.wins``; NaN without a placed slice."""
-    return float(wins.sum(axis=1, dtype=np.float64).mean()) if len(wins) else float("nan")
-
-
 class AdjustedDraws:
     """Resamples of subjects for adjusted AUROCs; what all scores share is computed once."""
 
@@ -132,8 +133,13 @@ class AdjustedDraws:
         Both the positive slices and the negatives among which they are placed are resampled;
         each negative keeps its weight.
         """
-        total = np.einsum("rp,rp->r", self._share, self._draws @ wins.T, dtype=np.float64)
+        total = np.einsum("rp,rp->r", self._share, self._draws @ wins.T)
         return ratio(total, self._count)
+
+
+def auroc_adjusted(wins: Float32Array) -> float:
+    """The adjusted AUROC from ``Neighbours.wins``; NaN without a placed slice."""
+    return float(wins.sum(axis=1, dtype=np.float64).mean()) if len(wins) else float("nan")
 
 
 def find_neighbours(

@@ -51,7 +51,8 @@ def low_fpr_metrics(
         if needed >= len(cutoffs) or counts.reach_far_enough(draws):
             break
         needed *= 2  # a resample may repeat the subjects of the highest negatives
-    parts = [counts.metrics(draws[start : start + _ROWS]) for start in range(0, len(draws), _ROWS)]
+    starts = range(0, max(1, len(draws)), _ROWS)  # one part at least, if an empty one
+    parts = [counts.metrics(draws[start : start + _ROWS]) for start in starts]
     return {name: np.concatenate([part[name] for part in parts]) for name in LOW_FPR_METRICS}
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, stdtrit
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -73,11 +75,31 @@ def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> FloatArray:
 def interval(values: FloatArray, n_subjects: int) -> tuple[float, float]:
     """Percentile interval of resampled ``values`` (resamples,), NaN where a metric is undefined.
 
+    ``n_subjects``: independent subjects behind the value; of two classes, those of the class with
+    fewer. Plain percentiles make intervals that are too short when these are few, so the quantiles
+    lie as much farther out as Student's t distribution and the factor √(n/(n − 1)) ask: Hesterberg,
+    "What teachers should know about the bootstrap", The American Statistician 69 (2015), calls this
+    the expanded percentile interval. With many subjects the two agree.
+
     (NaN, NaN) when there are fewer than two subjects or no resamples, or when less than
     ``MIN_DEFINED`` of the resamples have a value: leaving many out would bend the interval.
     """
     defined = values[np.isfinite(values)]
     if n_subjects < 2 or not len(values) or len(defined) < MIN_DEFINED * len(values):
         return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    tail = tail_share(n_subjects)
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
+
+
+@cache
+def tail_share(n_subjects: int) -> float:
+    """Share of resamples beyond each end of an interval over ``n_subjects`` (at least 2)."""
+    freedom = n_subjects - 1
+    reach = stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(n_subjects / freedom)
+    return float(ndtr(-reach))
+
+
+def fewer_subjects(positive: BoolArray, subject: IntArray) -> int:
+    """How many subjects have a positive slice, or a negative one, whichever are fewer."""
+    return min(len(np.unique(subject[chosen])) for chosen in (positive, ~positive))

@@ -37,15 +37,21 @@ def sample_of(rows: pd.DataFrame) -> Sample:
     area = rows["brain_px"].to_numpy(dtype=np.float64)
     log_area = np.full(len(rows), -np.inf)
     np.log(area, out=log_area, where=area > 0)
-    groups = rows.groupby(["source", "subject"], sort=True)
+    subject, n_subjects = subject_codes(rows)
     return Sample(
         scores={name: rows[name].to_numpy(dtype=np.float64) for name in score_columns(rows)},
         tumour_px=rows["tumour_px"].to_numpy(dtype=np.float64),
-        subject=np.asarray(groups.ngroup(), dtype=np.int64),
-        n_subjects=int(groups.ngroups),
+        subject=subject,
+        n_subjects=n_subjects,
         log_area=log_area,
         position=rows["position"].to_numpy(dtype=np.float64),
     )
+
+
+def subject_codes(rows: pd.DataFrame) -> tuple[IntArray, int]:
+    """Codes (n,) of the rows' subjects, and how many there are; sources do not share subjects."""
+    groups = rows.groupby(["source", "subject"], sort=True)
+    return np.asarray(groups.ngroup(), dtype=np.int64), int(groups.ngroups)
 
 
 def known_mixed(scores: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -61,14 +67,6 @@ def healthy_and_tumour_free(
     healthy = scores.loc[(scores["role"] == "healthy") & (scores["split"] == split)]
     mixed = known_mixed(scores, split)
     return healthy, mixed.loc[mixed["tumour_px"] <= min_tumour_px]
-
-
-def mixed_subsets(scores: pd.DataFrame, split: str) -> dict[str, pd.DataFrame]:
-    """Rows of each subset: ``mixed``, and ``mixed:SOURCE`` for each of several mixed sources."""
-    rows = known_mixed(scores, split)
-    sources = sorted(rows["source"].unique())
-    each = {f"mixed:{source}": rows.loc[rows["source"] == source] for source in sources}
-    return {"mixed": rows, **(each if len(sources) > 1 else {})}
 
 
 def by_subject(sample: Sample) -> Sample:

@@ -9,9 +9,15 @@ import pandas as pd
 
 from twinvae.config import EvaluationConfig
 from twinvae.errors import DataError
-from twinvae.evaluation.auroc import Matching, PairWins, match_pairs, pair_wins
-from twinvae.evaluation.resampling import FloatArray, interval, multiplicities, one_blas_thread
+from twinvae.evaluation.resampling import (
+    FloatArray,
+    fewer_subjects,
+    interval,
+    multiplicities,
+    one_blas_thread,
+)
 from twinvae.evaluation.sample import known_mixed, sample_of
+from twinvae.evaluation.three_aurocs import KINDS, Resampled, ThreeAurocs
 from twinvae.scoring.table import is_trivial
 
 OVER_SEEDS_COLUMNS = (
@@ -26,7 +32,7 @@ _KEYS = ("source", "subject", "session", "slice")
 def over_seeds(
     tables: Sequence[pd.DataFrame], config: EvaluationConfig, *, seed: int = 0, split: str = "test"
 ) -> pd.DataFrame:
-    """AUROC and matched AUROC of every score, over seeds and subjects, beside the best rival.
+    """Each kind of AUROC of every score, over seeds and subjects, beside the best rival.
 
     ``tables``: checked score tables of the same slices, one a training seed. Returns a row a score
     and metric with the columns ``OVER_SEEDS_COLUMNS``: ``value`` is the mean over seeds;
@@ -37,18 +43,21 @@ def over_seeds(
     """
     rows = [_sorted(known_mixed(table, split)) for table in tables]
     _require_alike(rows)
-    wins = [_wins(part, config) for part in rows]
     sample = sample_of(rows[0])
     positive = sample.positive(config.headline_min_tumour_px)
+    n_independent = fewer_subjects(positive, sample.subject)
     people = multiplicities(sample.n_subjects, config.resamples, seed)
     trainings = multiplicities(len(rows), config.resamples, seed, stream=1) / len(rows)
+    aurocs = [ThreeAurocs(sample_of(part), positive, people, config) for part in rows]
+    each = {name: [dict(one.of(name)) for one in aurocs] for name in sample.scores}
     found = []
-    for metric in ("auroc", "auroc_matched"):
-        values = {n: np.array([w[metric][n].auroc() for w in wins]) for n in sample.scores}
-        drawn = {n: _drawn([w[metric][n] for w in wins], people, trainings) for n in sample.scores}
+    for kind in KINDS:
+        metric = "auroc" if kind == "raw" else f"auroc_{kind}"
+        values = {n: np.array([one[kind].value for one in of]) for n, of in each.items()}
+        drawn = {n: _drawn([one[kind] for one in of], trainings) for n, of in each.items()}
         rival = _best_trivial(values)
         for name in sample.scores:
-            low, high = interval(drawn[name], sample.n_subjects)
+            low, high = interval(drawn[name], n_independent)
             row = {
                 "score": name,
                 "metric": metric,
@@ -62,7 +71,7 @@ def over_seeds(
                 "n_subjects": sample.n_subjects,
             }
             if rival is not None:
-                lead = interval(drawn[name] - drawn[rival], sample.n_subjects)
+                lead = interval(drawn[name] - drawn[rival], n_independent)
                 row |= {
                     "rival": rival,
                     "rival_value": values[rival].mean(),
@@ -96,22 +105,9 @@ def _require_alike(rows: Sequence[pd.DataFrame]) -> None:
             )
 
 
-def _wins(rows: pd.DataFrame, config: EvaluationConfig) -> dict[str, dict[str, PairWins]]:
-    """For each metric, the wins of every score."""
-    sample = sample_of(rows)
-    positive = sample.positive(config.headline_min_tumour_px)
-    people = (sample.subject, sample.n_subjects)
-    matching = Matching(config.match_log_area, config.match_position)
-    pairs = match_pairs(positive, *people, sample.log_area, sample.position, matching)
-    return {
-        "auroc": {n: pair_wins(v, positive, *people) for n, v in sample.scores.items()},
-        "auroc_matched": {n: pairs.wins(v) for n, v in sample.scores.items()},
-    }
-
-
-def _drawn(wins: Sequence[PairWins], people: FloatArray, trainings: FloatArray) -> FloatArray:
+def _drawn(seeds: Sequence[Resampled], trainings: FloatArray) -> FloatArray:
     """The mean over drawn seeds of the AUROC among drawn subjects, for every resample."""
-    each = np.column_stack([one.resampled(people) for one in wins])
+    each = np.column_stack([one.draws for one in seeds])
     # A seed that is not drawn must not spoil the mean by being undefined.
     return np.asarray(np.where(trainings > 0, trainings * each, 0).sum(axis=1))
 

@@ -26,8 +26,8 @@ KEY_COLUMNS = (
     "tumour_px",
 )
 """The columns every table has, in the order they are written."""
-OPTIONAL_COLUMNS = ("session",)
-"""Columns that are allowed, and are not scores."""
+OPTIONAL_COLUMNS = ("session", "grade")
+"""Columns that are allowed, and are not scores: the scan's session, the tumour's grade."""
 ROLES = ("healthy", "mixed")
 SPLITS = ("train", "val", "test")
 TRIVIAL_PREFIX = "trivial_"
