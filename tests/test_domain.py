@@ -12,7 +12,7 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from twinvae.cli import app
-from twinvae.decision.domain import domain_of, outside
+from twinvae.decision.domain import depth_correlation, domain_of, outside
 from twinvae.detect import Detection, detect_scans
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore
@@ -64,6 +64,20 @@ def test_healthy_scans_are_rarely_out_of_the_domain_of_the_others() -> None:
         plain += bool(((np.abs(mine - middle) / spread > 6) & beyond).any())
     assert rate == plain / 200
     assert rate < 0.03
+
+
+def test_depth_tells_a_bright_rim_from_a_bright_core() -> None:
+    y, x = np.mgrid[-20:21, -20:21]
+    disc = x**2 + y**2 <= 18**2
+    rim = np.hypot(x, y)  # grows towards the edge, so that depth falls with it
+    assert depth_correlation(rim, disc) < -0.99
+    assert depth_correlation(30 - rim, disc) > 0.99
+    assert depth_correlation(7 * (30 - rim) + 2, disc) == pytest.approx(
+        depth_correlation(-rim, disc)
+    )
+    assert depth_correlation(np.ones_like(rim), disc) == 0
+    whole = depth_correlation(rim[2:-2, 2:-2], np.ones((37, 37), bool))  # the brain fills the slice
+    assert whole < -0.9
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import ndimage
+
+from twinvae.decision.sample import BoolArray
 
 LIMIT = 6.0
 """Robust z beyond which a statistic is out of domain."""
@@ -26,8 +29,10 @@ _SCORES = ("image_l2", "healthy_mean_norm")
 """What the healthy model makes of the scan: how far its reconstruction is, how unusual it finds
 the scan itself."""
 _INTENSITY = "intensity_p"
+_DEPTH = "depth_correlation"
 # A standard deviation is at least this, since few scans of one scanner may hardly differ:
 _LEAST_INTENSITY = 0.015  # of the unit interval
+_LEAST_CORRELATION = 0.03
 _LEAST_LOG = 0.05  # of everything else, which is compared by factors
 
 
@@ -44,7 +49,7 @@ class Outside:
     """Distance from the median in robust standard deviations, of the logarithm where ``factor`` is
     not None."""
     factor: float | None
-    """Value by median; None for intensities in [0, 1]."""
+    """Value by median; None for intensities in [0, 1] and correlations."""
 
     def __str__(self) -> str:
         times = "" if self.factor is None else f", {self.factor:.3g} times their median"
@@ -65,14 +70,29 @@ def scan_facts(
     ``images`` (n, H, W) as stored, ``brain`` (n, H, W) 0 or 1, ``statistics`` as in
     slices/scans.tsv, ``scores`` the scan's rows of a scores table.
     """
-    inside = [image[mask > 0] for image, mask in zip(images, brain, strict=True) if mask.any()]
-    each = [np.percentile(pixels, _PERCENTILES) / np.iinfo(np.uint16).max for pixels in inside]
+    slices = [(x, mask > 0) for x, mask in zip(images, brain, strict=True) if mask.any()]
+    each = [np.percentile(x[mask], _PERCENTILES) / np.iinfo(np.uint16).max for x, mask in slices]
     middle = np.median(each, axis=0) if each else np.zeros(len(_PERCENTILES))
+    depth = [depth_correlation(x, mask) for x, mask in slices]
     return {
         **{name: float(statistics[name]) for name in RECIPE_STATISTICS},
         **{f"{_INTENSITY}{p}": float(v) for p, v in zip(_PERCENTILES, middle, strict=True)},
+        _DEPTH: float(np.median(depth)) if depth else 0.0,
         **{name: float(scores[name].median()) for name in _SCORES if name in scores},
     }
+
+
+def depth_correlation(image: npt.NDArray[Any], mask: BoolArray) -> float:
+    """Correlation of intensity with the distance from the brain's edge, in one slice (H, W).
+
+    Tells contrasts apart that scaling makes alike: in T1w white matter, which lies deep, is bright
+    and the fluid at the rim dark, in T2w the other way round. 0 for a slice of one intensity.
+    """
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask]
+    pixels = image[mask].astype(np.float64)
+    if np.ptp(pixels) == 0 or np.ptp(depth) == 0:
+        return 0.0
+    return float(np.corrcoef(depth, pixels)[0, 1])
 
 
 def domain_of(facts: Sequence[Mapping[str, float]], subjects: Sequence[str]) -> dict[str, Any]:
@@ -103,7 +123,7 @@ def outside(domain: Mapping[str, Any], facts: Mapping[str, float]) -> tuple[Outs
         value = facts[name]
         z = (_scaled(name, value) - _scaled(name, entry["median"])) / entry["spread"]
         if abs(z) > LIMIT and not entry["low"] <= value <= entry["high"]:
-            factor = None if name.startswith(_INTENSITY) else value / entry["median"]
+            factor = None if _linear(name) else value / entry["median"]
             around = (entry["low"], entry["high"], entry["median"])
             found.append(Outside(name, value, *around, float(z), factor))
     return tuple(sorted(found, key=lambda one: -abs(one.robust_z)))
@@ -117,8 +137,9 @@ def _entry(name: str, column: pd.Series) -> dict[str, float]:
     values = column.to_numpy(dtype=np.float64)
     median = float(np.median(values))
     deviations = np.abs([_scaled(name, v) - _scaled(name, median) for v in values])
-    least = _LEAST_INTENSITY if name.startswith(_INTENSITY) else _LEAST_LOG
-    spread = max(1.4826 * float(np.median(deviations)), least)  # MAD of a normal distribution
+    spread = max(
+        1.4826 * float(np.median(deviations)), _least(name)
+    )  # MAD of a normal distribution
     return {
         "median": median,
         "spread": spread,
@@ -128,5 +149,15 @@ def _entry(name: str, column: pd.Series) -> dict[str, float]:
 
 
 def _scaled(name: str, value: float) -> float:
-    """Intensities as they are, everything else as its logarithm."""
-    return value if name.startswith(_INTENSITY) else float(np.log(max(value, 1e-12)))
+    return value if _linear(name) else float(np.log(max(value, 1e-12)))
+
+
+def _linear(name: str) -> bool:
+    """Whether a statistic is compared as it is, not by its logarithm."""
+    return name.startswith(_INTENSITY) or name == _DEPTH
+
+
+def _least(name: str) -> float:
+    if name == _DEPTH:
+        return _LEAST_CORRELATION
+    return _LEAST_INTENSITY if _linear(name) else _LEAST_LOG
