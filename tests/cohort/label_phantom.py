@@ -21,11 +21,13 @@ _STRUCTURES = [
 ]
 
 
-def labels(shift: tuple[float, float, float] = (0, 0, 0), scale: float = 1.0) -> np.ndarray:
-    """(170, 200, 170) at 1 mm, centred on (0, -15, 0) mm and then shifted."""
-    x, y, z = np.ogrid[-85:85, -115:85, -85:85]
+def labels(
+    shift: tuple[float, float, float] = (0, 0, 0), scale: float = 1.0, step: int = 2
+) -> np.ndarray:
+    """A head of 170 × 200 × 170 mm in voxels of ``step`` mm, ``shift`` mm off MNI space."""
+    x, y, z = np.ogrid[-85:85:step, -115:85:step, -85:85:step]
     x, y, z = ((a - s) / scale for a, s in zip((x, y, z), shift, strict=True))
-    out = np.zeros((170, 200, 170), np.int16)
+    out = np.zeros(np.broadcast_shapes(x.shape, y.shape, z.shape), np.int16)
 
     def fill(centre, radii, left, right, wavy=0.0):
         u, v, w = ((a - c) / r for a, c, r in zip((x, y, z), centre, radii, strict=True))
@@ -43,11 +45,16 @@ def labels(shift: tuple[float, float, float] = (0, 0, 0), scale: float = 1.0) ->
     return out
 
 
+def affine_of(step: int) -> np.ndarray:
+    """Where ``labels`` with this ``step`` lie."""
+    affine = np.diag([step, step, step, 1.0])
+    affine[:3, 3] = (-85, -115, -85)
+    return affine
+
+
 def write_labels(path: Path, data: np.ndarray, affine: np.ndarray | None = None) -> Path:
-    """Save label numbers; by default RAS at 1 mm."""
-    if affine is None:
-        affine = np.eye(4)
-        affine[:3, 3] = (-85, -115, -85)
+    """Save label numbers, by default where ``labels`` says they are."""
+    affine = affine_of(2) if affine is None else affine
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(data, affine), path)
     return path

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from label_phantom import labels, write_labels
+from label_phantom import affine_of, labels, write_labels
 from pydantic import ValidationError
 from scipy import ndimage
 
@@ -78,8 +78,7 @@ def test_every_map_is_used_before_one_comes_again(folder):
 
 def test_any_orientation_and_pose_gives_the_same_anatomy(tmp_path):
     data = labels()
-    affine = np.eye(4)
-    affine[:3, 3] = (-85, -115, -85)
+    affine = affine_of(2)
     turn = np.deg2rad(12)
     turned = np.eye(4)
     turned[1:3, 1:3] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
@@ -87,7 +86,7 @@ def test_any_orientation_and_pose_gives_the_same_anatomy(tmp_path):
     plain = load_anatomy(write_labels(tmp_path / "plain.nii.gz", data, affine))
     oblique = load_anatomy(write_labels(tmp_path / "oblique.nii.gz", data, turned @ affine))
     las = affine.copy()
-    las[0, 0], las[0, 3] = -1, 84
+    las[0, 0], las[0, 3] = -2, 83
     mirrored = load_anatomy(write_labels(tmp_path / "las.nii.gz", data[::-1].copy(), las))
     for other in (oblique, mirrored):
         for name in ("caudate", "hippocampus", "brainstem", "ventricles"):
@@ -244,10 +243,7 @@ def test_contrasts_need_label_maps_and_paths_follow_the_file(tmp_path):
 
 
 def test_other_voxel_sizes_are_read(folder, tmp_path):
-    coarse = labels()[::2, ::2, ::2]
-    affine = np.diag([2.0, 2.0, 2.0, 1.0])
-    affine[:3, 3] = (-85, -115, -85)
-    anatomy = load_anatomy(write_labels(tmp_path / "coarse.nii.gz", coarse, affine))
-    fine = load_anatomy(folder / "a.nii.gz")
-    volumes = [(a.maps.brain > 127).sum() / 1e6 for a in (anatomy, fine)]
+    fine = load_anatomy(write_labels(tmp_path / "fine.nii.gz", labels(step=1), affine_of(1)))
+    coarse = load_anatomy(folder / "a.nii.gz")
+    volumes = [(a.maps.brain > 127).sum() / 1e6 for a in (coarse, fine)]
     assert volumes[0] == pytest.approx(volumes[1], rel=0.03)
