@@ -85,14 +85,7 @@ def calibrate_on_site(
     Raises ``CalibrationError`` when the scans are too few, ``ConfigError`` for ``overrides`` other
     than of ``compute`` and, with healthy scans, ``decision``.
     """
-    if Path(out).resolve() == Path(folder).resolve():
-        raise ConfigError(f"out: expected another folder than the bundle {folder}")
-    allowed = _MAY_CHANGE[site.role]
-    wrong = [key for key in overrides or {} if key.partition(".")[0] not in allowed]
-    if wrong:
-        raise ConfigError(
-            f"{wrong[0]}: expected a setting of {' or '.join(allowed)} with {site.role} scans"
-        )
+    _check(folder, site, out, overrides or {})
     bundle = read_bundle(folder)
     config = load_config(Path(folder) / "config.yaml", dict(overrides or {}))
     reasons: list[str] = []
@@ -108,8 +101,8 @@ def calibrate_on_site(
         write_json(room / "calibration.json", {**calibration, "origin": origin})
         write_json(room / "domain.json", domain_of(measured.facts, measured.subjects))
         write_yaml(room / "config.yaml", dump_config(config))
-        about = {**bundle.about, "twinvae": __version__}
-        about["calibrated"] = [*bundle.about.get("calibrated", []), done]
+        history = [*bundle.about.get("calibrated", []), done]
+        about = {**bundle.about, "twinvae": __version__, "calibrated": history}
         write_json(room / "bundle.json", about)
     if reasons:
         listed = "\n  ".join(reasons)
@@ -117,6 +110,17 @@ def calibrate_on_site(
             f"{out} was written without {len(reasons)} scans that were skipped:\n  {listed}"
         )
     return done
+
+
+def _check(folder: Path, site: Site, out: Path, overrides: Mapping[str, Any]) -> None:
+    if Path(out).resolve() == Path(folder).resolve():
+        raise ConfigError(f"out: expected another folder than the bundle {folder}")
+    allowed = _MAY_CHANGE[site.role]
+    wrong = [key for key in overrides if key.partition(".")[0] not in allowed]
+    if wrong:
+        raise ConfigError(
+            f"{wrong[0]}: expected a setting of {' or '.join(allowed)} with {site.role} scans"
+        )
 
 
 def _scans(site: Site, config: RunConfig) -> list[ScanFiles]:
