@@ -1,6 +1,7 @@
 """Training: it learns, repeats, and survives being killed."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -220,6 +221,41 @@ def test_mask_flips_with_its_slice() -> None:
     _, target, flipped = augment(_slices(), mask, options, torch.Generator().manual_seed(1))
     assert flipped is not None
     assert torch.equal(flipped, target > 0.4)
+
+
+def test_turns_and_stretches_move_slice_and_mask_alike_and_leave_no_seam() -> None:
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    disc = ((torch.hypot((y - 15.5) / 1.3, x - 15.5) < 9) * 0.6).expand(200, 1, 32, 32)
+    options = AugmentConfig(flip=0, brightness=0, noise=0, turn_deg=20, stretch=0.2)
+    noisy, target, mask = augment(disc, disc > 0, options, torch.Generator().manual_seed(1))
+    assert mask is not None
+    assert torch.equal(noisy, target)
+    assert ((target > 0) == mask).float().mean() > 0.99
+    assert target[target > 0].min() > 0.25  # at the rim at least half of it is brain
+    area = mask.flatten(1).sum(1) / (disc[0] > 0).sum()
+    assert 0.6 < area.min() < 0.8
+    assert 1.25 < area.max() < 1.6
+    height = mask.any(3).sum(2)[:, 0]
+    assert height.unique().numel() > 4
+
+
+def test_gamma_and_bias_keep_the_range_and_the_background() -> None:
+    x = _slices() * (torch.arange(8) > 1)
+    options = AugmentConfig(flip=0, brightness=0, noise=0, gamma=0.5)
+    _, target, _ = augment(x, None, options, torch.Generator().manual_seed(1))
+    power = (target.log() / x.log())[..., 2:].flatten(1)
+    assert power.std(1).max() < 1e-3
+    assert power.min() >= 0.99 * math.exp(-0.5)
+    assert power.max() <= 1.01 * math.exp(0.5)
+    assert power.mean(1).log().std() == pytest.approx(1 / 12**0.5, rel=0.15)
+    options = AugmentConfig(flip=0, brightness=0, noise=0, bias=0.2)
+    _, target, _ = augment(x, None, options, torch.Generator().manual_seed(1))
+    assert (target[..., :2] == 0).all()
+    assert 0 <= target.min() < target.max() <= 1
+    ratio = (target / x)[..., 2:]
+    assert ratio.std() == pytest.approx(0.2, rel=0.4)
+    step = ratio[..., 1:] - ratio[..., :-1]
+    assert step.std() < 0.8 * ratio.std()  # white noise would give √2
 
 
 def test_masked_training_leaves_the_background_alone(tmp_path) -> None:

@@ -64,6 +64,14 @@ class AugmentConfig(Documented):
     """Intensities are multiplied by a factor drawn uniformly from 1 ± brightness."""
     noise: float = Field(default=0.01, ge=0, le=1)
     """Standard deviation of the white noise added to the input, in intensity units of [0, 1]."""
+    turn_deg: float = Field(default=0.0, ge=0, le=45)
+    """Slices are turned by an angle drawn uniformly from ± this."""
+    stretch: float = Field(default=0.0, ge=0, lt=0.5)
+    """Each axis is stretched by a factor drawn uniformly from 1 ± stretch."""
+    gamma: float = Field(default=0.0, ge=0, lt=1)
+    """Intensities are raised to a power whose logarithm is drawn uniformly from ± gamma."""
+    bias: float = Field(default=0.0, ge=0, lt=0.5)
+    """Standard deviation of a smooth field that intensities are multiplied with."""
 
 
 class TrainConfig(Documented):

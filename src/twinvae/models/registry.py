@@ -21,6 +21,7 @@ from twinvae.models.conditional_vae import ConditionalVAE, ConditionalVAELabelle
 from twinvae.models.context_vae import ContextVAE
 from twinvae.models.contract import Model
 from twinvae.models.denoising import DenoisingAutoencoder
+from twinvae.models.healing import HealingUNet
 from twinvae.models.residual_vae import ResidualVAE
 from twinvae.models.restoration_vae import RestorationVAE
 from twinvae.models.spatial_vae import SpatialVAE
@@ -42,6 +43,7 @@ MODELS: dict[str, type[Model]] = {
     "adversarial_ae": AdversarialAutoencoder,
     "constrained_adversarial_ae": ConstrainedAdversarialAutoencoder,
     "denoising_ae": DenoisingAutoencoder,
+    "healing_unet": HealingUNet,
 }
 """The models of this package, by kind."""
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from twinvae.reporting.names import score_label
@@ -47,19 +48,17 @@ def _rows(chosen: pd.DataFrame) -> list[str]:
     return trained[:_MOST_SCORES] + [str(name) for name in best.index if is_trivial(str(name))]
 
 
-def _panel(axes: Axes, part: pd.DataFrame, scores: list[str], models: list[str]):  # type: ignore[no-untyped-def]
-    cells = part.set_index(["score", "model"])
-    values = np.full((len(scores), len(models)), np.nan)
-    for i, score in enumerate(scores):
-        for j, model in enumerate(models):
-            if (score, model) not in cells.index:
-                continue
-            row = cells.loc[(score, model)]
-            values[i, j] = row["value"]
-            text = f"{row['value']:.2f}".removeprefix("0")
-            axes.text(j, i, text, ha="center", va="center", fontsize=5.5, color=INK)
-            if not is_trivial(score) and row["difference_low"] > 0:
-                axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec=INK, lw=1.0))
+def _panel(axes: Axes, part: pd.DataFrame, scores: list[str], models: list[str]) -> AxesImage:
+    rows = part.set_index(["score", "model"])
+    values = rows["value"].unstack().reindex(index=scores, columns=models).to_numpy(np.float64)
+    leads = rows["difference_low"].unstack().reindex(index=scores, columns=models)
+    for (i, j), value in np.ndenumerate(values):
+        if np.isnan(value):
+            continue
+        text = f"{value:.2f}".removeprefix("0")
+        axes.text(j, i, text, ha="center", va="center", fontsize=5.5, color=INK)
+        if not is_trivial(scores[i]) and leads.to_numpy(np.float64)[i, j] > 0:
+            axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec=INK, lw=1.0))
     axes.grid(visible=False)
     axes.set_xticks(range(len(models)), models, rotation=60, ha="right", fontsize=7)
     return axes.imshow(values, cmap="RdYlBu_r", vmin=0.2, vmax=1.0, aspect="auto")

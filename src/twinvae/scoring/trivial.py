@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from twinvae.models.mirror import mirror
 from twinvae.scoring.aggregate import local_maximum
 from twinvae.scoring.batch import SliceBatch
 from twinvae.scoring.registry import score
@@ -61,22 +62,6 @@ def asymmetry(batch: SliceBatch) -> Tensor:
     difference = batch.smooth((batch.x - mirror(batch.x, batch.brain)) * batch.brain)
     inside = _erode(batch.brain, batch.pixel_mm)
     return batch.brain_max(difference, inside & mirror(inside.float(), batch.brain).bool())
-
-
-def mirror(image: Tensor, brain: Tensor) -> Tensor:
-    """``image`` (n, 1, H, W) mirrored left-right about the mean column of each slice's ``brain``.
-
-    The midline is rounded to half a pixel; what comes from beyond the border is zero.
-    """
-    width = image.shape[-1]
-    columns = torch.arange(width, device=image.device)
-    weight = brain.sum(dim=(1, 2)).to(torch.float32)
-    centre = (weight * columns).sum(1) / weight.sum(1).clamp(min=1)
-    twice = torch.where(weight.sum(1) > 0, (2 * centre).round(), torch.full_like(centre, width - 1))
-    source = twice.long()[:, None] - columns
-    inside = (source >= 0) & (source < width)
-    index = source.clamp(0, width - 1)[:, None, None, :].expand(image.shape)
-    return image.gather(-1, index) * inside[:, None, None, :]
 
 
 def _erode(mask: Tensor, pixel_mm: Tensor) -> Tensor:

@@ -85,7 +85,9 @@ def fit(
     """Train ``model`` and store it in ``folder``; resume there if it was cut off.
 
     With a ``pool``, the very training (same slices, settings and seed) is looked for there first,
-    and kept there: runs of one study, in whatever processes, do each training once. Every epoch draws from generators seeded by (seed, epoch), so a resumed training gives the very
+    and kept there: runs of one study, in whatever processes, do each training once.
+
+    Every epoch draws from generators seeded by (seed, epoch), so a resumed training gives the very
     weights of an uninterrupted one; a finished one is loaded. The global random state is not
     touched. Raises ``DataError`` when there is nothing to train on and ``StageError`` when the loss
     stops being finite.
