@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH_VERSION ?= 2.13.0
 TORCH_INDEX_URL ?=
 
-.PHONY: setup demo test lint bench-prepare bench-scores clean
+.PHONY: setup demo test lint bench-prepare bench-scores bench-evaluation clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -39,6 +39,9 @@ bench-prepare: setup  ## seconds and memory a scan, beside TorchIO and MONAI
 
 bench-scores: setup  ## what scores add to the networks' passes, with the paper's networks
 	$(BIN)/python benchmarks/scoring_cost.py --further
+
+bench-evaluation: setup  ## seconds for 2,000 resamples of 30 scores on 5,000 slices
+	$(BIN)/python benchmarks/evaluation_cost.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

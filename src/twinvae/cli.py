@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from twinvae import __version__, cli_calibrate, cli_scans
+from twinvae import __version__, cli_calibrate, cli_evaluate, cli_scans
 from twinvae.cli_help import NamesLayouts
 from twinvae.cli_options import (
     Device,
@@ -20,6 +20,7 @@ from twinvae.cli_options import (
     Threads,
     overrides_of,
 )
+from twinvae.cli_stage import do_stage
 from twinvae.progress import say
 
 app = typer.Typer(
@@ -175,16 +176,8 @@ def _stage_command(stage: str, about: str) -> None:
         jobs: Jobs = None,
         seed: Seed = None,
     ) -> None:
-        from twinvae.config import load_config
-        from twinvae.pipeline import run_stage
-        from twinvae.run import Run
-
         overrides = overrides_of(settings, device, threads, precision, jobs, seed)
-        opened = Run.open(folder)
-        if overrides:
-            opened = Run.create(load_config(folder / "config.yaml", overrides), folder)
-        done = run_stage(opened, stage, force=force, strict=strict)
-        say(f"{stage}: {'done' if done else 'nothing changed'} in {folder}")
+        do_stage(folder, stage, overrides, force=force, strict=strict)
 
     command.__doc__ = about
     app.command(stage)(command)
@@ -195,7 +188,7 @@ app.command()(cli_scans.check)
 _stage_command("train", "Train a run's two models; goes on where it was cut off.")
 _stage_command("score", "Compute every score for every slice of a run.")
 app.command()(cli_calibrate.calibrate)
-_stage_command("evaluate", "Judge a run's scores on its test subjects.")
+app.command()(cli_evaluate.evaluate)
 _stage_command("report", "Draw a run's figures and write its report.")
 
 

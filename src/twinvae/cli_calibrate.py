@@ -16,6 +16,7 @@ from twinvae.cli_options import (
     Threads,
     overrides_of,
 )
+from twinvae.cli_stage import do_stage
 from twinvae.progress import say
 
 
@@ -52,15 +53,7 @@ def calibrate(
         what = "a bundle" if is_bundle else "a folder that is no bundle (the run's folder bundle/)"
         raise ConfigError(f"{folder}: expected {expected} for {what}")
     if not is_bundle:
-        from twinvae.config import load_config
-        from twinvae.pipeline import run_stage
-        from twinvae.run import Run
-
-        opened = Run.open(folder)
-        if overrides:
-            opened = Run.create(load_config(folder / "config.yaml", overrides), folder)
-        done = run_stage(opened, "calibrate", force=force, strict=strict)
-        say(f"calibrate: {'done' if done else 'nothing changed'} in {folder}")
+        do_stage(folder, "calibrate", overrides, force=force, strict=strict)
         return
     from twinvae.site import Site, calibrate_on_site
 
