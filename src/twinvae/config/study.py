@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from twinvae.config.base import Documented
 from twinvae.config.load import load_config, preset_names, validated
@@ -27,6 +27,8 @@ class StudyData(Documented):
     """Cross-validate over so many folds of mixed subjects; by default one split."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Dotted settings over that configuration, as after `--set`."""
+    models: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Settings of single models on these scans, by the model's name."""
 
 
 class StudyConfig(Documented):
@@ -44,6 +46,15 @@ class StudyConfig(Documented):
     """Pairs of models, by name: dotted settings of `models`, `training`, `scoring`, `decision`."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Dotted settings of everything; `scoring.scores` says what is compared."""
+
+    @model_validator(mode="after")
+    def _models_are_known(self) -> Self:
+        for name, scans in self.data.items():
+            unknown = sorted(set(scans.models) - set(self.models))
+            if unknown:
+                raise ValueError(f"data.{name}.models: expected names of models, found {unknown}")
+            self._keep_the_slices(scans.models)
+        return self
 
     @field_validator("seeds")
     @classmethod
@@ -68,11 +79,11 @@ class StudyConfig(Documented):
         """The configuration of one run; without a model, of preparing its scans.
 
         ``folder`` is that of the study's file. Later settings win: those of the data, of the study,
-        of the model.
+        of the model, of the model on these scans.
         """
         scans = self.data[data]
         known = scans.config in preset_names()
-        own = self.models[model] if model is not None else {}
+        own = self.models[model] | scans.models.get(model, {}) if model is not None else {}
         changes: Mapping[str, Any] = scans.settings | self.settings | own
         name = f"{self.name}-{data}" if model is None else f"{self.name}-{data}-{model}"
         return load_config(
