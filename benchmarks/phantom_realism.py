@@ -1,10 +1,13 @@
 """Compare the generated cohort with real scans, and draw docs/images/phantom_*.png.
 
     python benchmarks/phantom_realism.py --data DIR [--out docs/images] [--subjects 40]
+    python benchmarks/phantom_realism.py --data DIR --labels    # the cohort made from label maps
 
 DIR holds BraTS patients in ``brats*/PATIENT/*t2*.nii.gz`` with ``*seg.nii.gz`` for some, and
-FreeSurfer-style label maps in ``labelmaps/*.nii.gz``. Everything is compared at 2 mm, outside the
-tumour. The figure of the comparison holds curves only, the montage generated slices only.
+FreeSurfer-style label maps in ``labelmaps/*.nii.gz``; with ``--labels`` also T1 and FLAIR of the
+patients and volunteers with brain masks in ``ixi/*_T1.nii.gz`` at 2 mm. Everything is compared at
+2 mm, outside the tumour. The figure of the comparison holds curves only, the montages generated
+slices only.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import numpy as np
 from scipy import ndimage
 
 from twinvae.cohort.phantom.anatomy import draw_body, sample_tissue, subject_grid
+from twinvae.cohort.phantom.labelled import label_map_of, make_labelled_subject
 from twinvae.cohort.phantom.maps import load_maps
 from twinvae.cohort.phantom.subject import make_subject
 from twinvae.config import PhantomConfig
@@ -29,6 +33,7 @@ from twinvae.config import PhantomConfig
 SPACING_MM = 2.0
 POSITIONS = np.linspace(0, 1, 41)
 PERCENTILES = (1, 5, 25, 75, 90, 95, 99)
+CONTRASTS = {"T2w": ("t2", "t2w"), "FLAIR": ("flair", "t2f"), "T1w": ("t1", "t1n")}
 COLOURS = {"healthy": "tab:blue", "mixed": "tab:orange", "BraTS T2": "k", "label maps": "0.55"}
 
 
@@ -53,11 +58,9 @@ def read_ras(path):
     return np.asarray(image.dataobj).astype(np.float32)
 
 
-def real_scans(data):
+def real_scans(data, names=("t2", "t2w")):
     scans = []
-    for path in sorted(data.glob("brats*/*/*t2.nii.gz")) + sorted(
-        data.glob("brats*/*/*t2w.nii.gz")
-    ):
+    for path in [p for name in names for p in sorted(data.glob(f"brats*/*/*{name}.nii.gz"))]:
         picture = read_ras(path)
         segmentations = list(path.parent.glob("*seg.nii.gz"))
         lesion = halve(read_ras(segmentations[0]) > 0) >= 0.5 if segmentations else None
@@ -69,6 +72,23 @@ def real_scans(data):
 def generated_scans(role, count, **options):
     config = PhantomConfig(spacing_mm=SPACING_MM, **options)
     subjects = [make_subject(config, role, i) for i in range(count)]
+    return [Scan(s.picture.astype(np.float32), s.brain, s.lesion) for s in subjects]
+
+
+def volunteers(data, count):
+    """T1w scans of IXI, which come at 2 mm with brain masks."""
+    scans = []
+    for path in sorted(data.glob("ixi/*_T1.nii.gz"))[:count]:
+        brain = read_ras(path.with_name(path.name.replace("_T1", "_brainmask"))) > 0
+        scans.append(Scan(read_ras(path) * brain, brain, None))
+    return scans
+
+
+def labelled_scans(data, contrast, role, count):
+    """Subjects made from label maps; those of one map follow each other, which reads it once."""
+    config = PhantomConfig(spacing_mm=SPACING_MM, labels=data / "labelmaps", contrast=contrast)
+    order = sorted(range(count), key=lambda i: str(label_map_of(config, role, i)))
+    subjects = [make_labelled_subject(config, role, i) for i in order]
     return [Scan(s.picture.astype(np.float32), s.brain, s.lesion) for s in subjects]
 
 
@@ -140,8 +160,8 @@ def span(values, digits=2):
     return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
-def print_numbers(groups, ventricles):
-    print("median (10th–90th percentile)\n")
+def print_numbers(groups):
+    print("\nmedian (10th–90th percentile)\n")
     print("| | " + " | ".join(groups) + " |\n|---|" + "---|" * len(groups))
     rows = {
         "brain volume, mL": lambda s: s.brain.sum() * SPACING_MM**3 / 1000,
@@ -160,8 +180,6 @@ def print_numbers(groups, ventricles):
             + " | ".join(span([f(s) for s in g], digits) for g in groups.values())
             + " |"
         )
-    for name, values in ventricles.items():
-        print(f"\nventricles, mL, {name}: {span(values, 0)}")
     print_lesions(groups)
 
 
@@ -255,13 +273,37 @@ def montage(rows, path, positions=(0.2, 0.35, 0.45, 0.55, 0.65, 0.8), outline=Tr
     plt.close(figure)
 
 
+def compare_labelled(data, out, count):
+    """A table for each contrast, and one figure of generated slices."""
+    rows = []
+    for contrast, names in CONTRASTS.items():
+        groups = {
+            f"healthy {contrast}": labelled_scans(data, contrast, "healthy", count),
+            f"mixed {contrast}": labelled_scans(data, contrast, "mixed", count),
+            f"BraTS {contrast}": real_scans(data, names),
+        }
+        if contrast == "T1w":
+            groups["IXI T1w"] = volunteers(data, count)
+        print_numbers(groups)
+        healthy, mixed, *_ = groups.values()
+        sick = sorted((s for s in mixed if s.lesion.any()), key=lambda s: s.lesion.sum())
+        rows += [(f"healthy {contrast}", s) for s in healthy[::10][:2]]
+        rows.append((f"mixed {contrast}", sick[2 * len(sick) // 3]))
+    montage(rows, out / "phantom_labels.png")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     parser.add_argument("--subjects", type=int, default=40)
     parser.add_argument("--side-by-side", type=Path, help="real beside generated; do not publish")
+    parser.add_argument("--labels", action="store_true", help="the cohort made from label maps")
     given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    if given.labels:
+        compare_labelled(given.data, given.out, given.subjects)
+        return
     groups = {
         "healthy": generated_scans("healthy", given.subjects),
         "mixed": generated_scans("mixed", given.subjects),
@@ -273,8 +315,9 @@ def main():
         "mixed": generated_ventricles(True, given.subjects),
         "label maps": label_ventricles,
     }
-    print_numbers(groups, ventricles)
-    given.out.mkdir(parents=True, exist_ok=True)
+    print_numbers(groups)
+    for name, values in ventricles.items():
+        print(f"\nventricles, mL, {name}: {span(values, 0)}")
     draw_comparison(groups, label_areas, ventricles, given.out / "phantom_realism.png")
     sick = [s for s in groups["mixed"] if s.lesion.any()]
     generated = [("healthy source", s) for s in groups["healthy"][:3]]
