@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,3 +142,12 @@ def test_command(tmp_path: Path, write: Callable[[pd.DataFrame], Path]) -> None:
     run = CliRunner().invoke(app, ["evaluate", str(tmp_path), "-o", out])
     assert isinstance(run.exception, ConfigError)
     assert "expected neither --out nor --score" in str(run.exception)
+
+
+def test_the_docs_example_runs() -> None:
+    page = Path(__file__).parents[1] / "docs/evaluation.md"
+    code = re.search(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert code is not None
+    names: dict[str, object] = {"table": others()}
+    exec(code[1], names)
+    assert names["verdict"] == TUMOURS

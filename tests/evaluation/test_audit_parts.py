@@ -155,8 +155,8 @@ def test_warnings_say_what_is_too_little(table: pd.DataFrame) -> None:
     enough = {
         "tumour_slices": 100,
         "placed_tumour_slices": 90,
-        "tumour_subjects": 40,
-        "tumour_free_subjects": 40,
+        "tumour_subjects": 60,
+        "tumour_free_subjects": 60,
         "adjusted_negatives": 12.0,
         "adjusted_subjects": 6.0,
     }
@@ -165,7 +165,7 @@ def test_warnings_say_what_is_too_little(table: pd.DataFrame) -> None:
         ("placed_tumour_slices", 79, "79 of 100 tumour slices have"),
         ("adjusted_negatives", 9.0, "only 9.0 comparable"),
         ("adjusted_subjects", 4.0, "only 4.0 subjects"),
-        ("tumour_free_subjects", 29, "29 subjects have a tumour-free slice"),
+        ("tumour_free_subjects", 49, "49 subjects have a tumour-free slice"),
     ):
         (only,) = warnings({**enough, key: low})
         assert says in only

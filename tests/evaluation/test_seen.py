@@ -28,9 +28,9 @@ def about(value: float | None, half: float | None = 0.04) -> dict[str, float | N
     return {"value": value, "ci_low": value - half, "ci_high": value + half}
 
 
-def sees(raw: object, adjusted: object, gap: object, similar: object = None) -> str:
-    kinds = {"raw": gap, "matched": about(None), "adjusted": similar or about(None)}
-    return what_it_sees({"raw": raw, "adjusted": adjusted}, kinds)["sees"]
+def sees(plain: object, alike: object, gap: object, **others: object) -> str:
+    kinds = {"raw": about(0.5), "matched": about(None), "adjusted": gap, **others}
+    return what_it_sees({"raw": plain, "adjusted": alike}, kinds)["sees"]
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,14 @@ def test_unsure_values_count_as_none() -> None:
     assert sees(about(None), about(None), about(0.9)) == UNKNOWN
 
 
-def test_the_adjusted_source_gap_counts_where_there_is_one() -> None:
-    assert sees(about(0.9), about(0.8), about(0.95), similar=about(0.5)) == TUMOURS
-    assert sees(about(0.9), about(0.8), about(0.5), similar=about(0.95)) == SCANNER
+def test_only_gaps_between_similar_slices_count() -> None:
+    assert sees(about(0.9), about(0.8), about(0.5), raw=about(0.95)) == TUMOURS
+    assert sees(about(0.9), about(0.8), about(None), raw=about(0.95)) == TUMOURS
+    assert sees(about(0.9), about(0.8), about(None), matched=about(0.95)) == SCANNER
+    assert sees(about(0.9), about(0.8), about(0.5), matched=about(0.95)) == TUMOURS
+    alone = {"raw": about(0.95), "matched": about(1.0, None), "adjusted": about(1.0, None)}
+    found = what_it_sees({"raw": about(0.9), "adjusted": about(0.8)}, alone)
+    assert found["because"].endswith("similar healthy slices not known")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 1. *Tumours*: by how much its adjusted AUROC is above 0.5, if its interval is; else 0.
 2. *The scanner*: by how much the AUROC of tumour-free mixed slices against healthy-source slices is
    away from 0.5 in either direction, if its interval is and it is more than ``CLEAR_GAP``; else 0.
-   Adjusted where that is defined, else matched, else raw.
+   Adjusted where that has an interval, else matched; never raw, since tumour-free slices lie at the
+   ends of the brain and healthy ones everywhere.
 3. *Brain size* (or where the slice lies): by how much its raw AUROC is away from 0.5, if its
    interval is; else 0.
 
@@ -38,8 +39,7 @@ def what_it_sees(
     raw, adjusted = auroc["raw"], auroc["adjusted"]
     if raw["ci_low"] is None or adjusted["ci_low"] is None:
         return {"sees": UNKNOWN, "because": _without(raw, adjusted)}
-    gaps = [source_gap[kind] for kind in ("adjusted", "matched", "raw")]
-    gap = next((each for each in gaps if each["ci_low"] is not None), gaps[-1])
+    gap = source_gap["adjusted" if source_gap["adjusted"]["ci_low"] is not None else "matched"]
     scanner = _distance(gap) if _distance(gap) > CLEAR_GAP else 0.0
     size = _distance(raw)
     tumours = _distance(adjusted) if _number(adjusted["value"]) > 0.5 else 0.0
@@ -52,7 +52,7 @@ def what_it_sees(
     numbers = [
         f"adjusted AUROC {_text(adjusted)}",
         f"raw AUROC {_text(raw)}",
-        f"tumour-free mixed against healthy slices {_text(gap)}",
+        f"tumour-free mixed against similar healthy slices {_text(gap)}",
     ]
     return {"sees": sees, "because": "; ".join(numbers)}
 
@@ -70,10 +70,8 @@ def _number(value: float | None) -> float:
 
 
 def _text(found: Estimate) -> str:
-    if found["value"] is None:
+    if found["value"] is None or found["ci_low"] is None:
         return "not known"
-    if found["ci_low"] is None:
-        return f"{found['value']:.3f} (no interval)"
     return f"{found['value']:.3f} (95 % interval {found['ci_low']:.3f} to {found['ci_high']:.3f})"
 
 

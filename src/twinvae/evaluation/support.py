@@ -11,7 +11,7 @@ from twinvae.evaluation.resampling import BoolArray
 from twinvae.evaluation.sample import Sample
 from twinvae.evaluation.three_aurocs import ThreeAurocs
 
-FEW_SUBJECTS = 30
+FEW_SUBJECTS = 50
 """Below this many subjects with a tumour slice, or with a tumour-free one, intervals are rough."""
 FEW_NEGATIVES = 10
 """Below this median effective number of tumour-free slices, adjusted figures are doubtful."""
