@@ -1,13 +1,17 @@
 """Planted lesions as a yardstick: on a run's own validation slices, without a label."""
 
 import dataclasses
+import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
 from tiny import tiny_config
 from twinvae.bundle import load_models
+from twinvae.cli import app
 from twinvae.errors import CalibrationError
 from twinvae.imaging import SliceStore
 from twinvae.planting import Planting
@@ -76,3 +80,13 @@ def test_without_validation_slices_it_says_so(store):
     lost = dataclasses.replace(store, index=store.index.assign(split="train"))
     with pytest.raises(CalibrationError, match="healthy validation slices, found none"):
         plant(lost, Planting(), seed=0)
+
+
+def test_the_command_prints_and_keeps_the_table(tiny_run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_run.folder, copy)
+    done = CliRunner().invoke(app, ["yardstick", str(copy)])
+    assert done.exit_code == 0, done.output
+    kept = pd.read_csv(copy / "yardstick.tsv", sep="\t")
+    assert list(kept.columns) == list(YARDSTICK_COLUMNS)
+    assert f"{kept['score'][0]:36} {kept['auroc'][0]:.3f} (" in done.output

@@ -162,6 +162,23 @@ def study(
     run_study(path, out or Path("studies") / load_study(path).name, jobs=jobs)
 
 
+@app.command()
+def yardstick(
+    folder: RunFolder,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same lesions.")] = 0,
+) -> None:
+    """Judge a run's scores without any tumour label: by lesions planted in healthy slices."""
+    from twinvae.run import Run
+    from twinvae.yardstick import planted_aurocs
+
+    found = planted_aurocs(Run.open(folder), seed=seed)
+    found.to_csv(folder / "yardstick.tsv", sep="\t", index=False, float_format="%.4f")
+    for _, row in found.iterrows():
+        interval = f"({row['ci_low']:.3f} to {row['ci_high']:.3f})"
+        typer.echo(f"{row['score']:36} {row['auroc']:.3f} {interval}")
+    say(f"{folder / 'yardstick.tsv'}: {found['n_slices'].iloc[0]} lesions planted")
+
+
 def _stage_command(stage: str, about: str) -> None:
     """Add the command of one stage: it reads the run's files and writes its own."""
 
