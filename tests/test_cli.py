@@ -84,7 +84,7 @@ def test_lists_name_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["run", "nonsense"], 2, "expected a YAML file or one of the presets demo, paper"),
+        (["run", "nonsense"], 2, "expected a YAML file or one of the presets best, demo, paper"),
         (["run", "demo", "--set", "training.healthy.epohs=3"], 2, "training.healthy.epohs"),
         (["run", "demo", "--set", "epochs"], 2, "expected key=value"),
         (["run", "demo", "--device", "tpu"], 2, "compute.device"),
