@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -16,7 +17,6 @@ import pytest
 from PIL import Image
 
 from twinvae.decision import ScanVerdict
-from twinvae.evaluation.auroc import auroc
 from twinvae.reporting import (
     Gallery,
     ReportMaterial,
@@ -29,13 +29,8 @@ from twinvae.reporting import (
     write_report,
     write_scan_page,
 )
-from twinvae.reporting.figures import (
-    figure_histograms,
-    figure_roc,
-    figure_training,
-    roc_points,
-    slice_groups,
-)
+from twinvae.reporting.area_figure import figure_area
+from twinvae.reporting.figures import figure_histograms, figure_training, slice_groups
 from twinvae.reporting.gallery import figure_gallery, residual_limit
 from twinvae.reporting.scan import figure_montage, figure_slice_scores, highest_slices
 from twinvae.reporting.style import as_png, as_svg
@@ -67,7 +62,10 @@ def parsed(page: str) -> _Page:
     parser = _Page()
     parser.feed(page)
     assert parser.open == []
-    assert all(address.startswith("data:image/") for address in parser.addresses)
+    assert all(address.startswith(("data:image/", "#")) for address in parser.addresses)
+    anchors = {address[1:] for address in parser.addresses if address.startswith("#")}
+    assert anchors <= set(re.findall(r'id="(\w+)"', page))
+    parser.addresses = [address for address in parser.addresses if address[0] != "#"]
     assert "Not for clinical use" in parser.text
     assert not re.search(r"@import|url\(", page)
     return parser
@@ -84,6 +82,8 @@ def material(fake: Any, **values: Any) -> ReportMaterial:
     )
 
 
+FIGURES = {"roc", "area", "strata", "figure1", "figure4", "false_positive_rates"}
+"""Those of every report, a table's as well as a run's."""
 LOG = [{"epoch": e, "elbo": -(9.0**-e), "val_elbo": None, "kl": 1.0 * e} for e in range(1, 31)]
 
 
@@ -95,16 +95,22 @@ def test_report_is_one_page_with_everything_inside(
         logs={"VAE-H": LOG},
         mixed=gallery,
         healthy=Gallery(gallery.images, gallery.reconstructions, gallery.captions),
+        false_positives=dataclasses.replace(gallery, maps=gallery.images, map_name="residual"),
+        false_negatives=gallery,
         made={"Seed": 7},
         skipped=[("sub-x", "truncated <file>")],
     )
     path = write_report(full, tmp_path)
     page = parsed(path.read_text(encoding="utf-8"))
-    assert len(page.addresses) == 6
-    assert "beats the best trivial rival, raw and matched" in page.text
+    assert len(page.addresses) == len(FIGURES) + 5
+    assert "Local residual sees tumours, and does so better than any trivial rival" in page.text
+    assert "beats the best trivial rival, raw, matched and adjusted" in page.text
+    assert "wrongly call" in page.text
+    assert all(warning in page.text for warning in fake.audit["warnings"])
+    assert "Chosen after the fact" in page.text
     assert "A <b>bold</b> claim" in page.text  # escaped, not bold
     assert "truncated <file>" in page.text
-    names = {"figure1", "figure2", "figure3", "figure4", "roc", "training"}
+    names = FIGURES | {"figure2", "figure3", "training", "false_positives", "false_negatives"}
     expected = {f"{name}.{kind}" for name in names for kind in ("png", "svg")} | {"table1.tsv"}
     assert {file.name for file in (tmp_path / "figures").iterdir()} == expected
     assert Image.open(tmp_path / "figures" / "figure1.png").size[0] > 1000
@@ -121,7 +127,7 @@ def test_report_twice_gives_the_same_bytes(fake: Any, tmp_path: Path) -> None:
 
 
 def test_figures_are_those_there_is_material_for(fake: Any) -> None:
-    assert set(report_figures(material(fake))) == {"figure1", "figure4", "roc"}
+    assert set(report_figures(material(fake))) == FIGURES
     thin = material(fake)
     without = fake.scores.drop(columns=["image_l2", "healthy_mean_norm"])
     assert "figure4" not in report_figures(ReportMaterial(**{**vars(thin), "scores": without}))
@@ -142,28 +148,10 @@ def test_histograms_hold_every_slice_and_draw_the_threshold(fake: Any) -> None:
     )
 
 
-def test_roc_curve_encloses_the_auroc(fake: Any) -> None:
-    rng = np.random.default_rng(0)
-    score, positive = np.round(rng.normal(size=300), 1), rng.random(300) < 0.4
-    wrong, found = roc_points(score, positive)
-    area = (np.diff(wrong) * (found[1:] + found[:-1]) / 2).sum()
-    assert area == pytest.approx(auroc(score, positive), abs=1e-12)
-    names = ["residual_local", "trivial_position"]
-    figure = figure_roc(fake.scores, names, fake.calibration, fake.metrics, 50)
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    rows = fake.metrics.query("score == 'residual_local' and min_tumour_px == 50")
-    rows = rows[(rows["level"] == "slice") & (rows["subset"] == "mixed")]
-    rows = rows.set_index("metric")["value"]
-    assert labels[0] == (
-        f"Local residual: AUROC {rows['auroc']:.3f}, matched {rows['auroc_matched']:.3f}"
-    )
-
-
 def test_figures_say_so_when_there_is_nothing_to_draw(fake: Any) -> None:
-    unknown = fake.scores.assign(tumour_px=np.nan)
     empty = Gallery(np.empty((0, 4, 4)), np.empty((0, 4, 4)), [])
     figures = [
-        figure_roc(unknown, ["residual_local"], fake.calibration, fake.metrics, 50),
+        figure_area(fake.scores.assign(split="val"), "latent_l2", fake.calibration, 50),
         figure_histograms(fake.scores, [], fake.calibration, 50),
         figure_histograms(fake.scores.assign(split="val"), ["latent_l2"], fake.calibration, 50),
         figure_gallery(empty),
@@ -193,6 +181,15 @@ def test_gallery_draws_slices_residuals_and_outlines(gallery: Gallery) -> None:
     assert [bool(axes.collections) for axes in figure.axes[9:12]] == [True, False, False]
 
 
+def test_gallery_shows_a_map_instead_of_the_residual(gallery: Gallery) -> None:
+    maps = np.arange(3 * 16 * 16, dtype=float).reshape(3, 16, 16)
+    figure = figure_gallery(dataclasses.replace(gallery, maps=maps, map_name="features"))
+    shown = figure.axes[2 * 3 + 1].images[0]
+    np.testing.assert_array_equal(shown.get_array(), maps[1])
+    assert shown.get_clim()[0] == 0
+    assert figure.axes[2 * 3].get_ylabel() == "map\nfeatures"
+
+
 def test_figures_leave_no_global_state(fake: Any, gallery: Gallery, tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
     figure = figure_gallery(gallery)
@@ -210,7 +207,7 @@ def test_table1_holds_the_metrics(fake: Any) -> None:
     assert table["score"].iloc[0] == "residual_local"
     row = table[(table["score"] == "image_l2") & (table["min_tumour_px"] == 100)].iloc[0]
     slices = fake.metrics[fake.metrics["level"] == "slice"]
-    for metric in ("accuracy", "f1", "auroc", "auroc_matched"):
+    for metric in ("accuracy", "f1", "auroc", "auroc_matched", "auroc_adjusted"):
         one = slices.query(f"score == 'image_l2' and min_tumour_px == 100 and metric == '{metric}'")
         assert row[metric] == one["value"].iloc[0]
         assert row[f"{metric}_ci_high"] == one["ci_high"].iloc[0]

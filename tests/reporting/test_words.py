@@ -5,10 +5,18 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import pandas as pd
 import pytest
 
-from twinvae.reporting.audit_table import audit_lines, audit_words
+from twinvae.evaluation.seen import BRAIN_SIZE, NOTHING, SCANNER, TUMOURS, UNKNOWN
+from twinvae.evaluation.three_aurocs import KINDS
+from twinvae.reporting.audit_table import (
+    comparison_lines,
+    drift_lines,
+    p_value_lines,
+    rate_lines,
+    sees_lines,
+    which_slice_statement,
+)
 from twinvae.reporting.names import (
     number,
     ordinal,
@@ -18,57 +26,93 @@ from twinvae.reporting.names import (
     signed,
     span,
 )
-from twinvae.reporting.words import caution, gap_words, verdict
+from twinvae.reporting.words import at_threshold, gap_words, verdict, what_it_sees
+
+Ends = tuple[float | None, float | None]
+NOWHERE: Ends = (None, None)
 
 
-def changed(fake: Any, kind: str, **values: Any) -> dict:
+def with_leads(fake: Any, **ends: Ends) -> dict:
     audit = copy.deepcopy(fake.audit)
-    audit["comparisons"]["residual_local"][kind].update(values)
+    for kind, (low, high) in ends.items():
+        audit["comparisons"]["residual_local"][kind].update(ci_low=low, ci_high=high)
     return audit
 
 
-def first(fake: Any, audit: dict) -> Any:
+def against_rivals(fake: Any, audit: dict) -> Any:
     return verdict(fake.metrics, audit, fake.calibration)[0]
 
 
-def test_a_clear_lead_is_a_win_with_its_numbers(fake: Any) -> None:
-    statement = first(fake, fake.audit)
+def test_a_clear_lead_is_a_win(fake: Any) -> None:
+    statement = against_rivals(fake, fake.audit)
     assert statement.tone == "good"
-    assert statement.headline == "Local residual beats the best trivial rival, raw and matched."
-    lead = fake.audit["comparisons"]["residual_local"]["matched"]
-    for value in (lead["value"], lead["rival_value"], lead["ci_low"]):
-        assert number(value) in statement.detail
-    assert signed(lead["difference"]) in statement.detail
-    assert score_label(lead["rival"]).removeprefix("Trivial: ") in statement.detail
+    assert statement.headline == (
+        "Local residual beats the best trivial rival, raw, matched and adjusted."
+    )
+
+
+AHEAD, EVEN, BEHIND = (0.1, 0.2), (-0.1, 0.1), (-0.2, -0.1)
 
 
 @pytest.mark.parametrize(
-    ("raw", "matched", "tone", "said"),
+    ("raw", "matched", "adjusted", "tone", "said"),
     [
-        ((-0.1, 0.1), (-0.1, 0.1), "unclear", "does not beat the best trivial rival for sure"),
-        ((0.1, 0.2), (-0.1, 0.1), "unclear", "but not for sure among similar slices"),
-        ((0.1, 0.2), (-0.2, -0.1), "bad", "loses to it among similar slices"),
-        ((-0.2, -0.1), (-0.2, -0.1), "bad", "loses to the best trivial rival, raw and matched"),
-        ((-0.2, -0.1), (0.1, 0.2), "bad", "loses to the best trivial rival over all slices, and"),
-        ((-0.2, -0.1), (-0.1, 0.1), "bad", "loses to the best trivial rival over all slices."),
-        ((-0.1, 0.1), (0.1, 0.2), "unclear", "but not for sure over all slices"),
-        ((-0.1, 0.1), (-0.2, -0.1), "bad", "loses to the best trivial rival among similar"),
-        ((None, None), (0.1, 0.2), "unclear", "but not for sure over all slices"),
+        (EVEN, EVEN, EVEN, "unclear", "does not surely beat the best trivial rival, raw, matched"),
+        (BEHIND, BEHIND, BEHIND, "bad", "loses to the best trivial rival, raw, matched and adj"),
+        (AHEAD, EVEN, EVEN, "unclear", "rival: ahead raw; undecided matched and adjusted."),
+        (AHEAD, AHEAD, BEHIND, "bad", "rival: ahead raw and matched; behind adjusted."),
+        (EVEN, BEHIND, AHEAD, "bad", "rival: ahead adjusted; undecided raw; behind matched."),
+        (NOWHERE, AHEAD, AHEAD, "unclear", "ahead matched and adjusted; undecided raw."),
     ],
 )
 def test_every_outcome_has_its_words(
-    fake: Any, raw: tuple, matched: tuple, tone: str, said: str
+    fake: Any, raw: Ends, matched: Ends, adjusted: Ends, tone: str, said: str
 ) -> None:
-    audit = changed(fake, "raw", ci_low=raw[0], ci_high=raw[1])
-    audit["comparisons"]["residual_local"]["matched"].update(ci_low=matched[0], ci_high=matched[1])
-    statement = first(fake, audit)
-    assert (statement.tone, said in statement.headline) == (tone, True)
+    audit = with_leads(fake, raw=raw, matched=matched, adjusted=adjusted)
+    statement = against_rivals(fake, audit)
+    assert (statement.tone, said in statement.headline) == (tone, True), statement.headline
+
+
+@pytest.mark.parametrize(
+    ("sees", "lead", "tone", "headline"),
+    [
+        (TUMOURS, AHEAD, "good", "Local residual sees tumours, and does so better than any tri"),
+        (TUMOURS, EVEN, "unclear", "Local residual sees tumours, but not surely better than the"),
+        (TUMOURS, BEHIND, "bad", "Local residual sees tumours, but worse than the best trivial"),
+        (BRAIN_SIZE, AHEAD, "bad", "Local residual mostly sees brain size."),
+        (SCANNER, AHEAD, "bad", "Local residual mostly sees the scanner."),
+        (NOTHING, EVEN, "unclear", "Local residual sees nothing reliably."),
+        (UNKNOWN, NOWHERE, "unclear", "What Local residual sees could not be judged."),
+    ],
+)
+def test_the_verdict_on_top_is_the_audits(
+    fake: Any, sees: str, lead: Ends, tone: str, headline: str
+) -> None:
+    audit = with_leads(fake, adjusted=lead)
+    audit["scores"]["residual_local"].update(sees=sees, because="no interval")
+    statement = what_it_sees("residual_local", audit)
+    assert (statement.tone, statement.headline.startswith(headline)) == (tone, True)
+    assert statement.detail
+
+
+def test_the_table_on_top_holds_the_audits_numbers(fake: Any) -> None:
+    lines = list(comparison_lines(fake.audit, "residual_local"))
+    assert [line["kind"] for line in lines] == ["raw", "matched", "adjusted"]
+    for line in lines:
+        lead = fake.audit["comparisons"]["residual_local"][line["kind"]]
+        assert line["mine"].text == number(lead["value"])
+        assert line["rival_cell"].text == number(lead["rival_value"])
+        assert line["rival"] == score_label(lead["rival"]).removeprefix("Trivial: ")
+        assert line["lead"] == signed(lead["difference"])
+        assert line["lead_span"] == span(lead["ci_low"], lead["ci_high"])
+    alone = {**fake.audit, "comparisons": {}, "best_trivial": dict.fromkeys(KINDS)}
+    assert {line["lead"] for line in comparison_lines(alone, "residual_local")} == {"–"}
 
 
 def test_no_rival_no_claim(fake: Any) -> None:
     audit = copy.deepcopy(fake.audit)
-    audit["comparisons"]["residual_local"] = {"raw": None, "matched": None}
-    assert "could not be held against" in first(fake, audit).headline
+    audit["comparisons"]["residual_local"] = dict.fromkeys(KINDS)
+    assert "could not be held against" in against_rivals(fake, audit).headline
     trivial = {**fake.calibration, "decision_score": "trivial_position"}
     assert "itself trivial" in verdict(fake.metrics, fake.audit, trivial)[0].headline
 
@@ -102,7 +146,7 @@ def test_the_papers_score_is_held_against_the_paper(
     metrics = fake.metrics.copy()
     row = (metrics["score"] == "latent_l2") & (metrics["metric"] == "auroc")
     metrics.loc[row, ["value", "ci_low", "ci_high"]] = [value, low, high]
-    statement = verdict(metrics, fake.audit, fake.calibration)[1]
+    statement = verdict(metrics, fake.audit, fake.calibration)[2]
     assert (statement.tone, said in statement.headline) == (tone, True), statement.headline
 
 
@@ -116,18 +160,19 @@ def test_verdicts_are_good_only_within_their_promise(
     audit = copy.deepcopy(fake.audit)
     rate = audit["scores"]["residual_local"]["false_positive_rates"][0]
     rate["tumour_free"] = {"value": wrong, "ci_low": low, "ci_high": high}
-    statement = verdict(fake.metrics, audit, fake.calibration)[2]
+    statement = at_threshold(fake.metrics, audit, fake.calibration)
     assert statement.tone == tone
     assert percent(wrong) in statement.headline
     few = fake.metrics.copy()
     few.loc[few["metric"] == "sensitivity", ["value", "ci_low", "ci_high"]] = [0.1, 0.05, 0.2]
-    assert verdict(few, audit, fake.calibration)[2].tone != "good"
+    assert at_threshold(few, audit, fake.calibration).tone != "good"
 
 
 @pytest.mark.parametrize(
     ("value", "low", "high", "tone"),
     [
         (0.52, 0.45, 0.58, "good"),
+        (0.52, 0.45, 0.62, "unclear"),
         (0.65, 0.45, 0.8, "unclear"),
         (0.56, 0.52, 0.59, "unclear"),
         (0.3, 0.2, 0.4, "bad"),
@@ -143,46 +188,79 @@ def test_unknown_truth_gives_no_verdict(fake: Any) -> None:
     nothing = {"value": None, "ci_low": None, "ci_high": None}
     audit = copy.deepcopy(fake.audit)
     for entry in audit["scores"].values():
-        entry.update(source_gap_auroc=nothing, source_gap_auroc_matched=nothing)
+        entry.update({key: nothing for key in entry if key.startswith("source_gap")})
         for rate in entry["false_positive_rates"]:
             rate["tumour_free"] = nothing
     metrics = fake.metrics.assign(value=float("nan"), ci_low=float("nan"), ci_high=float("nan"))
-    audit["comparisons"] = {"residual_local": {"raw": None, "matched": None}}
+    audit["comparisons"] = {"residual_local": dict.fromkeys(KINDS)}
     tones = {statement.tone for statement in verdict(metrics, audit, fake.calibration)}
     assert tones == {"unclear"}
-    assert {statement.tone for statement in audit_words(audit, "residual_local")} == {"unclear"}
+    assert at_threshold(metrics, audit, fake.calibration).tone == "unclear"
+    audit["which_slice"] = None
+    assert "not known" in which_slice_statement(audit, "residual_local").headline
 
 
-def test_a_broken_promise_outweighs_a_small_gap(fake: Any) -> None:
+def test_the_source_gap_is_judged_as_the_audit_judges_it(fake: Any) -> None:
     audit = copy.deepcopy(fake.audit)
-    entry = audit["scores"]["residual_local"]
-    entry["source_gap_auroc_matched"] = {"value": 0.5, "ci_low": 0.4, "ci_high": 0.6}
-    rate = entry["false_positive_rates"][0]
-    rate["tumour_free"] = {"value": 0.2, "ci_low": 0.1, "ci_high": 0.3}
-    statement = audit_words(audit, "residual_local")[0]
-    assert statement.tone == "bad"
-    assert "20.0 % of tumour-free slices abnormal, more than the 1.0 % intended" in (
-        statement.headline
+    audit["scores"]["residual_local"].update(
+        source_gap_auroc={"value": 0.9, "ci_low": 0.8, "ci_high": 0.95},
+        source_gap_auroc_matched={"value": 0.8, "ci_low": 0.7, "ci_high": 0.9},
+        source_gap_auroc_adjusted={"value": 0.5, "ci_low": 0.45, "ci_high": 0.55},
     )
-    rate["tumour_free"] = {"value": 0.001, "ci_low": 0.0, "ci_high": 0.002}
-    assert audit_words(audit, "residual_local")[0].tone == "good"
-    rate["tumour_free"] = {"value": 0.001, "ci_low": None, "ci_high": None}
-    assert audit_words(audit, "residual_local")[0].tone == "unclear"
+    assert verdict(fake.metrics, audit, fake.calibration)[1].tone == "good"
+    lost = {"value": None, "ci_low": None, "ci_high": None}
+    audit["scores"]["residual_local"]["source_gap_auroc_adjusted"] = lost
+    assert verdict(fake.metrics, audit, fake.calibration)[1].tone == "bad"  # the matched one
 
 
-def test_audit_table_has_a_line_for_each_threshold(fake: Any) -> None:
-    lines = audit_lines(fake.audit, "residual_local")
-    assert len(lines) == 2 * 6
+def test_thresholds_that_depend_on_the_slice_are_said_to(fake: Any) -> None:
+    said = at_threshold(fake.metrics, fake.audit, fake.calibration).detail
+    assert "depends on the slice" not in said
+    bent = copy.deepcopy(fake.calibration)
+    bent["scores"]["residual_local"]["slice"]["shape"] = {"size_edges": [1000.0]}
+    assert "depends on the slice" in at_threshold(fake.metrics, fake.audit, bent).detail
+
+
+def test_every_score_has_its_verdict_and_every_threshold_its_rate(fake: Any) -> None:
+    sees = sees_lines(fake.audit, "residual_local")
+    assert len(sees) == 6
+    assert (sees[0]["label"], sees[0]["sees"], sees[0]["tone"]) == (
+        "Local residual",
+        "sees tumours",
+        "good",
+    )
+    entry = fake.audit["scores"]["residual_local"]
+    assert sees[0]["cells"][2].value == entry["auroc"]["adjusted"]["value"]
+    assert sees[0]["cells"][5].value == entry["source_gap_auroc_adjusted"]["value"]
+    lines = rate_lines(fake.audit, "residual_local")
     assert [line["label"] for line in lines[:3]] == ["Local residual", "", "Latent L2 (paper)"]
+    assert len(lines) == 2 * 6
+
+
+def test_a_rate_is_marked_only_when_surely_above_its_target(fake: Any) -> None:
     audit = copy.deepcopy(fake.audit)
-    audit["scores"]["image_l2"]["false_positive_rates"] = []
-    assert [c.text for c in audit_lines(audit, "residual_local")[4]["cells"][2:]] == ["–"] * 5
+    rate = audit["scores"]["residual_local"]["false_positive_rates"][0]
+    for low, tone in ((0.02, "bad"), (0.005, ""), (None, "")):
+        rate["tumour_free"] = {"value": 0.03, "ci_low": low, "ci_high": 0.05}
+        assert rate_lines(audit, "residual_local")[0]["rates"][1]["tone"] == tone
 
 
-def test_few_subjects_are_said(fake: Any) -> None:
-    assert "Only 12 test subjects" in str(caution(fake.metrics))
-    assert caution(fake.metrics.assign(n_subjects=20)) is None
-    assert "Only 0 test subjects" in str(caution(pd.DataFrame(columns=fake.metrics.columns)))
+def test_p_values_drift_and_which_slice_are_shown(fake: Any) -> None:
+    audit = copy.deepcopy(fake.audit)
+    lines = p_value_lines(audit, "residual_local")
+    found = audit["scores"]["residual_local"]["p_values"]["tumour_free"]
+    assert lines[1]["ks"] == number(found["ks"], 2)
+    assert lines[1]["rates"][1]["text"] == percent(found["rates"]["0.05"]["value"])
+    audit["scores"]["residual_local"]["p_values"] = None
+    assert p_value_lines(audit, "residual_local") == []
+    row = {"source": "ixi", "statistic": "high_value", "standardised_difference": -1.5, "ks": 0.4}
+    audit["drift"] = [row, {**row, "standardised_difference": None}]
+    assert drift_lines(audit) == [
+        ["ixi", "high value", "\N{MINUS SIGN}1.50", "0.40"],
+        ["ixi", "high value", "–", "0.40"],
+    ]
+    said = which_slice_statement(fake.audit, "residual_local")
+    assert number(fake.audit["which_slice"]["value"]) in said.headline
 
 
 def test_numbers_for_readers() -> None:

@@ -1,6 +1,6 @@
 """Figures and pages that people read. Import it late: it brings matplotlib."""
 
-from twinvae.reporting.choose import captions, choose_slices
+from twinvae.reporting.choose import captions, choose_slices, worst_captions, worst_slices
 from twinvae.reporting.flags import FlagSummary, summarise_flags
 from twinvae.reporting.gallery import Gallery
 from twinvae.reporting.report import ReportMaterial, report_figures, write_report
@@ -20,6 +20,8 @@ __all__ = [
     "scan_page",
     "study_figure",
     "summarise_flags",
+    "worst_captions",
+    "worst_slices",
     "write_report",
     "write_scan_page",
 ]

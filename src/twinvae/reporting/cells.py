@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -30,9 +32,28 @@ class Cell:
         return span(self.ci_low, self.ci_high)
 
     @property
+    def short(self) -> str:
+        """The value with two decimals, for narrow columns."""
+        return number(self.value, 2)
+
+    @property
+    def short_span(self) -> str:
+        """The interval with two decimals."""
+        return span(self.ci_low, self.ci_high, 2).replace(" to ", "–")
+
+    @property
     def bracket(self) -> str:
         """The interval in brackets, to stand after the value; empty when there is none."""
         return f" (95 % interval {self.span})" if self.span else ""
+
+
+def of_estimate(found: Mapping[str, Any]) -> Cell:
+    """A cell of one estimate of ``audit.json``: value, ci_low and ci_high, null when unknown."""
+    value, low, high = (
+        float("nan") if found[key] is None else float(found[key])
+        for key in ("value", "ci_low", "ci_high")
+    )
+    return Cell(value, low, high)
 
 
 class Cells:

@@ -1,10 +1,16 @@
-"""Which slices figures 2 and 3 show: a fixed rule that looks at no score, so nothing is picked."""
+"""Which slices are shown: for figures 2 and 3 by a fixed rule that looks at no score, so nothing is
+picked; and the worst mistakes, picked by score and label, and said to be.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from twinvae.decision import called, slice_thresholds
+from twinvae.decision.verdict import Calibration
+from twinvae.evaluation.sample import known_mixed
 
 
 def choose_slices(
@@ -27,9 +33,52 @@ def choose_slices(
     return best
 
 
+def worst_slices(
+    scores: pd.DataFrame, calibration: Calibration, min_tumour_px: int, *, count: int = 8
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Row numbers of the worst false positives and false negatives of the verdicts' score.
+
+    False positives: the tumour-free test slices of mixed sources that exceed their threshold most.
+    False negatives: the tumour slices below theirs, the largest tumours first. At most one of each
+    a subject and ``count`` in all; none without thresholds.
+    """
+    name = calibration["decision_score"]
+    rows = known_mixed(scores.reset_index(drop=True), "test")
+    if name not in calibration["scores"] or not len(rows):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    excess = rows[name].to_numpy() - slice_thresholds(calibration, rows, name)[0][1]
+    abnormal = called(calibration, rows, name)[0][1]
+    tumour = (rows["tumour_px"] > min_tumour_px).to_numpy()
+    return (
+        _first_of_each(rows.assign(by=excess)[abnormal & ~tumour], count),
+        _first_of_each(rows.assign(by=rows["tumour_px"])[~abnormal & tumour], count),
+    )
+
+
+def _first_of_each(rows: pd.DataFrame, count: int) -> npt.NDArray[np.int64]:
+    """Row numbers, largest ``by`` first, one a subject."""
+    ordered = rows.sort_values("by", ascending=False, kind="stable")
+    firsts = ordered.drop_duplicates(["source", "subject"])
+    return firsts.index.to_numpy(dtype=np.int64)[:count]
+
+
 def captions(scores: pd.DataFrame, rows: npt.NDArray[np.int64], score: str) -> list[str]:
     """Subject, slice number and score of each of ``rows``, a line each."""
     return [
         f"{row['subject']}\nslice {row['slice']}\nscore {row[score]:.3g}"
         for _, row in scores.iloc[rows].iterrows()
+    ]
+
+
+def worst_captions(
+    scores: pd.DataFrame, rows: npt.NDArray[np.int64], calibration: Calibration
+) -> list[str]:
+    """Subject, slice number with tumour pixels, score against its threshold; a line each."""
+    name = calibration["decision_score"]
+    chosen = scores.iloc[rows]
+    bounds = slice_thresholds(calibration, chosen, name)[0][1] if len(rows) else ()
+    return [
+        f"{row['subject']}\nslice {row['slice']}, {row['tumour_px']:.0f} px\n"
+        f"{row[name]:.3g} (d* {bound:.3g})"
+        for (_, row), bound in zip(chosen.iterrows(), bounds, strict=True)
     ]

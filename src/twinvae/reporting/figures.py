@@ -1,4 +1,4 @@
-"""The run's plots: histograms of scores (the paper's figures 1 and 4), ROC and training curves."""
+"""The run's plots: histograms of scores (the paper's figures 1 and 4) and training curves."""
 
 from __future__ import annotations
 
@@ -6,29 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from twinvae.reporting.names import number, ordinal, score_label
-from twinvae.reporting.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    show_nothing,
-    styled,
-)
+from twinvae.reporting.names import ordinal, score_label, threshold_varies
+from twinvae.reporting.style import BLUE, INK, SKY, VERMILLION, show_nothing, styled
 
 _BINS = 32
 _BEYOND = 0.5  # per cent of slices at each end gathered in the outermost bins
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def slice_groups(scores: pd.DataFrame, min_tumour_px: int, split: str = "test") -> dict[str, Any]:
@@ -96,18 +83,20 @@ def _histogram(
     )
     axes.set_xlim(edges[0], edges[-1])
     if bound is not None:
-        _mark_threshold(axes, bound)
+        _mark_threshold(axes, bound, threshold_varies(entry))
 
 
-def _mark_threshold(axes: Axes, bound: Mapping[str, Any]) -> None:
-    """Draw d*, its label on the side that has room."""
-    threshold = bound["threshold"]
+def _mark_threshold(axes: Axes, bound: Mapping[str, Any], varies: bool) -> None:
+    """Draw d*, its label on the side that has room; one that depends on the slice as it lies at
+    median brain area.
+    """
+    threshold, where = bound["threshold"], " at median area" if varies else ""
     axes.margins(y=0.2)
     axes.axvline(threshold, color=INK, linestyle=(0, (4, 2)), linewidth=1.3)
     low, high = axes.get_xlim()
     left = threshold > (low + high) / 2
     axes.annotate(
-        f"d* = {threshold:.3g}\n{ordinal(bound['percentile'])} percentile",
+        f"d* = {threshold:.3g}{where}\n{ordinal(bound['percentile'])} percentile",
         xy=(threshold, 0.985),
         xycoords=("data", "axes fraction"),
         xytext=(-5 if left else 5, 0),
@@ -116,70 +105,6 @@ def _mark_threshold(axes: Axes, bound: Mapping[str, Any]) -> None:
         va="top",
         fontsize=8,
     )
-
-
-def roc_points(score: FloatArray, positive: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-    """False- and true-positive rates at every distinct score, from (0, 0) to (1, 1)."""
-    order = np.argsort(-score, kind="stable")
-    last = np.append(np.diff(score[order]) != 0, True)
-    found = np.cumsum(positive[order])[last] / max(1, int(positive.sum()))
-    wrong = np.cumsum(~positive[order])[last] / max(1, int((~positive).sum()))
-    return np.concatenate([[0.0], wrong]), np.concatenate([[0.0], found])
-
-
-@styled
-def figure_roc(
-    scores: pd.DataFrame,
-    names: Sequence[str],
-    calibration: Mapping[str, Any],
-    metrics: pd.DataFrame,
-    min_tumour_px: int,
-    split: str = "test",
-) -> Figure:
-    """ROC curves of tumour against tumour-free slices of the mixed source, verdicts as dots.
-
-    ``metrics``: rows of ``metrics.tsv``, for the AUROC and matched AUROC in the legend.
-    """
-    figure = Figure(figsize=(5.6, 5.9), layout="constrained")
-    axes = figure.subplots()
-    groups = slice_groups(scores, min_tumour_px, split)
-    rows = scores.loc[groups["mixed, tumour-free"] | groups["mixed, tumour"]]
-    positive = (rows["tumour_px"] > min_tumour_px).to_numpy()
-    if not positive.any() or positive.all():
-        show_nothing(axes, "needs tumour and tumour-free slices")
-        return figure
-    looks = ((VERMILLION, "-"), (BLUE, "-"), (GREEN, "--"), (PURPLE, "-."))
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, linestyle=":")
-    for name, (colour, line) in zip(names, looks, strict=False):
-        wrong, found = roc_points(rows[name].to_numpy(dtype=np.float64), positive)
-        raw, matched = (_value(metrics, name, m, min_tumour_px) for m in ("auroc", "auroc_matched"))
-        label = f"{score_label(name)}: AUROC {raw}, matched {matched}"
-        axes.plot(wrong, found, color=colour, linestyle=line, label=label)
-        if name in calibration["scores"]:
-            bound = calibration["scores"][name]["slice"]["thresholds"][0]["threshold"]
-            called = rows[name].to_numpy() >= bound
-            place = called[~positive].mean(), called[positive].mean()
-            axes.plot(*place, "o", color=colour, markersize=7, markeredgecolor="white", zorder=5)
-    axes.set(
-        xlabel="false-positive rate (tumour-free slices called abnormal)",
-        ylabel="sensitivity (tumour slices called abnormal)",
-        xlim=(-0.012, 1.012),
-        ylim=(-0.012, 1.012),
-        aspect="equal",
-    )
-    figure.legend(loc="outside lower left")
-    return figure
-
-
-def _value(metrics: pd.DataFrame, score: str, metric: str, min_tumour_px: int) -> str:
-    chosen = metrics[
-        (metrics["score"] == score)
-        & (metrics["metric"] == metric)
-        & (metrics["level"] == "slice")
-        & (metrics["subset"] == "mixed")
-        & (metrics["min_tumour_px"] == min_tumour_px)
-    ]
-    return number(float(chosen["value"].iloc[0])) if len(chosen) else "–"
 
 
 @styled

@@ -17,6 +17,7 @@ Images = npt.NDArray[np.floating]
 Masks = npt.NDArray[np.bool_]
 
 _RESIDUAL_COLOURS = "RdBu_r"
+_MAP_COLOURS = "inferno"
 _CONTOUR = "#F0E442"  # Okabe–Ito yellow: seen on grey
 
 
@@ -35,13 +36,18 @@ class Gallery:
     """n short texts, up to three lines each."""
     masks: Masks | None = None
     """(n, H, W), tumour; None when there is none to show."""
+    maps: Images | None = None
+    """(n, H, W), larger = more abnormal; shown instead of the residual x − x_h."""
+    map_name: str = ""
+    """What they are."""
 
 
 @styled
 def figure_gallery(gallery: Gallery) -> Figure:
-    """A column a slice: x, x_h, x − x_h and, when there are masks, x with the tumour's outline."""
+    """A column a slice: x, x_h, a map and, when there are masks, x with the tumour's outline."""
     count = len(gallery.images)
-    names = ["slice x", "healthy\nreconstruction x_h", "residual\nx − x_h"]
+    seen = _shown_map(gallery)
+    names = ["slice x", "healthy\nreconstruction x_h", seen.name]
     names += ["tumour mask"] if gallery.masks is not None else []
     if not count:
         figure = Figure(figsize=(5, 2), layout="constrained")
@@ -50,12 +56,13 @@ def figure_gallery(gallery: Gallery) -> Figure:
     close = ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0.01, hspace=0.01)
     figure = Figure(figsize=(1.2 * count + 1.9, 1.2 * len(names) + 0.6), layout=close)
     grid = figure.subplots(len(names), count, squeeze=False)
-    limit = residual_limit(gallery.images - gallery.reconstructions)
     for column, caption in enumerate(gallery.captions):
-        x, x_h = gallery.images[column], gallery.reconstructions[column]
+        x = gallery.images[column]
         show_slice(grid[0, column], x)
-        show_slice(grid[1, column], x_h)
-        drawn = grid[2, column].imshow(x - x_h, cmap=_RESIDUAL_COLOURS, vmin=-limit, vmax=limit)
+        show_slice(grid[1, column], gallery.reconstructions[column])
+        drawn = grid[2, column].imshow(
+            seen.values[column], cmap=seen.colours, vmin=seen.low, vmax=seen.high
+        )
         if gallery.masks is not None:
             show_slice(grid[3, column], x)
             outline(grid[3, column], gallery.masks[column])
@@ -65,9 +72,30 @@ def figure_gallery(gallery: Gallery) -> Figure:
     for row, name in enumerate(names):
         grid[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8.5, labelpad=6)
     bar = figure.colorbar(drawn, ax=list(grid[2, :]), shrink=0.92, aspect=12, pad=0.01)
-    bar.set_label("intensity", fontsize=7.5)
+    bar.set_label(seen.unit, fontsize=7.5)
     bar.ax.tick_params(labelsize=7)
     return figure
+
+
+@dataclass(frozen=True)
+class _ShownMap:
+    name: str
+    values: Images
+    colours: str
+    low: float
+    high: float
+    unit: str
+
+
+def _shown_map(gallery: Gallery) -> _ShownMap:
+    if gallery.maps is None:
+        residual = gallery.images - gallery.reconstructions
+        limit = residual_limit(residual)
+        name = "residual\nx − x_h"
+        return _ShownMap(name, residual, _RESIDUAL_COLOURS, -limit, limit, "intensity")
+    high = float(np.percentile(gallery.maps, 99.5)) if gallery.maps.size else 0.0
+    name = f"map\n{gallery.map_name}"
+    return _ShownMap(name, gallery.maps, _MAP_COLOURS, 0.0, high or 1.0, "no unit")
 
 
 def residual_limit(residual: Images) -> float:

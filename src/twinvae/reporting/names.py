@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from twinvae.scoring.table import PAPER_SCORE, TRIVIAL_PREFIX
 
@@ -15,6 +17,10 @@ _SCORES = {
 METRICS = {
     "auroc": "AUROC",
     "auroc_matched": "matched AUROC",
+    "auroc_adjusted": "adjusted AUROC",
+    "partial_auroc": "partial AUROC, FPR up to 10 %",
+    "sensitivity_at_specificity_95": "sensitivity at 95 % specificity",
+    "sensitivity_at_specificity_99": "sensitivity at 99 % specificity",
     "average_precision": "average precision",
     "accuracy": "accuracy",
     "f1": "F1",
@@ -63,6 +69,11 @@ def percent_span(low: object, high: object, digits: int = 1) -> str:
         return ""
     interval = span(100 * low, 100 * high, digits)
     return f"{interval} %" if interval else ""
+
+
+def threshold_varies(entry: Mapping[str, Any] | None) -> bool:
+    """Whether a calibrated score's threshold depends on the slice; ``entry``: of that score."""
+    return bool(entry and entry["slice"].get("shape"))
 
 
 def ordinal(percentile: float) -> str:

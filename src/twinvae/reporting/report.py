@@ -11,24 +11,49 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
+from twinvae.config import EvaluationConfig, validated
 from twinvae.files import atomic_path, write_text
-from twinvae.reporting.audit_table import audit_lines, audit_words
-from twinvae.reporting.figures import figure_histograms, figure_roc, figure_training
+from twinvae.reporting.area_figure import figure_area
+from twinvae.reporting.audit_table import (
+    best_rivals,
+    comparison_lines,
+    drift_lines,
+    p_value_lines,
+    rate_lines,
+    sees_lines,
+    which_slice_statement,
+)
+from twinvae.reporting.figures import figure_histograms, figure_training
 from twinvae.reporting.flags import FlagSummary
+from twinvae.reporting.forest import figure_false_positives, figure_strata
 from twinvae.reporting.gallery import Gallery, figure_gallery
 from twinvae.reporting.page import SIGNS, render
+from twinvae.reporting.roc_figure import figure_roc
 from twinvae.reporting.style import Picture, data_uri, picture
 from twinvae.reporting.tables import (
-    headline_table,
+    PUBLISHED,
+    RANKING_METRICS,
+    VERDICT_METRICS,
+    ordered_scores,
+    slice_table,
+    strata_table,
     subject_table,
     table1,
     table1_blocks,
     write_table1,
 )
-from twinvae.reporting.words import caution, verdict
+from twinvae.reporting.words import at_threshold, verdict, what_it_sees
 from twinvae.scoring.table import PAPER_SCORE
 
+_CSS_PIXELS = 96  # in an inch
 _STATISTICS = ("image_l2", "healthy_mean_norm")  # the paper's figure 4
+_GALLERIES = {
+    "figure2": "mixed",
+    "figure3": "healthy",
+    "false_positives": "false_positives",
+    "false_negatives": "false_negatives",
+}
+"""Name of a figure that shows slices → where its material is."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +76,10 @@ class ReportMaterial:
     """Some test slices of the mixed source, with masks (figure 2)."""
     healthy: Gallery | None = None
     """Some test slices of the healthy source (figure 3)."""
+    false_positives: Gallery | None = None
+    """The tumour-free slices that verdicts are most wrong about."""
+    false_negatives: Gallery | None = None
+    """The largest tumours that verdicts miss."""
     made: Mapping[str, object] = field(default_factory=dict)
     """How the run was made: what → text; seeds, versions, revision, times."""
     skipped: Sequence[Sequence[str]] = ()
@@ -79,48 +108,58 @@ def write_report(material: ReportMaterial, folder: Path) -> Path:
 
 def report_figures(material: ReportMaterial) -> dict[str, Figure]:
     """The report's figures by file name: those for which there is material."""
-    scores, calibration = material.scores, material.calibration
-    size = material.audit["min_tumour_px"]
-    decision = calibration["decision_score"]
+    scores, calibration, audit = material.scores, material.calibration, material.audit
+    size, decision = audit["min_tumour_px"], calibration["decision_score"]
     main = [n for n in dict.fromkeys((decision, PAPER_SCORE)) if n in scores]
     statistics = [name for name in _STATISTICS if name in scores]
-    rivals = [best["score"] for best in material.audit["best_trivial"].values() if best]
-    compared = list(dict.fromkeys([*main, *rivals]))
-    figures = {"figure1": figure_histograms(scores, main, calibration, size)}
-    if material.mixed is not None:
-        figures["figure2"] = figure_gallery(material.mixed)
-    if material.healthy is not None:
-        figures["figure3"] = figure_gallery(material.healthy)
+    figures = {
+        "roc": _roc(material, main),
+        "area": figure_area(scores, decision, calibration, size),
+        "strata": figure_strata(material.metrics, decision, best_rivals(audit), size),
+        "figure1": figure_histograms(scores, main, calibration, size),
+    }
     if statistics:
         figures["figure4"] = figure_histograms(scores, statistics, calibration, size)
-    figures["roc"] = figure_roc(scores, compared, calibration, material.metrics, size)
+    rates = audit["scores"][decision]["false_positive_rates"]
+    if rates:
+        figures["false_positive_rates"] = figure_false_positives(rates[0])
     if material.logs:
         figures["training"] = figure_training(material.logs)
-    return figures
+    galleries = {name: getattr(material, field) for name, field in _GALLERIES.items()}
+    return figures | {name: figure_gallery(g) for name, g in galleries.items() if g is not None}
+
+
+def _roc(material: ReportMaterial, main: Sequence[str]) -> Figure:
+    """ROC curves of the scores ``main`` and of the best trivial rival of each kind."""
+    rivals = best_rivals(material.audit)
+    names = {
+        kind: [name for name in dict.fromkeys([*main, rivals[kind]]) if name is not None]
+        for kind in ("raw", "adjusted")
+    }
+    options = validated(EvaluationConfig, material.config.get("evaluation", {}), "evaluation")
+    return figure_roc(material.scores, names, material.calibration, material.audit, options)
 
 
 def report_html(material: ReportMaterial, pictures: Mapping[str, Picture]) -> str:
     """The page itself, with ``pictures`` inside it."""
     metrics, audit, calibration = material.metrics, material.audit, material.calibration
     decision, size = calibration["decision_score"], audit["min_tumour_px"]
-    headline = headline_table(metrics, decision, size)
     return render(
         "report.html.j2",
         name=material.config.get("name", "run"),
         about=material.config.get("about", ""),
         k=size,
-        counts=_counts(headline, metrics),
-        statements=verdict(metrics, audit, calibration),
-        caution=caution(metrics),
         signs=SIGNS,
-        table1=table1_blocks(metrics, decision),
-        headline=headline,
-        subjects=subject_table(metrics, decision, size),
+        top=what_it_sees(decision, audit),
+        comparison=list(comparison_lines(audit, decision)),
+        at_threshold=at_threshold(metrics, audit, calibration),
+        statements=verdict(metrics, audit, calibration),
+        support=audit["support"],
+        warnings=audit["warnings"],
         resamples=f"{audit['resamples']:,}",
-        audit=audit_lines(audit, decision),
-        audit_words=audit_words(audit, decision),
-        audit_counts=_audit_counts(audit),
         figures={name: _embedded(name, one) for name, one in pictures.items()},
+        **_tables(metrics, audit, decision),
+        audit=_audit(audit, decision),
         made=material.made,
         skipped=material.skipped,
         flags=material.flags,
@@ -128,24 +167,37 @@ def report_html(material: ReportMaterial, pictures: Mapping[str, Picture]) -> st
     )
 
 
-def _embedded(name: str, one: Picture) -> str:
-    """A picture as an address inside the page: slices as PNG, plots as SVG."""
-    slices = name in ("figure2", "figure3")
-    return data_uri(one.png, "png") if slices else data_uri(one.svg, "svg")
+def _tables(metrics: pd.DataFrame, audit: Mapping[str, Any], decision: str) -> dict[str, Any]:
+    """The tables of metrics, by their names in the template."""
+    size, rivals = audit["min_tumour_px"], [r for r in best_rivals(audit).values() if r]
+    everything = ordered_scores(audit["scores"], decision)
+    main = [n for n in dict.fromkeys([decision, *PUBLISHED, *rivals]) if n in everything]
+    return {
+        "table1": table1_blocks(metrics, main, decision),
+        "table1_rest": table1_blocks(
+            metrics, [name for name in everything if name not in main], decision
+        ),
+        "ranking": slice_table(metrics, RANKING_METRICS, decision, size),
+        "verdicts": slice_table(metrics, VERDICT_METRICS, decision, size),
+        "subjects": subject_table(metrics, decision, size),
+        "strata": strata_table(metrics, list(dict.fromkeys([decision, *rivals])), size),
+    }
 
 
-def _counts(headline: Mapping[str, Any], metrics: pd.DataFrame) -> str:
-    people = int(metrics["n_subjects"].max()) if len(metrics) else 0
-    return (
-        f"Judged on {people} test subjects of the mixed source: {headline['n_pos']} tumour slices "
-        f"and {headline['n_neg']} tumour-free ones."
-    )
+def _audit(audit: Mapping[str, Any], decision: str) -> dict[str, Any]:
+    """The audit's part of the page."""
+    return {
+        "n": audit["n"],
+        "which_slice": which_slice_statement(audit, decision),
+        "sees": sees_lines(audit, decision),
+        "rates": rate_lines(audit, decision),
+        "p_values": p_value_lines(audit, decision),
+        "drift": drift_lines(audit),
+    }
 
 
-def _audit_counts(audit: Mapping[str, Any]) -> str:
-    n = audit["n"]
-    return (
-        f"There are {n['healthy_slices']} healthy-source slices of {n['healthy_subjects']} test "
-        f"subjects, and {n['tumour_free_slices']} tumour-free mixed slices of "
-        f"{n['tumour_free_subjects']}."
-    )
+def _embedded(name: str, one: Picture) -> dict[str, object]:
+    """A picture as an address inside the page, slices as PNG, plots as SVG; width in CSS pixels."""
+    slices = name in _GALLERIES
+    address = data_uri(one.png, "png") if slices else data_uri(one.svg, "svg")
+    return {"address": address, "width": round(one.width * _CSS_PIXELS)}

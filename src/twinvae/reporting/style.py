@@ -68,6 +68,8 @@ class Picture:
 
     png: bytes
     svg: bytes
+    width: float
+    """In inches."""
 
     def save(self, folder: Path, name: str) -> None:
         """Write ``folder/name.png`` and ``folder/name.svg``."""
@@ -81,7 +83,7 @@ def picture(figure: Figure) -> Picture:
     with mpl.rc_context(_RC):
         figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    return Picture(as_png(figure), as_svg(figure))
+    return Picture(as_png(figure), as_svg(figure), figure.get_figwidth())
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:

@@ -10,14 +10,22 @@ import pandas as pd
 
 from twinvae.files import atomic_path
 from twinvae.reporting.cells import Cell, Cells
-from twinvae.reporting.names import METRICS, number, score_label
+from twinvae.reporting.names import METRICS, score_label
+from twinvae.reporting.strata import KINDS, strata_of, stratum_label
 from twinvae.scoring.table import PAPER_SCORE, is_trivial
 
-TABLE1_METRICS = ("accuracy", "f1", "auroc", "auroc_matched")
-HEADLINE_METRICS = (
+TABLE1_METRICS = ("accuracy", "f1", "auroc", "auroc_matched", "auroc_adjusted")
+RANKING_METRICS = (
     "auroc",
     "auroc_matched",
+    "auroc_adjusted",
+    "partial_auroc",
+    "sensitivity_at_specificity_95",
+    "sensitivity_at_specificity_99",
     "average_precision",
+)
+"""What needs no threshold."""
+VERDICT_METRICS = (
     "sensitivity",
     "specificity",
     "precision",
@@ -25,6 +33,7 @@ HEADLINE_METRICS = (
     "accuracy",
     "balanced_accuracy",
 )
+"""What verdicts at d* do."""
 SUBJECT_METRICS = ("auroc", "sensitivity", "specificity", "precision", "f1", "accuracy")
 PUBLISHED = {PAPER_SCORE: (0.74, 0.76, 0.74), "image_l2": (0.64, 0.62, 0.65)}
 """Accuracy, F1 and AUROC that the paper's Table 1 gives, on BRATS-2015."""
@@ -39,7 +48,7 @@ def ordered_scores(names: Iterable[str], decision_score: str) -> list[str]:
 
 
 def table1(metrics: pd.DataFrame, decision_score: str) -> pd.DataFrame:
-    """Accuracy, F1, AUROC and matched AUROC of every score at every tumour size, with intervals.
+    """Accuracy, F1 and the three AUROCs of every score at every tumour size, with intervals.
 
     One row a score and size; columns ``score min_tumour_px n_pos n_neg``, then for each metric
     its value, ``_ci_low`` and ``_ci_high``.
@@ -65,46 +74,61 @@ def write_table1(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, sep="\t", index=False, na_rep="", lineterminator="\n")
 
 
-def table1_blocks(metrics: pd.DataFrame, decision_score: str) -> dict[str, Any]:
-    """Table 1 for the page: tumour sizes across, scores down, a block for each metric.
+def table1_blocks(
+    metrics: pd.DataFrame, names: Sequence[str], decision_score: str
+) -> dict[str, Any]:
+    """Table 1 for the page: tumour sizes across, the scores ``names`` down, a block a metric.
 
-    Raw and matched AUROC share a cell, so that neither is read without the other.
+    The three AUROCs of a score stand below each other, so that none is read without the others.
     """
     cells = Cells(metrics)
-    names = ordered_scores(cells.scores, decision_score)
-    shown = {
-        "AUROC / matched AUROC": ("auroc", "auroc_matched"),
-        "Accuracy": ("accuracy",),
-        "F1": ("f1",),
-    }
-    blocks = [
-        {
-            "title": title,
-            "lines": [
-                {
-                    "label": score_label(name),
-                    "decision": name == decision_score,
-                    "cells": [
-                        " / ".join(number(cells.get(name, m, size).value, 2) for m in parts)
-                        for size in cells.sizes
-                    ],
-                }
-                for name in names
-            ],
-        }
-        for title, parts in shown.items()
+
+    def line(label: str, name: str, metric: str) -> dict[str, Any]:
+        shown = [cells.get(name, metric, size) for size in cells.sizes]
+        return {"label": label, "decision": name == decision_score, "cells": shown}
+
+    aurocs = [
+        line(label, name, metric)
+        for name in names
+        for label, metric in (
+            (score_label(name), "auroc"),
+            ("… matched", "auroc_matched"),
+            ("… adjusted", "auroc_adjusted"),
+        )
+    ]
+    blocks = [{"title": "AUROC: raw, matched, adjusted", "lines": aurocs}]
+    blocks += [
+        {"title": title, "lines": [line(score_label(name), name, metric) for name in names]}
+        for title, metric in (("Accuracy at d*", "accuracy"), ("F1 at d*", "f1"))
     ]
     counts = [cells.get(names[0], "auroc", size).n_pos for size in cells.sizes] if names else []
     return {"sizes": cells.sizes, "counts": counts, "blocks": blocks}
 
 
-def headline_table(
-    metrics: pd.DataFrame, decision_score: str, min_tumour_px: int
+def slice_table(
+    metrics: pd.DataFrame, chosen: Sequence[str], decision_score: str, min_tumour_px: int
 ) -> dict[str, Any]:
-    """Every score's slice metrics with intervals at one tumour size, for the page."""
+    """Every score's slice metrics ``chosen`` with intervals at one tumour size, for the page."""
     cells = Cells(metrics)
     names = ordered_scores(cells.scores, decision_score)
-    return _metric_table(cells, names, HEADLINE_METRICS, min_tumour_px, decision_score)
+    return _metric_table(cells, names, chosen, min_tumour_px, decision_score)
+
+
+def strata_table(
+    metrics: pd.DataFrame, names: Sequence[str], min_tumour_px: int
+) -> list[dict[str, Any]]:
+    """The three AUROCs of the scores ``names`` in every stratum, for the page."""
+    return [
+        {
+            "stratum": stratum_label(subset) if place == 0 else "",
+            "label": score_label(name),
+            "counts": cells.get(name, "auroc", min_tumour_px),
+            "cells": [cells.get(name, metric, min_tumour_px) for metric in KINDS.values()],
+        }
+        for subset in strata_of(metrics, min_tumour_px)
+        for cells in (Cells(metrics, subset=subset),)
+        for place, name in enumerate(names)
+    ]
 
 
 def subject_table(metrics: pd.DataFrame, decision_score: str, min_tumour_px: int) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from twinvae.evaluation.seen import BRAIN_SIZE, CLEAR_GAP, NOTHING, SCANNER, TUMOURS
+from twinvae.evaluation.three_aurocs import KINDS
 from twinvae.reporting.cells import Cells
 from twinvae.reporting.names import (
     number,
@@ -16,20 +18,32 @@ from twinvae.reporting.names import (
     percent,
     percent_span,
     score_label,
-    signed,
     span,
+    threshold_varies,
 )
 from twinvae.reporting.tables import PUBLISHED
 from twinvae.scoring.table import PAPER_SCORE, is_trivial
 
 Tone = Literal["good", "bad", "unclear"]
-FEW_SUBJECTS = 20
-"""Below this many subjects, a report says that its intervals are rough."""
 ENOUGH_FOUND = 0.5
 """Verdicts count as good when they surely find more than this share of tumour slices, and wrongly
 call no more tumour-free ones than intended."""
-CLEAR_GAP = 0.1
-"""A source-gap AUROC farther than this from 0.5 counts as large."""
+SEES_TONES: dict[str, Tone] = {TUMOURS: "good", SCANNER: "bad", BRAIN_SIZE: "bad"}
+_MEANS = {
+    TUMOURS: "Tumour slices score above tumour-free slices of the same brain area and position. "
+    "Whether that is worth a model is its lead over the best score that nobody trained.",
+    BRAIN_SIZE: "Most of what it achieves is to tell slices with much brain from slices at the "
+    "brain's ends, where tumours are rare. Little is left among slices alike in both.",
+    SCANNER: "It tells tumour-free slices of the mixed source from healthy-source slices of the "
+    "same brain area and position more clearly than it tells tumours.",
+    NOTHING: "Nothing that it does on these slices is surely better than chance.",
+}
+_BESIDE_RIVAL: dict[Tone, str] = {
+    "good": ", and does so better than any trivial rival",
+    "unclear": ", but not surely better than the best trivial rival",
+    "bad": ", but worse than the best trivial rival",
+}
+_RIVAL_NOTE = "The rival is the one that does best on these very slices, which favours it."
 
 
 @dataclass(frozen=True)
@@ -44,15 +58,32 @@ class Statement:
 def verdict(
     metrics: pd.DataFrame, audit: Mapping[str, Any], calibration: Mapping[str, Any]
 ) -> list[Statement]:
-    """What the run showed, most important first."""
+    """What else the run showed, most important first."""
     name = calibration["decision_score"]
     cells = Cells(metrics)
     return [
         _against_rivals(name, audit),
-        _paper_score(cells, audit["min_tumour_px"]),
-        _at_threshold(name, cells, audit),
         _source_gap(name, audit),
+        _paper_score(cells, audit["min_tumour_px"]),
     ]
+
+
+def what_it_sees(name: str, audit: Mapping[str, Any]) -> Statement:
+    """The verdict of the audit on the score ``name``, in plain language.
+
+    Good only for a score that sees tumours and surely better than the best trivial rival does,
+    both by adjusted AUROC.
+    """
+    entry = audit["scores"][name]
+    sees, label = entry["sees"], score_label(name)
+    said = sees.replace("this score", label)
+    tone = SEES_TONES.get(sees, "unclear")
+    if sees == TUMOURS and not is_trivial(name):
+        tone = _lead(audit["comparisons"].get(name, {}).get("adjusted"))
+        said += _BESIDE_RIVAL[tone]
+    return Statement(
+        tone, f"{said[0].upper()}{said[1:]}.", _MEANS.get(sees, f"{entry['because']}.")
+    )
 
 
 def _lead(entry: Mapping[str, Any] | None) -> Tone:
@@ -64,67 +95,39 @@ def _lead(entry: Mapping[str, Any] | None) -> Tone:
     return "bad" if entry["ci_high"] < 0 else "unclear"
 
 
-def _difference(kind: str, entry: Mapping[str, Any] | None) -> str:
-    """One comparison with the best trivial rival, in numbers."""
-    where = {"raw": "Over all slices", "matched": "Among slices of similar area and position"}[kind]
-    if entry is None or entry["difference"] is None:
-        return f"{where} it could not be compared."
-    interval = span(entry["ci_low"], entry["ci_high"])
-    interval = f", 95 % interval {interval}" if interval else ", no interval"
-    return (
-        f"{where} its AUROC is {number(entry['value'])} against {number(entry['rival_value'])} for "
-        f"{_rival(entry['rival'])} (difference {signed(entry['difference'])}{interval})."
-    )
-
-
-def _rival(name: str) -> str:
-    return score_label(name).removeprefix("Trivial: ")
-
-
 def _against_rivals(name: str, audit: Mapping[str, Any]) -> Statement:
     """Whether the decision score beats the best rival that no model was trained for."""
-    label = score_label(name)
+    label, rival = score_label(name), "the best trivial rival"
     if is_trivial(name):
         return Statement("unclear", f"The decision score is itself trivial: {label}.", "")
-    entry = audit["comparisons"].get(name, {})
-    raw, matched = entry.get("raw"), entry.get("matched")
-    detail = f"{_difference('raw', raw)} {_difference('matched', matched)}"
-    if raw is None and matched is None:
-        return Statement("unclear", f"{label} could not be held against a trivial rival.", detail)
-    tones = (_lead(raw), _lead(matched))
-    rival = "the best trivial rival"
-    headlines: dict[tuple[Tone, Tone], tuple[Tone, str]] = {
-        ("good", "good"): ("good", f"{label} beats {rival}, raw and matched."),
-        ("good", "unclear"): (
-            "unclear",
-            f"{label} beats {rival} over all slices, but not for sure among similar slices.",
-        ),
-        ("good", "bad"): (
-            "bad",
-            f"{label} beats {rival} over all slices, and loses to it among similar slices.",
-        ),
-        ("unclear", "good"): (
-            "unclear",
-            f"{label} beats {rival} among similar slices, but not for sure over all slices.",
-        ),
-        ("unclear", "unclear"): ("unclear", f"{label} does not beat {rival} for sure."),
-        ("unclear", "bad"): ("bad", f"{label} loses to {rival} among similar slices."),
-        ("bad", "good"): (
-            "bad",
-            f"{label} loses to {rival} over all slices, and beats it among similar slices.",
-        ),
-        ("bad", "unclear"): ("bad", f"{label} loses to {rival} over all slices."),
-        ("bad", "bad"): ("bad", f"{label} loses to {rival}, raw and matched."),
-    }
-    tone, headline = headlines[tones]
-    return Statement(tone, headline, detail)
+    leads = {kind: audit["comparisons"].get(name, {}).get(kind) for kind in KINDS}
+    if not any(leads.values()):
+        return Statement("unclear", f"{label} could not be held against a trivial rival.", "")
+    kinds: dict[Tone, list[str]] = {"good": [], "unclear": [], "bad": []}
+    for kind, lead in leads.items():
+        kinds[_lead(lead)].append(kind)
+    said = [tone for tone, found in kinds.items() if found]
+    if len(said) == 1:
+        verb = {"good": "beats", "bad": "loses to", "unclear": "does not surely beat"}[said[0]]
+        return Statement(said[0], f"{label} {verb} {rival}, {_listed(KINDS)}.", _RIVAL_NOTE)
+    how = {"good": "ahead", "unclear": "undecided", "bad": "behind"}
+    parts = "; ".join(f"{how[tone]} {_listed(kinds[tone])}" for tone in said)
+    tone: Tone = "bad" if kinds["bad"] else "unclear"
+    return Statement(tone, f"{label} against {rival}: {parts}.", _RIVAL_NOTE)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _paper_score(cells: Cells, min_tumour_px: int) -> Statement:
     """Whether the paper's score reaches what the paper reports."""
     published = PUBLISHED[PAPER_SCORE][2]
     raw = cells.get(PAPER_SCORE, "auroc", min_tumour_px)
-    matched = cells.get(PAPER_SCORE, "auroc_matched", min_tumour_px)
+    matched, adjusted = (
+        cells.get(PAPER_SCORE, metric, min_tumour_px)
+        for metric in ("auroc_matched", "auroc_adjusted")
+    )
     if np.isnan(raw.value):
         return Statement("unclear", "The paper's score has no AUROC in this run.", "")
     if raw.value >= published:
@@ -138,13 +141,16 @@ def _paper_score(cells: Cells, min_tumour_px: int) -> Statement:
     return Statement(
         tone,
         f"The paper's score {says} the paper's AUROC of {published:.2f}{doubt}.",
-        f"AUROC {raw.text}{raw.bracket}; among slices of similar area and position "
-        f"{matched.text}{matched.bracket}. The paper's figure is for other scans (BRATS-2015).",
+        f"AUROC raw {raw.text}{raw.bracket}, matched {matched.text}{matched.bracket}, adjusted "
+        f"{adjusted.text}{adjusted.bracket}. The paper's figure is for other scans (BRATS-2015).",
     )
 
 
-def _at_threshold(name: str, cells: Cells, audit: Mapping[str, Any]) -> Statement:
+def at_threshold(
+    metrics: pd.DataFrame, audit: Mapping[str, Any], calibration: Mapping[str, Any]
+) -> Statement:
     """What verdicts find, and what they cost."""
+    name, cells = calibration["decision_score"], Cells(metrics)
     found = cells.get(name, "sensitivity", audit["min_tumour_px"])
     rates = audit["scores"].get(name, {}).get("false_positive_rates", [])
     if not rates or np.isnan(found.value):
@@ -162,9 +168,11 @@ def _at_threshold(name: str, cells: Cells, audit: Mapping[str, Any]) -> Statemen
         f"{percent(wrong)} of tumour-free ones abnormal (target {percent(target)})."
     )
     share = percent_span(found.ci_low, found.ci_high)
+    varies = threshold_varies(calibration["scores"].get(name))
+    where = " at median brain area (it depends on the slice)" if varies else ""
     detail = (
-        f"d* = {first['threshold']:.4g}, the {ordinal(first['percentile'])} percentile of healthy "
-        f"validation slices. 95 % intervals: found {share or 'unknown'}, wrongly called "
+        f"d* = {first['threshold']:.4g}{where}, the {ordinal(first['percentile'])} percentile of "
+        f"healthy validation. 95 % intervals: found {share or 'unknown'}, wrongly called "
         f"{interval or 'unknown'}. On healthy-source test slices "
         f"{percent(first['healthy']['value'])} are called abnormal."
     )
@@ -172,18 +180,20 @@ def _at_threshold(name: str, cells: Cells, audit: Mapping[str, Any]) -> Statemen
 
 
 def _source_gap(name: str, audit: Mapping[str, Any]) -> Statement:
-    """Whether the score tells the scanners apart."""
-    entry = audit["scores"].get(name, {})
-    raw = entry.get("source_gap_auroc", {"value": None})
-    similar = entry.get("source_gap_auroc_matched", {"value": None})
+    """Whether the score tells the scanners apart; judged as the audit's verdict judges it."""
+    entry = audit["scores"][name]
+    raw, matched, adjusted = (
+        entry[f"source_gap_auroc{end}"] for end in ("", "_matched", "_adjusted")
+    )
     if raw["value"] is None:
         return Statement("unclear", "Whether the score sees the scanner could not be judged.", "")
-    judged = similar if similar["value"] is not None else raw
+    judged = adjusted if adjusted["ci_low"] is not None else matched
     tone, headline = gap_words(judged)
     detail = (
-        f"Tumour-free slices of the mixed source against healthy-source slices: AUROC "
-        f"{number(raw['value'])}, among similar slices {number(similar['value'])}"
-        f"{_bracket_of(judged)}. 0.5 is wanted: neither holds a tumour."
+        f"Tumour-free slices of the mixed source against healthy-source slices: AUROC raw "
+        f"{number(raw['value'])}, matched {number(matched['value'])}, adjusted "
+        f"{number(adjusted['value'])}{_bracket_of(judged)}. 0.5 is wanted: neither holds a tumour. "
+        f"The raw one also tells where in the brain the slices lie."
     )
     return Statement(tone, f"{score_label(name)} {headline}.", detail)
 
@@ -201,31 +211,14 @@ def gap_words(entry: Mapping[str, Any]) -> tuple[Tone, str]:
     large = abs(value - 0.5) > CLEAR_GAP
     if low is None:
         return "unclear", "may see the source" if large else "shows no large gap between sources"
-    if low <= 0.5 <= high:
+    if not low <= 0.5 <= high:
         return (
-            ("unclear", "may see the source, but this test cannot tell")
+            ("bad", "tells the sources apart")
             if large
-            else (
-                "good",
-                "shows no sign of telling the sources apart",
-            )
+            else ("unclear", "tells the sources apart a little")
         )
-    return (
-        ("bad", "tells the sources apart")
-        if large
-        else (
-            "unclear",
-            "tells the sources apart a little",
-        )
-    )
-
-
-def caution(metrics: pd.DataFrame) -> str | None:
-    """A warning when few subjects stand behind the numbers."""
-    people = int(metrics["n_subjects"].max()) if len(metrics) else 0
-    if people >= FEW_SUBJECTS:
-        return None
-    return (
-        f"Only {people} test subjects stand behind these numbers: intervals over so few are rough, "
-        "and tend to be too narrow."
-    )
+    if large:
+        return "unclear", "may see the source, but this test cannot tell"
+    if max(high - 0.5, 0.5 - low) > CLEAR_GAP:
+        return "unclear", "shows no sure sign of telling the sources apart"
+    return "good", "shows no sign of telling the sources apart"

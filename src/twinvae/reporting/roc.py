@@ -1,0 +1,129 @@
+"""ROC curves, raw and adjusted for brain area and position, with bands over subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from twinvae.config import EvaluationConfig
+from twinvae.evaluation.adjusted import Float32Array, Neighbours, find_neighbours
+from twinvae.evaluation.auroc import Matching
+from twinvae.evaluation.resampling import (
+    BoolArray,
+    FloatArray,
+    fewer_subjects,
+    interval,
+    multiplicities,
+    ratio,
+)
+from twinvae.evaluation.sample import Sample, sample_of
+
+GRID = np.linspace(0, 1, 201)
+"""False-positive rates at which bands are computed."""
+_RESAMPLES = 500  # a band is looked at, not quoted
+_CUTOFFS = 1000  # at most, behind a band
+_ROUNDING = 1e-6  # of a placement value, kept in float32
+
+
+@dataclass(frozen=True)
+class RocCurve:
+    """One score's curve."""
+
+    wrong: FloatArray
+    """False-positive rate at each corner, rising from 0 to 1; (m,)."""
+    found: FloatArray
+    """Sensitivity there; (m,)."""
+    low: FloatArray
+    """Lower end of the pointwise 95 % interval of sensitivity at ``GRID``; NaN without one."""
+    high: FloatArray
+    """The upper end."""
+
+
+class RocCurves:
+    """Curves of any score on the same slices and the same resamples of subjects."""
+
+    def __init__(
+        self, rows: pd.DataFrame, min_tumour_px: int, options: EvaluationConfig, seed: int
+    ) -> None:
+        """``rows``: slices of mixed sources whose tumour pixels are known."""
+        self._sample: Sample = sample_of(rows)
+        self._positive = self._sample.positive(min_tumour_px)
+        self._n_independent = fewer_subjects(self._positive, self._sample.subject)
+        resamples = min(options.resamples, _RESAMPLES)
+        self._draws = multiplicities(self._sample.n_subjects, resamples, seed)
+        self._neighbours: Neighbours = find_neighbours(
+            self._positive,
+            self._sample.subject,
+            self._sample.n_subjects,
+            self._sample.log_area,
+            self._sample.position,
+            Matching(options.match_log_area, options.match_position),
+        )
+
+    def raw(self, name: str) -> RocCurve:
+        """All tumour slices against all tumour-free ones."""
+        score = self._sample.scores[name]
+        wrong, found = roc_points(score, self._positive)
+        return self._with_band(wrong, found, np.array(list(self._raw_resampled(score))))
+
+    def adjusted(self, name: str) -> RocCurve | None:
+        """Each tumour slice among tumour-free ones of its own area and position.
+
+        The distribution function of the placement values (Janes and Pepe 2009), whose area is the
+        adjusted AUROC. None when no tumour slice has a comparable tumour-free one.
+        """
+        near = self._neighbours
+        if not len(near.placed):
+            return None
+        wins = near.wins(self._sample.scores[name])
+        placement = 1 - wins.sum(axis=1, dtype=np.float64)
+        values, counts = np.unique(placement.round(6).clip(0, 1), return_counts=True)
+        share = np.cumsum(counts) / len(placement)
+        wrong = np.concatenate([[0.0], np.repeat(values, 2), [1.0]])
+        found = np.repeat(np.concatenate([[0.0], share]), 2)
+        return self._with_band(wrong, found, self._adjusted_resampled(wins))
+
+    def _raw_resampled(self, score: FloatArray) -> Iterator[FloatArray]:
+        """Sensitivity at ``GRID`` in each resample."""
+        cutoffs = np.unique(score)[::-1]
+        thin = np.linspace(0, len(cutoffs) - 1, min(len(cutoffs), _CUTOFFS)).round()
+        place = np.searchsorted(-cutoffs[thin.astype(np.int64)], -score)
+        called = []
+        for chosen in (~self._positive, self._positive):
+            counts = np.zeros((self._sample.n_subjects, len(thin) + 1))
+            np.add.at(counts, (self._sample.subject[chosen], place[chosen] + 1), 1.0)
+            each = self._draws @ counts.cumsum(axis=1)
+            called.append(ratio(each, each[:, -1:]))
+        for wrong, found in zip(*called, strict=True):
+            defined = np.isfinite(wrong[-1] + found[-1])
+            yield np.interp(GRID, wrong, found) if defined else np.full(len(GRID), np.nan)
+
+    def _adjusted_resampled(self, wins: Float32Array) -> FloatArray:
+        """The same among comparable slices; (resamples, grid)."""
+        near = self._neighbours
+        among = self._draws @ near.weights.T
+        placement = 1 - ratio(self._draws @ wins.T, among)
+        drawn = np.where(among > 0, self._draws[:, self._sample.subject[near.placed]], 0.0)
+        steps = len(GRID) - 1
+        reached = np.ceil((np.nan_to_num(placement) - _ROUNDING) * steps).clip(0, steps)
+        cell = reached.astype(np.int64) + len(GRID) * np.arange(len(drawn))[:, None]
+        counts = np.bincount(cell.ravel(), drawn.ravel(), minlength=len(drawn) * len(GRID))
+        share = counts.reshape(-1, len(GRID)).cumsum(axis=1)
+        return ratio(share, share[:, -1:])
+
+    def _with_band(self, wrong: FloatArray, found: FloatArray, resampled: FloatArray) -> RocCurve:
+        columns = resampled.reshape(-1, len(GRID)).T
+        ends = np.array([interval(each, self._n_independent) for each in columns])
+        return RocCurve(wrong, found, ends[:, 0], ends[:, 1])
+
+
+def roc_points(score: FloatArray, positive: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """False- and true-positive rates at every distinct score, from (0, 0) to (1, 1)."""
+    order = np.argsort(-score, kind="stable")
+    last = np.append(np.diff(score[order]) != 0, True)
+    found = np.cumsum(positive[order])[last] / max(1, int(positive.sum()))
+    wrong = np.cumsum(~positive[order])[last] / max(1, int((~positive).sum()))
+    return np.concatenate([[0.0], wrong]), np.concatenate([[0.0], found])
