@@ -6,8 +6,10 @@ BIN := $(VENV)/bin
 # index to take it from (PyTorch's install page lists one for CPU-only builds).
 TORCH_VERSION ?= 2.13.0
 TORCH_INDEX_URL ?=
+# Peers live in an environment of their own: what they need must not change what twinvae runs with.
+PEERS_VENV ?= .venv-peers
 
-.PHONY: setup demo test lint bench-prepare bench-scores bench-evaluation clean
+.PHONY: setup demo test lint bench-prepare bench-scores bench-evaluation bench-peers clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -43,5 +45,15 @@ bench-scores: setup  ## what scores add to the networks' passes, with the paper'
 bench-evaluation: setup  ## seconds for 2,000 resamples of 30 scores on 5,000 slices
 	$(BIN)/python benchmarks/evaluation_cost.py
 
+$(PEERS_VENV)/.peers: pyproject.toml
+	$(MAKE) setup VENV=$(PEERS_VENV)
+	$(PEERS_VENV)/bin/pip install --quiet --editable '.[peers]'
+	@touch $@
+
+bench-peers: $(PEERS_VENV)/.peers  ## peers beside a finished run's scores: make bench-peers RUN=runs/demo
+	@test -n "$(RUN)" || { echo "bench-peers: expected RUN=FOLDER of a finished run"; exit 2; }
+	$(PEERS_VENV)/bin/python benchmarks/peers.py $(RUN)
+	$(PEERS_VENV)/bin/twinvae evaluate $(RUN)/peers.tsv -o $(RUN)/peers
+
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info
+	rm -rf $(VENV) $(PEERS_VENV) build dist src/*.egg-info
