@@ -10,10 +10,10 @@ from scipy.ndimage import gaussian_filter
 from twinvae.config import ModelConfig, ScoringConfig
 from twinvae.errors import ConfigError
 from twinvae.models import DiagonalGaussian, build_model
+from twinvae.models.mirror import mirror
 from twinvae.scoring import SCORES, Models, SliceBatch, select_scores
-from twinvae.scoring.batch import gaussian_smooth
+from twinvae.scoring.batch import erode, gaussian_smooth
 from twinvae.scoring.registry import Reference, score
-from twinvae.scoring.trivial import mirror
 
 SIDE = 32
 NET = ModelConfig(
@@ -361,3 +361,25 @@ def test_every_score_says_what_it_is_and_where_it_comes_from() -> None:
         assert len(entry.summary) > 10
         assert len(entry.source) > 5
         assert entry.compute.__doc__
+
+
+@pytest.mark.parametrize(
+    "name", ["residual_local", "residual_mirrored_local", "residual_or_mirror_local",
+             "trivial_smoothed_max"]
+)  # fmt: skip
+def test_the_rim_counts_in_no_local_score_that_leaves_it_out(name: str) -> None:
+    clean, brain = brains()
+    inner = erode(brain, 6.0, torch.full((5,), 3.0))
+    left = torch.arange(SIDE) < SIDE // 2
+    bright = torch.where(brain & ~inner & left, torch.ones_like(clean), clean)
+    models = Models(_Healthy(clean), MODELS.mixed)
+
+    def found(x: torch.Tensor, rim_mm: float) -> torch.Tensor:
+        together = batch(x, brain, models)
+        together.options = ScoringConfig(local_fwhm_mm=8, rim_mm=rim_mm)
+        with torch.no_grad():
+            return SCORES[name].compute(together)
+
+    assert (inner.flatten(1).sum(1) > 0).all()
+    assert (found(bright, 0.0) > found(clean, 0.0)).all()
+    torch.testing.assert_close(found(bright, 6.0), found(clean, 6.0))

@@ -52,6 +52,9 @@ class ScoringConfig(Documented):
     local_fwhm_mm: float = Field(default=8.0, gt=0)
     """Full width at half maximum, in mm, of the Gaussian that smooths maps before a local score
     takes their maximum."""
+    rim_mm: float = Field(default=0.0, ge=0)
+    """Local scores leave out a rim of the brain this wide, rounded to whole pixels: where skull
+    stripping differs, or a sulcus opens to the surface, every map has its false alarms."""
     top_share: float = Field(default=0.02, gt=0, le=1)
     """Share of the brain's pixels, the highest of a map, that `_top` scores average."""
     region_quantile: float = Field(default=0.9, gt=0, lt=1)

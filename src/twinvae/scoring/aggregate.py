@@ -34,8 +34,11 @@ def brain_mean(batch: SliceBatch, image: Tensor) -> Tensor:
 
 
 def local_maximum(batch: SliceBatch, image: Tensor) -> Tensor:
-    """Max over the brain of G * m, with m zero outside the brain: a matched filter for blobs."""
-    return batch.brain_max(batch.smooth(image * batch.inside))
+    """Max over the brain of G * m, with m zero outside the brain's core: a filter for blobs.
+
+    The core is the brain without its rim (``scoring.rim_mm``), by default all of it.
+    """
+    return batch.brain_max(batch.smooth(image * batch.core))
 
 
 def top_mean(batch: SliceBatch, image: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from twinvae.config import ScoringConfig
 from twinvae.models import DiagonalGaussian, LatentModel, Model
@@ -124,6 +125,11 @@ class SliceBatch:
         return self.brain.float()
 
     @cached_property
+    def core(self) -> Tensor:
+        """The brain without its rim of ``rim_mm``, bool (n, 1, H, W)."""
+        return erode(self.brain, self.options.rim_mm, self.pixel_mm)
+
+    @cached_property
     def brain_pixels(self) -> Tensor:
         """Pixels of the brain, float32 (n,); 1 where there are none, to be divided by."""
         return self.inside.flatten(1).sum(1).clamp(min=1)
@@ -179,3 +185,12 @@ def _kernel(side: int, sigma: Tensor) -> Tensor:
     reach = torch.arange(-side, side + 1, device=sigma.device, dtype=sigma.dtype)
     total = torch.exp(-0.5 * (reach / sigma).square()).sum(-1, keepdim=True)
     return weights / total
+
+
+def erode(mask: Tensor, rim_mm: float, pixel_mm: Tensor) -> Tensor:
+    """``mask`` (n, 1, H, W), bool, without a rim, by a square window (pixel size of the first)."""
+    reach = round(rim_mm / float(pixel_mm[0]))
+    if not reach:
+        return mask
+    outside = functional.pad((~mask).float(), (reach,) * 4, value=1.0)
+    return functional.max_pool2d(outside, 2 * reach + 1, stride=1) == 0

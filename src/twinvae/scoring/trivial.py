@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from twinvae.models.mirror import mirror
 from twinvae.scoring.aggregate import local_maximum
-from twinvae.scoring.batch import SliceBatch
+from twinvae.scoring.batch import SliceBatch, erode
 from twinvae.scoring.registry import score
 
 _RIM_MM = 6.0  # the brain's rim is never symmetric to the pixel
@@ -60,15 +59,8 @@ def smoothed_max(batch: SliceBatch) -> Tensor:
 def asymmetry(batch: SliceBatch) -> Tensor:
     """Max of G * (x − mirror of x) about the midline of the slice's brain."""
     difference = batch.smooth((batch.x - mirror(batch.x, batch.brain)) * batch.brain)
-    inside = _erode(batch.brain, batch.pixel_mm)
+    inside = erode(batch.brain, _RIM_MM, batch.pixel_mm)
     return batch.brain_max(difference, inside & mirror(inside.float(), batch.brain).bool())
-
-
-def _erode(mask: Tensor, pixel_mm: Tensor) -> Tensor:
-    """``mask`` without its rim of ``_RIM_MM``, by a square window (pixel size of the first)."""
-    reach = max(1, round(_RIM_MM / float(pixel_mm[0])))
-    outside = functional.pad((~mask).float(), (reach,) * 4, value=1.0)
-    return functional.max_pool2d(outside, 2 * reach + 1, stride=1) == 0
 
 
 def _brain_quantile(batch: SliceBatch, q: float) -> Tensor:
