@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from twinvae.bundle import load_models
 from twinvae.config import dump_config
+from twinvae.decision.verdict import Calibration
 from twinvae.evaluation import read_metrics
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore, unit_images
@@ -39,7 +42,7 @@ from twinvae.scoring import (
     read_scores,
     scored_rows,
 )
-from twinvae.training import Compute, to_tensor
+from twinvae.training import Compute
 
 _TITLES = {
     "healthy": "VAE-H, healthy slices",
@@ -49,20 +52,19 @@ _TITLES = {
 
 
 def report_material(run: Run) -> ReportMaterial:
-    """Read a run's tables, logs and slices; the galleries' reconstructions are made anew."""
-    store = SliceStore.open(run.slices)
-    compute = Compute.resolve(run.config.compute)
-    models = load_models(run.models).to(compute.device)
+    """Read a run's tables, logs and slices; the galleries' pictures are made anew."""
     judged = judged_tables(run)
-    scores = judged["scores"]
-    wrong, missed = _worst(run, judged, store, models, compute)
+    store = SliceStore.open(run.slices)
+    galleries = _Galleries.of(run, store)
+    scores, size = judged["scores"], run.config.evaluation.headline_min_tumour_px
+    wrong, missed = worst_slices(scores, judged["calibration"], size)
     return ReportMaterial(
         **judged,
         logs={title: log for title, f in _trained(run).items() if (log := _log(f))},
-        mixed=_gallery("mixed", run, scores, store, models, compute),
-        healthy=_gallery("healthy", run, scores, store, models, compute),
-        false_positives=wrong,
-        false_negatives=missed,
+        mixed=galleries.typical(scores, choose_slices(scores, "mixed", size), masks=True),
+        healthy=galleries.typical(scores, choose_slices(scores, "healthy", size), masks=False),
+        false_positives=galleries.mistakes(scores, wrong, judged["calibration"]),
+        false_negatives=galleries.mistakes(scores, missed, judged["calibration"]),
         made=_made(run),
         skipped=store.skipped[["image", "reason"]].to_numpy().tolist(),
         flags=summarise_flags(read_flags(run.flags)) if run.flags.is_file() else None,
@@ -80,59 +82,59 @@ def judged_tables(run: Run) -> dict[str, Any]:
     }
 
 
-def _gallery(
-    role: str, run: Run, scores: pd.DataFrame, store: SliceStore, models: Models, compute: Compute
-) -> Gallery:
-    """Test slices of one role, chosen without looking at scores, and VAE-H's idea of them."""
-    chosen = choose_slices(scores, role, run.config.evaluation.headline_min_tumour_px)
-    rows = scored_rows(store)[chosen]
-    images = store.images[rows]
-    with torch.inference_mode(), compute.autocast():
-        x_h = models.healthy.reconstruct(to_tensor(images, compute.device))
-    return Gallery(
-        images=unit_images(images),
-        reconstructions=x_h.float().cpu().numpy()[:, 0] * store.brain[rows],
-        captions=captions(scores, chosen, run.config.decision.score),
-        masks=store.tumour[rows].astype(bool) if role == "mixed" else None,
-    )
+@dataclass(frozen=True)
+class _Galleries:
+    """Pictures of the rows of a run's scores."""
 
+    run: Run
+    store: SliceStore
+    rows: NDArray[np.int64]
+    """For each row of the scores, that of the store."""
+    models: Models
+    compute: Compute
 
-def _worst(
-    run: Run, judged: dict[str, Any], store: SliceStore, models: Models, compute: Compute
-) -> list[Gallery]:
-    """The worst false positives and false negatives of the verdicts' score, with its map."""
-    scores, calibration = judged["scores"], judged["calibration"]
-    shown = _map_behind(calibration["decision_score"], models)
-    chosen = worst_slices(scores, calibration, run.config.evaluation.headline_min_tumour_px)
-    return [_mapped(each, shown, run, judged, store, models, compute) for each in chosen]
+    @classmethod
+    def of(cls, run: Run, store: SliceStore) -> Self:
+        compute = Compute.resolve(run.config.compute)
+        models = load_models(run.models).to(compute.device)
+        return cls(run, store, scored_rows(store), models, compute)
 
+    def typical(self, scores: pd.DataFrame, chosen: NDArray[np.int64], *, masks: bool) -> Gallery:
+        """Slices chosen without looking at scores, and VAE-H's idea of them."""
+        gallery = self._drawn(chosen, captions(scores, chosen, self.run.config.decision.score))
+        return gallery if masks else replace(gallery, masks=None)
 
-def _mapped(
-    chosen: NDArray[np.int64],
-    shown: AbnormalityMap,
-    run: Run,
-    judged: dict[str, Any],
-    store: SliceStore,
-    models: Models,
-    compute: Compute,
-) -> Gallery:
-    """The rows ``chosen`` of the scores, with what the healthy model and the map make of them."""
-    rows = scored_rows(store)[chosen]
-    fitted = moved(read_fitted(run.fitted), compute.device)
-    images = unit_images(store.images[rows])
-    x_h, maps = [np.empty((0, *images.shape[1:]))], [np.empty((0, *images.shape[1:]))]
-    for batch in batches(store, rows, models, run.config.scoring, compute, fitted):
-        maps.append(map_batch(batch, [shown], compute)[shown.name])
-        with torch.inference_mode(), compute.autocast():
-            x_h.append((batch.x_h.float() * batch.inside).cpu().numpy()[:, 0])
-    return Gallery(
-        images=images,
-        reconstructions=np.concatenate(x_h),
-        captions=worst_captions(judged["scores"], chosen, judged["calibration"]),
-        masks=store.tumour[rows].astype(bool),
-        maps=np.concatenate(maps) * store.brain[rows],
-        map_name=shown.name.replace("_", " "),
-    )
+    def mistakes(
+        self, scores: pd.DataFrame, chosen: NDArray[np.int64], calibration: Calibration
+    ) -> Gallery:
+        """Slices that verdicts are wrong about, with the map behind the verdicts' score."""
+        shown = _map_behind(calibration["decision_score"], self.models)
+        return self._drawn(chosen, worst_captions(scores, chosen, calibration), shown)
+
+    def _drawn(
+        self, chosen: NDArray[np.int64], said: Sequence[str], shown: AbnormalityMap | None = None
+    ) -> Gallery:
+        rows = self.rows[chosen]
+        images, brain = unit_images(self.store.images[rows]), self.store.brain[rows]
+        x_h, maps = np.zeros_like(images), np.zeros_like(images)
+        fitted = moved(read_fitted(self.run.fitted), self.compute.device)
+        at = 0
+        for batch in batches(
+            self.store, rows, self.models, self.run.config.scoring, self.compute, fitted
+        ):
+            here = slice(at, at := at + len(batch.x))
+            if shown is not None:
+                maps[here] = map_batch(batch, [shown], self.compute)[shown.name]
+            with torch.inference_mode(), self.compute.autocast():
+                x_h[here] = batch.x_h.float().cpu().numpy()[:, 0]
+        return Gallery(
+            images=images,
+            reconstructions=x_h * brain,
+            captions=said,
+            masks=self.store.tumour[rows].astype(bool),
+            maps=None if shown is None else maps * brain,
+            map_name="" if shown is None else shown.name.replace("_", " "),
+        )
 
 
 def _map_behind(score: str, models: Models) -> AbnormalityMap:

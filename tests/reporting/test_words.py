@@ -57,7 +57,13 @@ AHEAD, EVEN, BEHIND = (0.1, 0.2), (-0.1, 0.1), (-0.2, -0.1)
 @pytest.mark.parametrize(
     ("raw", "matched", "adjusted", "tone", "said"),
     [
-        (EVEN, EVEN, EVEN, "unclear", "does not surely beat the best trivial rival, raw, matched"),
+        (
+            EVEN,
+            EVEN,
+            EVEN,
+            "unclear",
+            "does not surely beat the best trivial rival, raw, mat",
+        ),
         (BEHIND, BEHIND, BEHIND, "bad", "loses to the best trivial rival, raw, matched and adj"),
         (AHEAD, EVEN, EVEN, "unclear", "rival: ahead raw; undecided matched and adjusted."),
         (AHEAD, AHEAD, BEHIND, "bad", "rival: ahead raw and matched; behind adjusted."),

@@ -48,7 +48,7 @@ def figure_histograms(
         _histogram(place, scores, name, groups, calibration["scores"].get(name))
     handles, labels = axes[0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside upper center", ncols=3)
+        figure.legend(handles, labels, loc="outside upper center", ncols=3 if len(names) > 1 else 1)
     else:
         show_nothing(axes[0], "no score to show")
     return figure

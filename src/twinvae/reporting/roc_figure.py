@@ -16,8 +16,8 @@ from twinvae.evaluation.sample import known_mixed
 from twinvae.reporting.names import number, score_label, span
 from twinvae.reporting.roc import GRID, RocCurve, RocCurves
 from twinvae.reporting.style import BLUE, GREEN, GREY, VERMILLION, show_nothing, styled
+from twinvae.scoring.table import is_trivial
 
-_LOOKS = ((VERMILLION, "-"), (BLUE, "-."), (GREEN, "--"))
 _PANELS = {
     "raw": ("Over all slices", "false-positive rate"),
     "adjusted": (
@@ -40,7 +40,7 @@ def figure_roc(
     ``names``: for ``raw`` and ``adjusted`` the scores to draw, at most three, the one that verdicts
     use first. ``audit``: content of ``audit.json``, for tumour size, seed and AUROCs.
     """
-    figure = Figure(figsize=(9.8, 6.0), layout="constrained")
+    figure = Figure(figsize=(9.8, 5.7), layout="constrained")
     panels = dict(zip(_PANELS, figure.subplots(1, 2), strict=True))
     rows = known_mixed(scores, audit["split"])
     positive = (rows["tumour_px"] > audit["min_tumour_px"]).to_numpy()
@@ -50,7 +50,8 @@ def figure_roc(
         return figure
     curves = RocCurves(rows, audit["min_tumour_px"], options, audit["seed"])
     for kind, axes in panels.items():
-        for name, (colour, line) in zip(names[kind], _LOOKS, strict=False):
+        for name in names[kind]:
+            colour, line = _look(name, first=name == names[kind][0])
             curve = curves.raw(name) if kind == "raw" else curves.adjusted(name)
             if curve is not None:
                 label = _label(name, audit["scores"][name]["auroc"][kind])
@@ -60,6 +61,13 @@ def figure_roc(
                 _dot(axes, abnormal, positive, colour)
         _finish(axes, kind)
     return figure
+
+
+def _look(name: str, *, first: bool) -> tuple[str, str]:
+    """Colour and line: of the score that verdicts use, of a trivial rival, or of another."""
+    if first:
+        return VERMILLION, "-"
+    return (GREEN, "--") if is_trivial(name) else (BLUE, "-.")
 
 
 def _label(name: str, found: Mapping[str, Any]) -> str:

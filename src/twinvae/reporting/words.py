@@ -33,7 +33,7 @@ _MEANS = {
     TUMOURS: "Tumour slices score above tumour-free slices of the same brain area and position. "
     "Whether that is worth a model is its lead over the best score that nobody trained.",
     BRAIN_SIZE: "Most of what it achieves is to tell slices with much brain from slices at the "
-    "brain's ends, where tumours are rare. Little is left among slices alike in both.",
+    "brain's ends, where tumours are rare. Little is surely left among slices alike in both.",
     SCANNER: "It tells tumour-free slices of the mixed source from healthy-source slices of the "
     "same brain area and position more clearly than it tells tumours.",
     NOTHING: "Nothing that it does on these slices is surely better than chance.",
@@ -108,16 +108,17 @@ def _against_rivals(name: str, audit: Mapping[str, Any]) -> Statement:
         kinds[_lead(lead)].append(kind)
     said = [tone for tone, found in kinds.items() if found]
     if len(said) == 1:
+        which = _listed(KINDS, "or" if said[0] == "unclear" else "and")
         verb = {"good": "beats", "bad": "loses to", "unclear": "does not surely beat"}[said[0]]
-        return Statement(said[0], f"{label} {verb} {rival}, {_listed(KINDS)}.", _RIVAL_NOTE)
+        return Statement(said[0], f"{label} {verb} {rival}, {which}.", _RIVAL_NOTE)
     how = {"good": "ahead", "unclear": "undecided", "bad": "behind"}
     parts = "; ".join(f"{how[tone]} {_listed(kinds[tone])}" for tone in said)
     tone: Tone = "bad" if kinds["bad"] else "unclear"
     return Statement(tone, f"{label} against {rival}: {parts}.", _RIVAL_NOTE)
 
 
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+def _listed(words: Sequence[str], last: str = "and") -> str:
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _paper_score(cells: Cells, min_tumour_px: int) -> Statement:
