@@ -115,6 +115,21 @@ def test_the_table_on_top_holds_the_audits_numbers(fake: Any) -> None:
     assert {line["lead"] for line in comparison_lines(alone, "residual_local")} == {"–"}
 
 
+def test_a_trivial_score_is_named_without_its_mark(fake: Any) -> None:
+    audit = copy.deepcopy(fake.audit)
+    audit["scores"]["trivial_position"].update(sees=UNKNOWN, because="no interval")
+    statement = what_it_sees("trivial_position", audit)
+    assert statement.headline == "What position sees could not be judged."
+    assert statement.detail == "No interval."
+
+
+def test_other_peoples_scores_are_not_held_against_the_paper(fake: Any) -> None:
+    others = fake.metrics[fake.metrics["score"] != "latent_l2"]
+    headlines = [each.headline for each in verdict(others, fake.audit, fake.calibration)]
+    assert len(headlines) == 2
+    assert not any("paper" in headline for headline in headlines)
+
+
 def test_no_rival_no_claim(fake: Any) -> None:
     audit = copy.deepcopy(fake.audit)
     audit["comparisons"]["residual_local"] = dict.fromkeys(KINDS)

@@ -64,7 +64,7 @@ def verdict(
     return [
         _against_rivals(name, audit),
         _source_gap(name, audit),
-        _paper_score(cells, audit["min_tumour_px"]),
+        *([_paper_score(cells, audit["min_tumour_px"])] if PAPER_SCORE in cells.scores else []),
     ]
 
 
@@ -75,15 +75,20 @@ def what_it_sees(name: str, audit: Mapping[str, Any]) -> Statement:
     both by adjusted AUROC.
     """
     entry = audit["scores"][name]
-    sees, label = entry["sees"], score_label(name)
-    said = sees.replace("this score", label)
+    sees, said = entry["sees"], entry["sees"].replace("this score", _plain(name))
     tone = SEES_TONES.get(sees, "unclear")
     if sees == TUMOURS and not is_trivial(name):
         tone = _lead(audit["comparisons"].get(name, {}).get("adjusted"))
         said += _BESIDE_RIVAL[tone]
-    return Statement(
-        tone, f"{said[0].upper()}{said[1:]}.", _MEANS.get(sees, f"{entry['because']}.")
-    )
+    return Statement(tone, _sentence(said), _MEANS.get(sees, _sentence(entry["because"])))
+
+
+def _plain(name: str) -> str:
+    return score_label(name).removeprefix("Trivial: ")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _lead(entry: Mapping[str, Any] | None) -> Tone:
@@ -97,7 +102,7 @@ def _lead(entry: Mapping[str, Any] | None) -> Tone:
 
 def _against_rivals(name: str, audit: Mapping[str, Any]) -> Statement:
     """Whether the decision score beats the best rival that no model was trained for."""
-    label, rival = score_label(name), "the best trivial rival"
+    label, rival = _plain(name), "the best trivial rival"
     if is_trivial(name):
         return Statement("unclear", f"The decision score is itself trivial: {label}.", "")
     leads = {kind: audit["comparisons"].get(name, {}).get(kind) for kind in KINDS}
@@ -196,7 +201,7 @@ def _source_gap(name: str, audit: Mapping[str, Any]) -> Statement:
         f"{number(adjusted['value'])}{_bracket_of(judged)}. 0.5 is wanted: neither holds a tumour. "
         f"The raw one also tells where in the brain the slices lie."
     )
-    return Statement(tone, f"{score_label(name)} {headline}.", detail)
+    return Statement(tone, _sentence(f"{_plain(name)} {headline}"), detail)
 
 
 def _bracket_of(entry: Mapping[str, Any]) -> str:
