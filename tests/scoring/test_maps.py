@@ -188,8 +188,8 @@ def test_patterns_and_groups_choose_scores_and_maps() -> None:
         select_scores(["features_l2_3"], MODELS)
     with pytest.raises(ConfigError, match=r"found nothing_\*"):
         select_scores(["nothing_*"], MODELS)
-    assert [m.name for m in select_maps(["image_l1", "residual*", "image_l1"])] == [
-        "image_l1", "residual", "residual_negative"
+    assert [m.name for m in select_maps(["image_l1", "residual_n*", "residual", "image_l1"])] == [
+        "image_l1", "residual_negative", "residual"
     ]  # fmt: skip
     with pytest.raises(ConfigError, match=r"maps: expected names among .*image_l1.*found nosuch"):
         select_maps(["nosuch"])

@@ -93,8 +93,13 @@ def test_finished_training_is_loaded_not_repeated(tmp_path) -> None:
 
 _SCRIPT = """
 import sys; sys.path.insert(0, {tests!r})
+import time
 from pathlib import Path
 from training.test_fit import OPTIONS, train
+from twinvae.training import fit
+save = fit.__globals__["save_checkpoint"]
+# Slow enough to be killed in time, however busy the machine is.
+fit.__globals__["save_checkpoint"] = lambda *given: (save(*given), time.sleep(0.05))
 train(Path({folder!r}), OPTIONS.model_copy(update=dict(epochs=40)), kind={kind!r})
 """
 
