@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tiny import TINY
-from twinvae.cohort import add_tumour_free, read_manifest
+from twinvae.cohort import add_tumour_free, read_manifest, write_manifest
 from twinvae.config import load_config
 from twinvae.crossval import cross_validate, fold_tables
 from twinvae.errors import ConfigError
@@ -104,3 +104,24 @@ def test_manifest_of_a_fold_is_complete(crossed: Run) -> None:
     table = pd.read_csv(Path(crossed.folder) / "fold-1/cohort.tsv", sep="\t")
     assert len(table) == 32
     assert table["split"].notna().all()
+
+
+def test_stand_ins_are_cross_validated_with_their_patients(tiny_run: Run, tmp_path: Path) -> None:
+    plain = {key: value for key, value in TINY.items() if not key.startswith("cohort")}
+    table = read_manifest(tiny_run.manifest)
+    write_manifest(table[table["role"] == "mixed"].assign(split=""), tmp_path / "patients.tsv")
+    cohort = {
+        "cohort.phantom": None,
+        "cohort.manifest": str(tmp_path / "patients.tsv"),
+        "cohort.tumour_free_as_healthy": True,
+        "cohort.split": {"train": 0.5, "val": 0.3, "test": 0.2, "seed": 0},
+    }
+    config = load_config("demo", plain | cohort | {"decision.scan_percentile": 30.0})
+    whole = cross_validate(config, tmp_path / "run", folds=2)
+    scores = read_scores(whole.scores)
+    mixed = scores[scores["role"] == "mixed"]
+    assert set(mixed["split"]) == {"test"}
+    assert mixed["subject"].nunique() == 12
+    stand_ins = scores[scores["role"] == "healthy"]
+    assert (stand_ins["tumour_px"] == 0).all()
+    assert {"val", "test"} == set(stand_ins["split"])

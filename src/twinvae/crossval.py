@@ -138,7 +138,9 @@ def pooled_scores(runs: list[Run]) -> pd.DataFrame:
             scores[name] = (scores[name] - threshold) / spread
         healthy = scores["role"] == "healthy"
         people = pd.MultiIndex.from_frame(scores[["source", "subject"]])
-        parts.append(scores[~(healthy & people.isin(list(seen)))])
+        # A mixed subject is judged in its own fold only, a healthy one in the first that has it.
+        wanted = np.where(healthy, ~people.isin(list(seen)), scores["split"] == "test")
+        parts.append(scores[wanted])
         seen |= set(people[healthy])
     return pd.concat(parts, ignore_index=True)
 
