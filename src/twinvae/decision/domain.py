@@ -2,9 +2,11 @@
 
 A scan is out of domain when one of its statistics lies outside the range of the healthy scans and
 more than ``LIMIT`` robust standard deviations from their median. Every statistic changes little
-with a tumour: voxel size and brain volume do not see it, the others are medians over the scan's
-slices, of which even a large tumour touches fewer than half. Intensities in the scan's own
-units are not looked at: they differ between scanners, and the recipe scales them.
+with a tumour: voxel size and brain volume do not see it; intensities are medians over the scan's
+slices, of which a large tumour touches about half; what the healthy model makes of the scan is a
+lesion's own measure, so the tenth of the slices that it finds least odd stands for the scan.
+Intensities in the scan's own units are not looked at: they differ between scanners, and the recipe
+scales them.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ _PERCENTILES = (10, 25, 50, 75, 90)
 _SCORES = ("image_l2", "healthy_mean_norm")
 """What the healthy model makes of the scan: how far its reconstruction is, how unusual it finds
 the scan itself."""
+_LEAST_ODD = 0.1  # quantile over slices; a glioma leaves more than a tenth of them alone
 _INTENSITY = "intensity_p"
 _DEPTH = "depth_correlation"
 # A standard deviation is at least this, since few scans of one scanner may hardly differ:
@@ -78,7 +81,7 @@ def scan_facts(
         **{name: float(statistics[name]) for name in RECIPE_STATISTICS},
         **{f"{_INTENSITY}{p}": float(v) for p, v in zip(_PERCENTILES, middle, strict=True)},
         _DEPTH: float(np.median(depth)) if depth else 0.0,
-        **{name: float(scores[name].median()) for name in _SCORES if name in scores},
+        **{name: float(scores[name].quantile(_LEAST_ODD)) for name in _SCORES if name in scores},
     }
 
 
