@@ -56,7 +56,8 @@ def _panel(axes: Axes, part: pd.DataFrame, scores: list[str], models: list[str])
         if np.isnan(value):
             continue
         text = f"{value:.2f}".removeprefix("0")
-        axes.text(j, i, text, ha="center", va="center", fontsize=5.5, color=INK)
+        ink = INK if 0.3 < value < 0.88 else "white"  # the map's ends are dark
+        axes.text(j, i, text, ha="center", va="center", fontsize=5.5, color=ink)
         if not is_trivial(scores[i]) and leads.to_numpy(np.float64)[i, j] > 0:
             axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec=INK, lw=1.0))
     axes.grid(visible=False)
