@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from rich.markup import escape
 
-from twinvae.files import write_text
+from twinvae.files import write_table
 from twinvae.imaging.quality import flag_counts, leaks
 from twinvae.imaging.quality.check import check_cohort
 from twinvae.progress import console
@@ -17,7 +17,7 @@ def check_scans(manifest: Path, out: Path | None, *, jobs: int | None = None) ->
     """Flags of a manifest's scans, written to ``out`` if given; nothing is prepared."""
     table = check_cohort(manifest, jobs=jobs)
     if out is not None:
-        write_text(out, table.to_csv(sep="\t", index=False, lineterminator="\n"))
+        write_table(out, table)
     say_leaks(table)
     return table
 

@@ -168,11 +168,12 @@ def yardstick(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same lesions.")] = 0,
 ) -> None:
     """Judge a run's scores without any tumour label: by lesions planted in healthy slices."""
+    from twinvae.files import write_table
     from twinvae.run import Run
     from twinvae.yardstick import planted_aurocs
 
     found = planted_aurocs(Run.open(folder), seed=seed)
-    found.to_csv(folder / "yardstick.tsv", sep="\t", index=False, float_format="%.4f")
+    write_table(folder / "yardstick.tsv", found, float_format="%.4f")
     for _, row in found.iterrows():
         interval = f"({row['ci_low']:.3f} to {row['ci_high']:.3f})"
         typer.echo(f"{row['score']:36} {row['auroc']:.3f} {interval}")

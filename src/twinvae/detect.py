@@ -17,7 +17,7 @@ from twinvae import __version__
 from twinvae.bundle import Bundle, read_bundle
 from twinvae.decision import ScanVerdict
 from twinvae.errors import ConfigError, DataError, PartialFailureError, TwinvaeError
-from twinvae.files import atomic_path, file_and_volume, write_json, write_text
+from twinvae.files import atomic_path, file_and_volume, write_json, write_table
 from twinvae.imaging import (
     PreparedScan,
     ScanFiles,
@@ -119,7 +119,7 @@ def detect_scans(
             bar.advance()
     if found:
         rows = [summary(one.name, str(one.image), one.judgement) for one in found]
-        write_text(out / "summary.tsv", pd.DataFrame(rows).to_csv(sep="\t", index=False))
+        write_table(out / "summary.tsv", pd.DataFrame(rows))
     if failures:
         kind = PartialFailureError if found else DataError
         raise kind(f"{len(failures)} of {len(scans)} scans skipped:\n  " + "\n  ".join(failures))
@@ -144,7 +144,7 @@ def detect_scan(
     with atomic_path(folder) as room:
         room.mkdir()
         _write_maps(room, prepared, healthy, extra)
-        write_text(room / "slices.tsv", _for_people(table).to_csv(sep="\t", index=False))
+        write_table(room / "slices.tsv", _for_people(table))
         verdict = {"scan": str(scan.image), **verdict_json(judgement, bundle)}
         write_json(room / "verdict.json", verdict)
         page = ScanMaterial(

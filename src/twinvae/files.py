@@ -11,11 +11,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from twinvae.errors import DataError
+
+if TYPE_CHECKING:  # importing pandas takes longer than most commands that need this module
+    import pandas as pd
 
 _NUMBERS = re.compile(r"\[(?:\s+-?[0-9][-+.0-9eE]*,)*\s+-?[0-9][-+.0-9eE]*\s+\]")
 
@@ -70,6 +73,15 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_table(path: Path, table: pd.DataFrame, *, float_format: str | None = None) -> None:
+    """Write a table atomically as tab-separated text; what is missing becomes an empty cell.
+
+    Without a ``float_format`` floats are written so that they read back the same.
+    """
+    text = table.to_csv(sep="\t", index=False, lineterminator="\n", float_format=float_format)
+    write_text(path, text)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -23,7 +23,7 @@ from twinvae.config.study import StudyConfig, load_study
 from twinvae.crossval import cross_validate, prepare_folds
 from twinvae.errors import PartialFailureError, TwinvaeError
 from twinvae.evaluation import OVER_SEEDS_COLUMNS, over_seeds
-from twinvae.files import atomic_path
+from twinvae.files import write_table
 from twinvae.pipeline import run_stage
 from twinvae.progress import console, progress_bar, say
 from twinvae.reporting import study_figure
@@ -69,8 +69,7 @@ def run_study(path: Path, out: Path, *, jobs: int | None = None) -> pd.DataFrame
     cells = list(_prepared_cells(study, path.resolve().parent, out))
     failed = _run_cells(cells, jobs)
     table = _table([cell for cell in cells if cell.name not in failed])
-    with atomic_path(out / "study.tsv") as temporary:
-        table.to_csv(temporary, sep="\t", index=False, lineterminator="\n", float_format="%.6g")
+    write_table(out / "study.tsv", table, float_format="%.6g")
     if not table.empty:
         save_figure(study_figure(table), out, "study")
     say(f"{len(cells) - len(failed)} of {len(cells)} cells: {out / 'study.tsv'}, study.png")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from twinvae.errors import DataError
-from twinvae.files import file_and_volume, write_text
+from twinvae.files import file_and_volume, write_table
 
 COLUMNS = ("subject", "session", "source", "role", "image", "brain_mask", "tumour_mask", "split")
 PATH_COLUMNS = ("image", "brain_mask", "tumour_mask")
@@ -48,7 +48,7 @@ def write_manifest(table: pd.DataFrame, path: Path) -> None:
     out = table.loc[:, list(COLUMNS)].copy()
     for name in PATH_COLUMNS:
         out[name] = [os.path.relpath(p, folder) if p else "" for p in out[name]]
-    write_text(path, out.to_csv(sep="\t", index=False, lineterminator="\n"))
+    write_table(path, out)
 
 
 def validate_manifest(table: pd.DataFrame, where: str, *, check_files: bool) -> None:

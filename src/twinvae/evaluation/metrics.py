@@ -20,7 +20,7 @@ from twinvae.evaluation.resampling import multiplicities, one_blas_thread
 from twinvae.evaluation.sample import by_subject, known_mixed, sample_of
 from twinvae.evaluation.strata import mixed_subsets, strata
 from twinvae.evaluation.verdicts import Verdicts, slice_verdicts, subject_verdicts
-from twinvae.files import atomic_path
+from twinvae.files import write_table
 
 METRICS_COLUMNS = (
     "split",
@@ -116,8 +116,7 @@ class _Subset:
 
 def write_metrics(path: Path, metrics: pd.DataFrame) -> None:
     """Write ``metrics`` atomically as tab-separated text; NaN becomes an empty cell."""
-    with atomic_path(Path(path)) as temporary:
-        metrics.to_csv(temporary, sep="\t", index=False, na_rep="", lineterminator="\n")
+    write_table(path, metrics)
 
 
 def read_metrics(path: Path) -> pd.DataFrame:

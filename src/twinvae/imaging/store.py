@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from twinvae.cohort.manifest import read_strings
 from twinvae.errors import DataError, StageError
-from twinvae.files import write_json, write_text
+from twinvae.files import write_json, write_table
 from twinvae.imaging.recipe import INDEX_COLUMNS, FittedRecipe
 
 SKIPPED_COLUMNS = ("subject", "session", "source", "role", "split", "image", "reason")
@@ -104,8 +104,8 @@ class SliceStore:
                 write_json(room / "recipe.json", recipe.to_json())
             lost = pd.DataFrame(list(skipped), columns=list(SKIPPED_COLUMNS))
             for name, table in {"skipped.tsv": lost, **(extra or {})}.items():
-                write_text(room / name, _tsv(table))
-            write_text(room / "index.tsv", _tsv(index))
+                write_table(room / name, table)
+            write_table(room / "index.tsv", index)
             (folder / "index.tsv").unlink(missing_ok=True)
             for file in sorted(room.iterdir(), key=lambda file: file.name == "index.tsv"):
                 os.replace(file, folder / file.name)
@@ -194,7 +194,3 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if missing:
         raise StageError(f"{path}: missing the columns {' '.join(missing)}; run prepare again")
     return table[list(columns)]
-
-
-def _tsv(table: pd.DataFrame) -> str:
-    return table.to_csv(sep="\t", index=False, lineterminator="\n")

@@ -12,7 +12,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from twinvae.config import EvaluationConfig, validated
-from twinvae.files import atomic_path, write_text
+from twinvae.files import atomic_path, write_table, write_text
 from twinvae.reporting.area_figure import figure_area
 from twinvae.reporting.audit_table import (
     best_rivals,
@@ -40,7 +40,6 @@ from twinvae.reporting.tables import (
     subject_table,
     table1,
     table1_blocks,
-    write_table1,
 )
 from twinvae.reporting.words import at_threshold, verdict, what_it_sees
 from twinvae.scoring.table import PAPER_SCORE
@@ -100,7 +99,7 @@ def write_report(material: ReportMaterial, folder: Path) -> Path:
         room.mkdir(parents=True)
         for name, one in pictures.items():
             one.save(room, name)
-        write_table1(table1(material.metrics, decision_score), room / "table1.tsv")
+        write_table(room / "table1.tsv", table1(material.metrics, decision_score))
     page = folder / "report.html"
     write_text(page, report_html(material, pictures))
     return page

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from twinvae.files import atomic_path
 from twinvae.reporting.cells import Cell, Cells
 from twinvae.reporting.names import METRICS, score_label
 from twinvae.reporting.strata import KINDS, strata_of, stratum_label
@@ -66,12 +64,6 @@ def table1(metrics: pd.DataFrame, decision_score: str) -> pd.DataFrame:
                 row += [cell.value, cell.ci_low, cell.ci_high]
             rows.append(row)
     return pd.DataFrame(rows, columns=columns)
-
-
-def write_table1(table: pd.DataFrame, path: Path) -> None:
-    """Write ``table1`` as tab-separated text, atomically."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, na_rep="", lineterminator="\n")
 
 
 def table1_blocks(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from twinvae.errors import DataError
-from twinvae.files import atomic_path
+from twinvae.files import write_table
 
 KEY_COLUMNS = (
     "subject",
@@ -115,8 +115,7 @@ def write_scores(path: Path, scores: pd.DataFrame) -> None:
         if bool((values.dropna() % 1 == 0).all()):
             table[column] = values.astype("Int64")
     order = [*KEY_COLUMNS, *(c for c in table.columns if c not in KEY_COLUMNS)]
-    with atomic_path(Path(path)) as temporary:
-        table[order].to_csv(temporary, sep="\t", index=False, na_rep="", lineterminator="\n")
+    write_table(path, table[order])
 
 
 def _fail(where: str, row: int, column: str, expected: str, found: object) -> DataError:
