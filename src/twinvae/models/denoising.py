@@ -6,7 +6,6 @@ brain MRI. Skip connections keep all detail; coarse noise keeps the copy from be
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -16,9 +15,9 @@ from torch.nn import functional
 
 from twinvae.config import ModelConfig
 from twinvae.config.base import Documented
-from twinvae.models.blocks import ConvBlock
-from twinvae.models.contract import Loss, Model
+from twinvae.models.contract import Loss
 from twinvae.models.likelihood import log_density, sum_pixels
+from twinvae.models.unet import UNet
 
 
 class DenoisingOptions(Documented):
@@ -31,43 +30,23 @@ class DenoisingOptions(Documented):
     make spots of a sixteenth of the image."""
 
 
-class DenoisingAutoencoder(Model):
+class DenoisingAutoencoder(UNet):
     """A U-Net with skip connections that removes coarse noise; it has no encoding."""
 
     Options = DenoisingOptions
     source: ClassVar[str] = "Kascenas et al. 2022 (DAE)"
-    has_encoding: ClassVar[bool] = False
     options: DenoisingOptions
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        widths, ups = config.encoder_channels, config.decoder_channels
-        self.encoder = nn.ModuleList(ConvBlock(i, o) for i, o in pairwise((1, *widths)))
-        below = (widths[-1], *ups[:-1])
-        skips = widths[-2::-1]
-        self.decoder = nn.ModuleList(
-            ConvBlock(b + s, o) for b, s, o in zip(below, skips, ups, strict=True)
-        )
         channels = 2 if config.variance == "per_pixel" else 1
-        self.image = nn.Conv2d((widths[-1], *ups)[-1], channels, kernel_size=3, padding=1)
+        self.image = nn.Conv2d(self.outputs, channels, kernel_size=3, padding=1)
         if config.variance == "scalar":
             self.scalar_raw = nn.Parameter(torch.zeros(()))
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """Activations of every level, at H × W, half of it, …, in order."""
-        maps: list[Tensor] = []
-        for block in self.encoder:
-            x = block(functional.avg_pool2d(maps[-1], 2) if maps else x)
-            maps.append(x)
-        return maps
-
     def denoise(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (before the sigmoid) and variance of the clean image behind ``x``."""
-        *skips, hidden = self.features(x)
-        for block, skip in zip(self.decoder, reversed(skips), strict=True):
-            up = functional.interpolate(hidden, scale_factor=2.0, mode="nearest")
-            hidden = block(torch.cat([up, skip], dim=1))
-        image = self.image(hidden).float()
+        image = self.image(self.last(x)).float()
         raw = image[:, 1:] if self.config.variance == "per_pixel" else self.scalar_raw.float()
         return image[:, :1], functional.softplus(raw).square() + self.config.min_variance
 

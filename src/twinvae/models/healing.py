@@ -8,20 +8,18 @@ from lesions x_h is x itself, as sharp as it was. No tumour label is used.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from twinvae.config import ModelConfig
 from twinvae.config.base import Documented
-from twinvae.models.blocks import ConvBlock
-from twinvae.models.contract import Loss, Model
+from twinvae.models.contract import Loss
 from twinvae.models.likelihood import gaussian_log_density, sum_pixels
 from twinvae.models.mirror import mirror
+from twinvae.models.unet import UNet
 from twinvae.planting import PlantedContrast, Planting, plant_in_slices
 
 
@@ -44,24 +42,16 @@ class HealingOptions(Documented):
     """Side of the slice in mm, as the recipe's crop_resize has it."""
 
 
-class HealingUNet(Model):
+class HealingUNet(UNet):
     """A U-Net that removes lesions planted in healthy slices, with the mirror image at hand."""
 
     Options = HealingOptions
     source: ClassVar[str] = "this project; after Kascenas et al. 2022 and Tan et al. 2020"
-    has_encoding: ClassVar[bool] = False
     options: HealingOptions
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        widths, ups = config.encoder_channels, config.decoder_channels
-        inputs = 2 if self.options.mirror else 1
-        self.encoder = nn.ModuleList(ConvBlock(i, o) for i, o in pairwise((inputs, *widths)))
-        below, skips = (widths[-1], *ups[:-1]), widths[-2::-1]
-        self.decoder = nn.ModuleList(
-            ConvBlock(b + s, o) for b, s, o in zip(below, skips, ups, strict=True)
-        )
-        self.correction = nn.Conv2d((widths[-1], *ups)[-1], 1, kernel_size=1)
+        self.correction = nn.Conv2d(self.outputs, 1, kernel_size=1)
         self.log_scale = nn.Parameter(torch.tensor(math.log(0.05)))
         self.planting = Planting(
             contrast=self.options.contrast,
@@ -70,22 +60,19 @@ class HealingUNet(Model):
             push=self.options.push,
         )
 
+    @property
+    def inputs(self) -> int:
+        """The slice, and perhaps its mirror image."""
+        return 2 if self.options.mirror else 1
+
     def features(self, x: Tensor) -> list[Tensor]:
         """Activations of every level, at H × W, half of it, …, in order."""
-        hidden = torch.cat([x, mirror(x, x > 0)], dim=1) if self.options.mirror else x
-        maps: list[Tensor] = []
-        for block in self.encoder:
-            hidden = block(functional.avg_pool2d(maps[-1], 2) if maps else hidden)
-            maps.append(hidden)
-        return maps
+        seen = torch.cat([x, mirror(x, x > 0)], dim=1) if self.options.mirror else x
+        return super().features(seen)
 
     def heal(self, x: Tensor) -> Tensor:
         """``x`` plus the correction inside the brain; not confined to [0, 1]."""
-        *skips, hidden = self.features(x)
-        for block, skip in zip(self.decoder, reversed(skips), strict=True):
-            up = functional.interpolate(hidden, scale_factor=2.0, mode="nearest")
-            hidden = block(torch.cat([up, skip], dim=1))
-        correction: Tensor = self.correction(hidden).float()
+        correction: Tensor = self.correction(self.last(x)).float()
         return x + correction * (x > 0)
 
     def reconstruct(self, x: Tensor) -> Tensor:
