@@ -156,10 +156,9 @@ def study(
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once; default: cores.")] = None,
 ) -> None:
     """Compare models, scores and seeds on sets of scans; goes on where it was cut off."""
-    from twinvae.config.study import load_study
     from twinvae.study import run_study
 
-    run_study(path, out or Path("studies") / load_study(path).name, jobs=jobs)
+    run_study(path, out, jobs=jobs)
 
 
 @app.command()

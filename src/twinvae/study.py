@@ -43,7 +43,6 @@ class Cell:
     folder: Path
     prepared: tuple[Path, ...]
     """Runs whose slices to use: one, or one a fold."""
-    cross_validated: bool
     pool: Path
 
     @property
@@ -57,8 +56,10 @@ class Cell:
         return self.folder / "scores.tsv"
 
 
-def run_study(path: Path, out: Path, *, jobs: int | None = None) -> pd.DataFrame:
+def run_study(path: Path, out: Path | None = None, *, jobs: int | None = None) -> pd.DataFrame:
     """Do the study of the file ``path`` in the folder ``out``; goes on where it was cut off.
+
+    By default ``out`` is studies/NAME.
 
     ``jobs`` cells run at once, in processes of their own (by default as many as there are cores;
     one on a GPU). Writes ``study.tsv`` (returned; columns ``data``, ``model`` and those of
@@ -66,6 +67,7 @@ def run_study(path: Path, out: Path, *, jobs: int | None = None) -> pd.DataFrame
     ``PartialFailureError`` names it when everything else is done.
     """
     study = load_study(path)
+    out = out or Path("studies") / study.name
     cells = list(_prepared_cells(study, path.resolve().parent, out))
     failed = _run_cells(cells, jobs)
     table = _table([cell for cell in cells if cell.name not in failed])
@@ -101,7 +103,6 @@ def _prepared_cells(study: StudyConfig, folder: Path, out: Path) -> Iterator[Cel
                     config=study.run_config(data, model, seed, folder),
                     folder=out / data / model / f"seed-{seed}",
                     prepared=tuple(run.folder for run in runs),
-                    cross_validated=scans.folds is not None,
                     pool=out / "trained",
                 )
 
@@ -139,8 +140,8 @@ def _quietly(threads: int) -> None:
 def run_cell(cell: Cell) -> None:
     """Train, score and set thresholds, unless that is done."""
     prepared = [Run.open(folder) for folder in cell.prepared]
-    if cell.cross_validated:
-        folds = len(prepared)
+    folds = len(prepared)
+    if folds > 1:
         cross_validate(cell.config, cell.folder, folds, pool=cell.pool, prepared=prepared)
         return
     run = Run.create(cell.config, cell.folder, cell.pool)

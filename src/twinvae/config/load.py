@@ -56,16 +56,17 @@ def load_config(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     where = str(name_or_path)
     path = Path(name_or_path)
     if where in preset_names():
-        values, folder = _parse(preset_text(where), f"preset {where}"), Path.cwd()
+        text, folder = preset_text(where), Path.cwd()
     elif path.is_file():
-        values, folder = _parse(path.read_text(encoding="utf-8"), where), path.resolve().parent
+        text, folder = path.read_text(encoding="utf-8"), path.resolve().parent
     else:
         raise ConfigError(
             f"{where}: expected a YAML file or one of the presets {', '.join(preset_names())}"
         )
+    values = parse_settings(text, where)
     if "preset" in values:
         base = values.pop("preset")
-        preset = _parse(preset_text(str(base)), f"preset {base}")
+        preset = parse_settings(preset_text(str(base)), f"preset {base}")
         if "cohort" in values:
             del preset["cohort"]  # it names one place where scans are; two would contradict
         values = _merge(preset, values)
@@ -84,7 +85,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
+def parse_settings(text: str, where: str) -> dict[str, Any]:
+    """The settings of a YAML text; ``ConfigError`` naming ``where`` when it is no mapping."""
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:

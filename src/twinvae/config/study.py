@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from twinvae.config.base import Documented
-from twinvae.config.load import load_config, preset_names, validated
+from twinvae.config.load import load_config, parse_settings, preset_names, validated
 from twinvae.config.run import RunConfig
 from twinvae.errors import ConfigError
 
@@ -96,10 +95,7 @@ def load_study(path: Path) -> StudyConfig:
     """Read a study's YAML file; every run it asks for is validated. Raises ``ConfigError``."""
     if not path.is_file():
         raise ConfigError(f"{path}: expected a study's YAML file, found none")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: expected YAML, found {error}") from None
+    values = parse_settings(path.read_text(encoding="utf-8"), str(path))
     study = validated(StudyConfig, values, str(path))
     for data in study.data:
         for model in study.models:

@@ -29,7 +29,7 @@ from twinvae.evaluation.rivals import Rivals
 from twinvae.evaluation.sample import Sample, healthy_and_tumour_free, known_mixed, sample_of
 from twinvae.evaluation.seen import what_it_sees
 from twinvae.evaluation.support import support, warnings
-from twinvae.evaluation.three_aurocs import KINDS, ThreeAurocs
+from twinvae.evaluation.three_aurocs import KINDS, ThreeAurocs, metric_of
 from twinvae.evaluation.which_slice import which_slice
 from twinvae.scoring.table import is_trivial, score_columns
 
@@ -107,7 +107,7 @@ def audit(
                 "trivial": is_trivial(name),
                 **what_it_sees(rivals.estimates[name], gaps[name]),
                 "auroc": rivals.estimates[name],
-                **{_gap_key(kind): gaps[name][kind] for kind in KINDS},
+                **{f"source_gap_{metric_of(kind)}": gaps[name][kind] for kind in KINDS},
                 "false_positive_rates": rates.of(name),
                 "p_values": rates.p_values(name),
             }
@@ -116,10 +116,6 @@ def audit(
         "best_trivial": rivals.best(),
         "comparisons": rivals.comparisons(),
     }
-
-
-def _gap_key(kind: str) -> str:
-    return "source_gap_auroc" if kind == "raw" else f"source_gap_auroc_{kind}"
 
 
 def _source_gaps(

@@ -19,7 +19,7 @@ from twinvae.evaluation.resampling import (
     ratio,
 )
 from twinvae.evaluation.sample import Sample
-from twinvae.evaluation.three_aurocs import ThreeAurocs
+from twinvae.evaluation.three_aurocs import ThreeAurocs, metric_of
 from twinvae.evaluation.verdicts import Verdicts
 
 Row = dict[str, object]
@@ -68,8 +68,7 @@ class Judged:
     def _three_aurocs(self, name: str, aurocs: ThreeAurocs) -> Iterator[Row]:
         members = {"matched": aurocs.pairs.members, "adjusted": aurocs.neighbours.members}
         for kind, found in aurocs.of(name):
-            metric = "auroc" if kind == "raw" else f"auroc_{kind}"
-            row = self._row(metric, found.value, found.draws)
+            row = self._row(metric_of(kind), found.value, found.draws)
             counts = dict(
                 zip(("n_pos", "n_neg", "n_subjects"), members.get(kind, ()), strict=False)
             )

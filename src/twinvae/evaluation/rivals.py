@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,12 @@ from twinvae.evaluation.resampling import BoolArray, fewer_subjects
 from twinvae.evaluation.sample import Sample
 from twinvae.evaluation.three_aurocs import KINDS, Resampled, ThreeAurocs
 from twinvae.scoring.table import is_trivial
+
+
+def best_trivial(values: Mapping[str, float]) -> str | None:
+    """The trivial score of the highest value; None when none has one."""
+    defined = {n: value for n, value in values.items() if is_trivial(n) and not np.isnan(value)}
+    return max(defined, key=lambda name: defined[name]) if defined else None
 
 
 class Rivals:
@@ -48,9 +55,7 @@ class Rivals:
         }
 
     def _rival(self, kind: str) -> str | None:
-        values = {n: found[kind].value for n, found in self._found.items() if is_trivial(n)}
-        defined = {name: value for name, value in values.items() if not np.isnan(value)}
-        return max(defined, key=lambda name: defined[name]) if defined else None
+        return best_trivial({name: found[kind].value for name, found in self._found.items()})
 
     def _lead(self, name: str, rival: str, kind: str) -> dict[str, Any]:
         mine, theirs = self._found[name][kind], self._found[rival][kind]

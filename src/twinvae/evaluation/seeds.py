@@ -16,9 +16,9 @@ from twinvae.evaluation.resampling import (
     multiplicities,
     one_blas_thread,
 )
+from twinvae.evaluation.rivals import best_trivial
 from twinvae.evaluation.sample import known_mixed, sample_of
-from twinvae.evaluation.three_aurocs import KINDS, Resampled, ThreeAurocs
-from twinvae.scoring.table import is_trivial
+from twinvae.evaluation.three_aurocs import KINDS, Resampled, ThreeAurocs, metric_of
 
 OVER_SEEDS_COLUMNS = (
     "score", "metric", "value", "ci_low", "ci_high", "seed_sd", "seeds",
@@ -52,15 +52,14 @@ def over_seeds(
     each = {name: [dict(one.of(name)) for one in aurocs] for name in sample.scores}
     found = []
     for kind in KINDS:
-        metric = "auroc" if kind == "raw" else f"auroc_{kind}"
         values = {n: np.array([one[kind].value for one in of]) for n, of in each.items()}
         drawn = {n: _drawn([one[kind] for one in of], trainings) for n, of in each.items()}
-        rival = _best_trivial(values)
+        rival = best_trivial({name: one.mean() for name, one in values.items()})
         for name in sample.scores:
             low, high = interval(drawn[name], n_independent)
             row = {
                 "score": name,
-                "metric": metric,
+                "metric": metric_of(kind),
                 "value": values[name].mean(),
                 "ci_low": low,
                 "ci_high": high,
@@ -110,8 +109,3 @@ def _drawn(seeds: Sequence[Resampled], trainings: FloatArray) -> FloatArray:
     each = np.column_stack([one.draws for one in seeds])
     # A seed that is not drawn must not spoil the mean by being undefined.
     return np.asarray(np.where(trainings > 0, trainings * each, 0).sum(axis=1))
-
-
-def _best_trivial(values: dict[str, FloatArray]) -> str | None:
-    defined = {n: v.mean() for n, v in values.items() if is_trivial(n) and np.isfinite(v).all()}
-    return max(defined, key=lambda name: defined[name]) if defined else None

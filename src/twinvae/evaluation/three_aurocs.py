@@ -19,6 +19,11 @@ from twinvae.evaluation.sample import Sample
 KINDS = ("raw", "matched", "adjusted")
 
 
+def metric_of(kind: str) -> str:
+    """What metrics.tsv calls the AUROC of that kind."""
+    return "auroc" if kind == "raw" else f"auroc_{kind}"
+
+
 @dataclass(frozen=True)
 class Resampled:
     """A metric and what it is in every resample."""
