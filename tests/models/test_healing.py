@@ -68,6 +68,16 @@ def test_it_starts_from_the_slice_and_never_touches_the_background() -> None:
     assert x_h.max() <= 1
 
 
+def test_noise_outside_the_brain_is_as_absent_in_training_as_in_use() -> None:
+    model, healthy = healing(), brains(4, seed=0)
+    noise = 0.01 * torch.rand(healthy.shape, generator=torch.Generator().manual_seed(1))
+    clean, noisy = (
+        model.loss(x, healthy, generator=torch.Generator().manual_seed(2)).objective
+        for x in (healthy, healthy + noise * (healthy == 0))
+    )
+    assert torch.equal(clean, noisy)
+
+
 def test_the_share_of_slices_with_a_lesion_is_as_asked() -> None:
     model, x = healing(planted=0.25), brains(400, seed=0)
     ill = model.with_lesions(x, x > 0, torch.Generator().manual_seed(0))

@@ -94,11 +94,12 @@ class HealingUNet(UNet):
 
         An absolute error has its median at no correction at all, and training stays there.
         """
-        brain = target > 0 if mask is None else mask
-        healed = self.heal(self.with_lesions(x, target > 0, generator))
+        brain = target > 0
+        # In use the background is zero, and brain is what is not: noise there would move the midline.
+        healed = self.heal(self.with_lesions(x * brain, brain, generator))
         variance = (2 * self.log_scale.float()).exp()
         density = gaussian_log_density(target, healed, variance)
-        log_likelihood = sum_pixels(density, brain).mean()
+        log_likelihood = sum_pixels(density, brain if mask is None else mask).mean()
         return Loss(-log_likelihood, log_likelihood, torch.zeros_like(log_likelihood))
 
     def with_lesions(
