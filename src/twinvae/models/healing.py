@@ -95,7 +95,7 @@ class HealingUNet(UNet):
         An absolute error has its median at no correction at all, and training stays there.
         """
         brain = target > 0
-        # In use the background is zero, and brain is what is not: noise there would move the midline.
+        # In use the background is zero and tells where the brain is; noise there would not.
         healed = self.heal(self.with_lesions(x * brain, brain, generator))
         variance = (2 * self.log_scale.float()).exp()
         density = gaussian_log_density(target, healed, variance)
