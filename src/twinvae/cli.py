@@ -311,9 +311,11 @@ def layouts_list() -> None:
 def scores_list() -> None:
     """Name every score, with one line and its source."""
     from twinvae.scoring import SCORES
+    from twinvae.scoring.context import CONTEXT_SUFFIX
 
     for score in SCORES.values():
         typer.echo(f"{score.name:28} {score.summary} [{score.source}]")
+    typer.echo(f"{'NAME' + CONTEXT_SUFFIX:28} any of these, smoothed over the scan's slices")
 
 
 @scores_app.command("maps")

@@ -179,7 +179,7 @@ def _score(
             healthy.append(batch.x_h.float().cpu().numpy()[:, 0])
         extra.append(map_batch(batch, maps, compute))
     joined = {entry.name: np.concatenate([part[entry.name] for part in extra]) for entry in maps}
-    return score_table(prepared, rows, parts), np.concatenate(healthy), joined
+    return score_table(prepared, rows, parts, scores, options), np.concatenate(healthy), joined
 
 
 def _write_maps(

@@ -191,7 +191,7 @@ def score(run: Run) -> None:
     write_fitted(run.fitted, fitted)
     shutil.rmtree(run.maps, ignore_errors=True)
     if maps:
-        write_maps(run.maps, store, models, maps, options, compute)
+        write_maps(run.maps, store, models, maps, options, compute, fitted)
     write_scores(run.scores, table)
 
 

@@ -101,7 +101,8 @@ def judge_planted(
     unplanted slice by a fit without its subject, a planted one by a fit on all: their AUROC errs a
     little on the low side.
     """
-    scores = select_scores(options.scores, models)
+    # Every slice of a planted scan has a lesion of its own, so that neighbours would tell too much.
+    scores = [score for score in select_scores(options.scores, models) if not score.context]
     table, _ = score_and_fit(planted, planted.judged, models, scores, options, compute)
     positive = (table["role"] == "mixed").to_numpy()
     subject = np.asarray(table.groupby(["source", "subject"]).ngroup(), dtype=np.int64)

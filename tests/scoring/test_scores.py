@@ -12,7 +12,7 @@ from twinvae.errors import ConfigError
 from twinvae.models import DiagonalGaussian, build_model
 from twinvae.models.mirror import mirror
 from twinvae.scoring import SCORES, Models, SliceBatch, select_scores
-from twinvae.scoring.batch import erode, gaussian_smooth
+from twinvae.scoring.batch import Fitted, erode, gaussian_smooth
 from twinvae.scoring.registry import Reference, score
 
 SIDE = 32
@@ -28,8 +28,9 @@ ALL = sorted(name for name, entry in SCORES.items() if entry.applies(MODELS))
 RIVALS_OF_PLACE = ("trivial_position", "trivial_brain_area")  # see where, not what
 # These look at one model and one image: nothing is compared, so nothing is zero at x_h = x.
 OF_ONE_MODEL = ("healthy_", "image_nll", "gradient_elbo", "gradient_kl", "trivial_")
-# These are zero elsewhere: where x_h is VAE's own reconstruction, or the healthy mean difference.
-ZERO_ELSEWHERE = ("symmetric", "mahalanobis", "centred", "expected")
+# These are zero elsewhere: where x_h is VAE's own reconstruction, the healthy mean difference, or
+# where x is the mean of healthy slices.
+ZERO_ELSEWHERE = ("symmetric", "mahalanobis", "centred", "expected", "zscore")
 DISTANCES = [
     name
     for name in ALL
@@ -48,7 +49,9 @@ def brains(n: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return (texture + texture.flip(-1)) / 2 * brain, brain
 
 
-def batch(x: torch.Tensor, brain: torch.Tensor, models: Models = MODELS) -> SliceBatch:
+def batch(
+    x: torch.Tensor, brain: torch.Tensor, models: Models = MODELS, fitted: Fitted | None = None
+) -> SliceBatch:
     n = len(x)
     return SliceBatch(
         x,
@@ -58,6 +61,7 @@ def batch(x: torch.Tensor, brain: torch.Tensor, models: Models = MODELS) -> Slic
         pixel_mm=torch.full((n,), 3.0),
         models=models,
         options=ScoringConfig(local_fwhm_mm=8),
+        fitted=fitted,
     )
 
 
@@ -79,8 +83,7 @@ def fitted(models: Models = MODELS) -> dict[str, dict[str, torch.Tensor]]:
 def values(
     name: str, x: torch.Tensor, brain: torch.Tensor, models: Models = MODELS
 ) -> torch.Tensor:
-    together = batch(x, brain, models)
-    together.fitted = FITTED
+    together = batch(x, brain, models, FITTED)
     with torch.no_grad():
         return SCORES[name].compute(together)
 
@@ -365,6 +368,7 @@ def test_every_score_says_what_it_is_and_where_it_comes_from() -> None:
 
 @pytest.mark.parametrize(
     "name", ["residual_local", "residual_mirrored_local", "residual_or_mirror_local",
+             "residual_mirror_zscore_local",
              "trivial_smoothed_max"]
 )  # fmt: skip
 def test_the_rim_counts_in_no_local_score_that_leaves_it_out(name: str) -> None:
@@ -375,7 +379,7 @@ def test_the_rim_counts_in_no_local_score_that_leaves_it_out(name: str) -> None:
     models = Models(_Healthy(clean), MODELS.mixed)
 
     def found(x: torch.Tensor, rim_mm: float) -> torch.Tensor:
-        together = batch(x, brain, models)
+        together = batch(x, brain, models, FITTED)
         together.options = ScoringConfig(local_fwhm_mm=8, rim_mm=rim_mm)
         with torch.no_grad():
             return SCORES[name].compute(together)

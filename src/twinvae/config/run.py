@@ -45,7 +45,8 @@ class ScoringConfig(Documented):
 
     scores: tuple[str, ...] = ("latent_l2", "image_l2", "healthy_mean_norm", "residual_local")
     """Names from `twinvae scores list`, patterns such as `latent_*`, or the groups `all`, `latent`,
-    `image`; the trivial rivals are always added."""
+    `image`; each also with `_context` at its end, smoothed over the scan's slices. The trivial
+    rivals are always added, in context too where another score is."""
     maps: tuple[str, ...] = ()
     """Names or patterns from `twinvae scores maps`: written for every test slice with a tumour
     mask, and judged pixel by pixel."""
@@ -55,6 +56,9 @@ class ScoringConfig(Documented):
     rim_mm: float = Field(default=0.0, ge=0)
     """Local scores leave out a rim of the brain this wide, rounded to whole pixels: where skull
     stripping differs, or a sulcus opens to the surface, every map has its false alarms."""
+    context: float = Field(default=0.08, gt=0, le=1)
+    """Full width at half maximum, as a share of the brain's height, of the Gaussian by which the
+    scan's other slices count in `_context` scores."""
     top_share: float = Field(default=0.02, gt=0, le=1)
     """Share of the brain's pixels, the highest of a map, that `_top` scores average."""
     region_quantile: float = Field(default=0.9, gt=0, lt=1)

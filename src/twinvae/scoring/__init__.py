@@ -1,13 +1,13 @@
 """Scores under one contract; importing this package registers all of them."""
 
 from twinvae.scoring import (
+    counterparts,
     features,
     gradient,
     healthy,
     image,
     latent,
     mahalanobis,
-    mirrored,
     occlusion,
     trivial,
     variants,
@@ -31,6 +31,7 @@ __all__ = [
     "Score",
     "SliceBatch",
     "batches",
+    "counterparts",
     "features",
     "gradient",
     "healthy",
@@ -40,7 +41,6 @@ __all__ = [
     "mahalanobis",
     "map_batch",
     "map_rows",
-    "mirrored",
     "moved",
     "occlusion",
     "read_fitted",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from twinvae.config import ScoringConfig
 from twinvae.files import atomic_path
 from twinvae.progress import progress_bar
-from twinvae.scoring.batch import Models, SliceBatch
+from twinvae.scoring.batch import Fitted, Models, SliceBatch
 from twinvae.scoring.maps import AbnormalityMap
 from twinvae.scoring.score import Slices, batches
 from twinvae.training import Compute
@@ -40,6 +40,7 @@ def write_maps(
     maps: Sequence[AbnormalityMap],
     options: ScoringConfig,
     compute: Compute,
+    fitted: Fitted | None = None,
 ) -> None:
     """Write ``NAME.npy``, float32 (rows, H, W) in the order of ``map_rows``, one batch at a time.
 
@@ -57,7 +58,7 @@ def write_maps(
         }
         at = 0
         with progress_bar("maps", len(rows)) as bar:
-            for batch in batches(slices, rows, models, options, compute):
+            for batch in batches(slices, rows, models, options, compute, fitted):
                 for name, values in map_batch(batch, maps, compute).items():
                     files[name][at : at + len(values)] = values
                 at += len(batch.x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from torch import Tensor
 from twinvae.config import matching_names
 from twinvae.errors import ConfigError
 from twinvae.scoring.batch import Models, SliceBatch
+from twinvae.scoring.context import CONTEXT_SUFFIX
+from twinvae.scoring.table import is_trivial
 
 ScoreFunction = Callable[[SliceBatch], Tensor]
 Applies = Callable[[Models], bool]
@@ -67,6 +69,13 @@ class Score:
     """What must be fitted before, if anything."""
     applies: Applies = always
     """Whether these models can give it."""
+    context: bool = False
+    """Whether it is smoothed over the scan's slices once all of them are scored."""
+
+    def in_context(self) -> Score:
+        """The same in the context of the scan's other slices."""
+        name, summary = self.name + CONTEXT_SUFFIX, f"{self.summary}; smoothed over slices"
+        return replace(self, name=name, summary=summary, context=True)
 
 
 SCORES: dict[str, Score] = {}
@@ -85,6 +94,8 @@ def score(
     def register(function: ScoreFunction) -> ScoreFunction:
         if name in SCORES:
             raise ValueError(f"score {name!r} is registered twice")
+        if name.endswith(CONTEXT_SUFFIX):
+            raise ValueError(f"score {name!r}: {CONTEXT_SUFFIX} is added to names, not part of one")
         SCORES[name] = Score(name, summary, source, function, fit, applies)
         return function
 
@@ -95,23 +106,35 @@ def select_scores(names: Iterable[str], models: Models | None = None) -> list[Sc
     """The named scores, then every trivial rival, each once.
 
     ``names`` may hold patterns (``latent_*``) and groups (``all``, ``latent``, ``image``), which
-    stand for what ``models`` can give. Raises ``ConfigError`` when a name or pattern means no
-    score, or a score is named that ``models`` cannot give.
+    stand for what ``models`` can give, and any of these with ``_context`` at its end. The rivals
+    are there in context too when another score is. Raises ``ConfigError`` when a name or pattern
+    means no score, or a score is named that ``models`` cannot give.
     """
-    able = [name for name, entry in SCORES.items() if models is None or entry.applies(models)]
-    wanted: dict[str, None] = {}
+    wanted: dict[str, Score] = {}
     for name in names:
-        found = [name] if name in SCORES else matching_names(name, able)
+        stem = name.removesuffix(CONTEXT_SUFFIX)
+        for entry in _named(stem, models):
+            each = entry if stem == name else entry.in_context()
+            wanted[each.name] = each
+    rivals = [entry for entry in SCORES.values() if is_trivial(entry.name)]
+    if any(entry.context for entry in wanted.values()):
+        rivals += [entry.in_context() for entry in rivals]
+    # A pattern such as `all` also finds trivial rivals; they always come last.
+    trained = {name: entry for name, entry in wanted.items() if not is_trivial(name)}
+    return [*trained.values(), *rivals]
+
+
+def _named(name: str, models: Models | None) -> list[Score]:
+    """What a name, pattern or group means."""
+    able = [entry for entry in SCORES.values() if models is None or entry.applies(models)]
+    if name in SCORES:
+        found = [entry for entry in able if entry.name == name]
         if not found:
-            raise ConfigError(
-                f"scoring.scores: expected names among {', '.join(SCORES)}, found {name}"
-            )
-        if name in SCORES and name not in able:
             raise ConfigError(
                 f"scoring.scores: expected scores that these models can give, found {name}"
             )
-        wanted.update(dict.fromkeys(found))
-    wanted.update((name, None) for name in SCORES if name.startswith("trivial_"))
-    # A pattern such as `all` also finds trivial rivals; they always come last.
-    order = sorted(wanted, key=lambda name: name.startswith("trivial_"))
-    return [SCORES[name] for name in order]
+        return found
+    found = [SCORES[each] for each in matching_names(name, [entry.name for entry in able])]
+    if not found:
+        raise ConfigError(f"scoring.scores: expected names among {', '.join(SCORES)}, found {name}")
+    return found

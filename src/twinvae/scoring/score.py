@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from twinvae.config import ScoringConfig
 from twinvae.progress import progress_bar
 from twinvae.scoring.batch import Fitted, Models, SliceBatch
+from twinvae.scoring.context import in_context
 from twinvae.scoring.registry import Score
 from twinvae.scoring.table import KEY_COLUMNS
 from twinvae.training import Compute, to_tensor
@@ -81,6 +82,8 @@ def score_slices(
 ) -> pd.DataFrame:
     """One row for each of ``rows``: the key columns, then one float64 column a score.
 
+    ``rows`` must hold whole scans when scores in context are among ``scores``.
+
     ``fitted`` is what fitted scores among them have learned (``fitted.py``). Shows a progress bar
     when ``label`` is given.
     """
@@ -89,7 +92,7 @@ def score_slices(
         for batch in batches(slices, rows, models, options, compute, fitted):
             parts.append(score_batch(batch, scores, compute))
             bar.advance(len(batch.x))
-    return score_table(slices, rows, parts)
+    return score_table(slices, rows, parts, scores, options)
 
 
 def score_batch(batch: SliceBatch, scores: Sequence[Score], compute: Compute) -> pd.DataFrame:
@@ -99,8 +102,16 @@ def score_batch(batch: SliceBatch, scores: Sequence[Score], compute: Compute) ->
 
 
 def score_table(
-    slices: Slices, rows: NDArray[np.int64], parts: Sequence[pd.DataFrame]
+    slices: Slices,
+    rows: NDArray[np.int64],
+    parts: Sequence[pd.DataFrame],
+    scores: Sequence[Score],
+    options: ScoringConfig,
 ) -> pd.DataFrame:
     """The scored batches of ``rows``, in order, beside the key columns."""
-    keys = slices.index.iloc[rows][list(KEY_COLUMNS)].reset_index(drop=True)
-    return pd.concat([keys, pd.concat(parts, ignore_index=True)], axis=1)
+    index = slices.index.iloc[rows].reset_index(drop=True)
+    values = pd.concat(parts, ignore_index=True)
+    names = [score.name for score in scores if score.context]
+    if names:
+        values[names] = in_context(values[names].to_numpy(), index, options.context)
+    return pd.concat([index[list(KEY_COLUMNS)], values], axis=1)

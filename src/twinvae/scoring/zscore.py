@@ -77,6 +77,11 @@ def z_map(batch: SliceBatch) -> Tensor:
     return batch.once("z map", compute)
 
 
+def usual_deviation(batch: SliceBatch) -> Tensor:
+    """Mean standard deviation of a pixel among healthy slices: one z in units of [0, 1]."""
+    return batch.fitted[HEALTHY_PIXELS.name]["deviation"].mean()
+
+
 @score(
     "trivial_zscore",
     "maximum over the brain of the smoothed positive z-score against healthy training slices",

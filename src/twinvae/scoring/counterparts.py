@@ -1,7 +1,7 @@
-"""Residual and mirror together: what VAE-H would not have there and the other half has not.
+"""Three healthy counterparts of x together: x_h, its mirror image, and what is usual at the place.
 
-Either alone has false alarms of its own: sulci and vessels leave residuals, ventricles of unequal
-size are asymmetric. Few healthy places are both.
+Each alone has false alarms of its own: sulci and vessels leave residuals, ventricles of unequal
+size are asymmetric, healthy brains are not alike. Few healthy places are all of these.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from torch import Tensor
 from twinvae.models.mirror import mirror
 from twinvae.scoring.batch import SliceBatch
 from twinvae.scoring.maps import MAPS, MapFunction, abnormality_map
-from twinvae.scoring.registry import score
+from twinvae.scoring.registry import Reference, score
+from twinvae.scoring.zscore import HEALTHY_PIXELS, usual_deviation, z_map
 
 _OURS = "this project"
 _SHARE = 0.5  # of the excess over the mirror image; a residual is the stronger evidence
+_UNUSUAL = 0.25  # of the z-score, in usual deviations: the weakest, anatomy differs most
 _SIGNS = {"": ("positive", "excess over", 1.0), "_negative": ("negative", "lack against", -1.0)}
 
 
@@ -30,6 +32,12 @@ def _excess(batch: SliceBatch, sign: float) -> Tensor:
     both_halves = batch.core * mirror(batch.inside, batch.brain)
     excess = batch.smooth(sign * (batch.x - mirror(batch.x, batch.brain)) * both_halves)
     return excess.clamp(min=0)
+
+
+def _unusual(batch: SliceBatch, sign: float) -> Tensor:
+    """G * max(±z, 0) times the usual deviation, without the brain's rim; (n, 1, H, W)."""
+    excess = (sign * z_map(batch)).clamp(min=0) * batch.core
+    return batch.smooth(excess) * usual_deviation(batch)
 
 
 def _register(suffix: str, residual: str, excess: str, sign: float) -> None:
@@ -52,14 +60,23 @@ def _register(suffix: str, residual: str, excess: str, sign: float) -> None:
         one, other = factors(batch)
         return (one + _SHARE * other) * batch.inside
 
+    summary = f"{names[0]} + {_SHARE} · {names[1]} + {_UNUSUAL} · smoothed {residual} z-score"
 
-def _with_maximum(name: str, summary: str) -> Callable[[MapFunction], MapFunction]:
+    @_with_maximum(f"residual_mirror_zscore{suffix}", summary, HEALTHY_PIXELS)
+    def three(batch: SliceBatch) -> Tensor:
+        """Residual + ½ excess + ¼ z-score in intensities: where any speaks; (n, 1, H, W)."""
+        return either(batch) + _UNUSUAL * _unusual(batch, sign) * batch.inside
+
+
+def _with_maximum(
+    name: str, summary: str, fit: Reference | None = None
+) -> Callable[[MapFunction], MapFunction]:
     """Register a map that is smoothed already, and its maximum over the brain as ``NAME_local``."""
 
     def register(function: MapFunction) -> MapFunction:
         abnormality_map(name, summary, _OURS, whole=None, aggregators=())(function)
 
-        @score(f"{name}_local", f"maximum over the brain of {summary}", _OURS)
+        @score(f"{name}_local", f"maximum over the brain of {summary}", _OURS, fit=fit)
         def highest(batch: SliceBatch) -> Tensor:
             """Max over the brain."""
             return batch.brain_max(MAPS[name].of(batch))
