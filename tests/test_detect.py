@@ -23,6 +23,8 @@ from twinvae.pipeline import run_stage
 from twinvae.run import Run
 from twinvae.scoring import map_rows, read_scores
 
+IN_CONTEXT = "residual_mirror_zscore_local_context"
+
 
 @pytest.fixture(scope="module")
 def detected(tiny_run: Run, tmp_path_factory):
@@ -205,11 +207,13 @@ def test_bundle_works_alone_and_holds_no_patient_data(tiny_run: Run, tmp_path: P
 
 @pytest.fixture(scope="module")
 def rich_run(tiny_run: Run, tmp_path_factory) -> Run:
-    """The tiny run scored anew with fitted and gradient scores, and with maps."""
+    """The tiny run scored anew with fitted, gradient and context scores, and with maps."""
     folder = tmp_path_factory.mktemp("rich") / "run"
     shutil.copytree(tiny_run.folder, folder)
-    scores = ["residual_local", "latent_mahalanobis*", "latent_l2_centred", "gradient_kl_local"]
-    changed = tiny_config(scoring__scores=scores, scoring__maps=["image_l1", "latent_gradient"])
+    scores = ["residual_local", "latent_mahalanobis*", "latent_l2_centred", "gradient_kl_local",
+              IN_CONTEXT]  # fmt: skip
+    maps = ["image_l1", "latent_gradient", "residual_mirror_zscore"]
+    changed = tiny_config(scoring__scores=scores, scoring__maps=maps, decision__score=IN_CONTEXT)
     run = Run.create(changed, folder)
     for stage in ("score", "calibrate", "evaluate"):
         run_stage(run, stage)
@@ -223,8 +227,12 @@ def test_detection_replays_what_scores_learned(rich_run: Run, tmp_path: Path) ->
     scan, mask = _scan(rich_run, subject), _brain_mask(rich_run, subject)
     (one,) = detect_scans(rich_run.bundle, [scan], tmp_path, brain_masks=[mask], threads=1)
     for name in ("latent_mahalanobis", "latent_mahalanobis_diagonal", "latent_l2_centred",
-                 "gradient_kl_local", "trivial_zscore", "trivial_zscore_mean"):  # fmt: skip
+                 "gradient_kl_local", "trivial_zscore", "trivial_zscore_mean", IN_CONTEXT,
+                 "trivial_asymmetry_context"):  # fmt: skip
         np.testing.assert_allclose(one.slices[name], mine[name], rtol=1e-4, err_msg=name)
+    entry = read_json(rich_run.calibration)["scores"][IN_CONTEXT]
+    d_star = entry["slice"]["thresholds"][0]["threshold"]
+    assert one.slices["abnormal"].tolist() == (one.slices[IN_CONTEXT] >= d_star).tolist()
     (rich_run.bundle / "fitted.safetensors").rename(tmp_path / "away")
     with pytest.raises(DataError, match=r"score latent_mahalanobis learned"):
         detect_scans(rich_run.bundle, [scan], tmp_path / "no", brain_masks=[mask], threads=1)
@@ -234,7 +242,7 @@ def test_detection_replays_what_scores_learned(rich_run: Run, tmp_path: Path) ->
 def test_maps_are_judged_pixel_by_pixel(rich_run: Run) -> None:
     metrics = read_metrics(rich_run.folder / "metrics.tsv")
     pixel = metrics[metrics["level"] == "pixel"]
-    assert set(pixel["score"]) == {"image_l1", "latent_gradient"}
+    assert set(pixel["score"]) == {"image_l1", "latent_gradient", "residual_mirror_zscore"}
     assert set(pixel["metric"]) == {"auroc", "average_precision", "dice_best", "prevalence"}
     store = SliceStore.open(rich_run.slices)
     rows = map_rows(store)
