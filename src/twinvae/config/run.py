@@ -56,7 +56,7 @@ class ScoringConfig(Documented):
     rim_mm: float = Field(default=0.0, ge=0)
     """Local scores leave out a rim of the brain this wide, rounded to whole pixels: where skull
     stripping differs, or a sulcus opens to the surface, every map has its false alarms."""
-    context: float = Field(default=0.08, gt=0, le=1)
+    context: float = Field(default=0.05, gt=0, le=1)
     """Full width at half maximum, as a share of the brain's height, of the Gaussian by which the
     scan's other slices count in `_context` scores."""
     top_share: float = Field(default=0.02, gt=0, le=1)
