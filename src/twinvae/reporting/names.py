@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from twinvae.scoring.context import CONTEXT_SUFFIX
 from twinvae.scoring.table import PAPER_SCORE, TRIVIAL_PREFIX
 
 _SCORES = {
@@ -13,6 +14,8 @@ _SCORES = {
     "image_l2": "Image L2",
     "healthy_mean_norm": "Norm of VAE-H mean",
     "residual_local": "Local residual",
+    "residual_or_mirror_local": "Residual or mirror",
+    "residual_mirror_zscore_local": "Three counterparts",
 }
 METRICS = {
     "auroc": "AUROC",
@@ -33,6 +36,8 @@ METRICS = {
 
 def score_label(name: str) -> str:
     """A score's name as a reader would say it; trivial rivals are marked as such."""
+    if name.endswith(CONTEXT_SUFFIX):
+        return f"{score_label(name.removesuffix(CONTEXT_SUFFIX))} in context"
     if name.startswith(TRIVIAL_PREFIX):
         return f"Trivial: {name.removeprefix(TRIVIAL_PREFIX).replace('_', ' ')}"
     return _SCORES.get(name, name.replace("_", " "))

@@ -40,7 +40,7 @@ def figure_roc(
     ``names``: for ``raw`` and ``adjusted`` the scores to draw, at most three, the one that verdicts
     use first. ``audit``: content of ``audit.json``, for tumour size, seed and AUROCs.
     """
-    figure = Figure(figsize=(9.8, 5.7), layout="constrained")
+    figure = Figure(figsize=(9.8, 6.1), layout="constrained")
     panels = dict(zip(_PANELS, figure.subplots(1, 2), strict=True))
     rows = known_mixed(scores, audit["split"])
     positive = (rows["tumour_px"] > audit["min_tumour_px"]).to_numpy()
