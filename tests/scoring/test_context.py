@@ -44,9 +44,10 @@ def test_scans_keep_to_themselves_and_order_does_not_matter() -> None:
     np.testing.assert_allclose(shuffled, whole[mixed])
 
 
-def test_a_slice_alone_keeps_its_score() -> None:
+@pytest.mark.parametrize("session", ["", "1", np.nan])
+def test_a_slice_alone_keeps_its_score(session: object) -> None:
     values = np.array([[3.0]])
-    assert in_context(values, index(1), 0.08) == pytest.approx(values)
+    assert in_context(values, index(1, session=session), 0.08) == pytest.approx(values)
 
 
 def test_rivals_stand_in_context_too_when_a_score_does() -> None:

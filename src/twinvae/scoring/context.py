@@ -28,7 +28,7 @@ def in_context(
     out = np.empty_like(values)
     sigma = fwhm * _FWHM_TO_SIGMA
     position = index["position"].to_numpy(np.float64)
-    for rows in index.groupby(_SCAN).indices.values():
+    for rows in index.groupby(_SCAN, dropna=False).indices.values():
         away = position[rows, None] - position[rows]
         weight = np.exp(-0.5 * (away / sigma) ** 2)
         out[rows] = weight @ values[rows] / weight.sum(1, keepdims=True)
