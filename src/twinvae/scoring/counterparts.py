@@ -14,7 +14,7 @@ from twinvae.models.mirror import mirror
 from twinvae.scoring.batch import SliceBatch
 from twinvae.scoring.maps import MAPS, MapFunction, abnormality_map
 from twinvae.scoring.registry import Reference, score
-from twinvae.scoring.zscore import HEALTHY_PIXELS, usual_deviation, z_map
+from twinvae.scoring.zscore import HEALTHY_PIXELS, smoothed_excess, usual_deviation
 
 _OURS = "this project"
 _SHARE = 0.5  # of the excess over the mirror image; a residual is the stronger evidence
@@ -32,12 +32,6 @@ def _excess(batch: SliceBatch, sign: float) -> Tensor:
     both_halves = batch.core * mirror(batch.inside, batch.brain)
     excess = batch.smooth(sign * (batch.x - mirror(batch.x, batch.brain)) * both_halves)
     return excess.clamp(min=0)
-
-
-def _unusual(batch: SliceBatch, sign: float) -> Tensor:
-    """G * max(±z, 0) times the usual deviation, without the brain's rim; (n, 1, H, W)."""
-    excess = (sign * z_map(batch)).clamp(min=0) * batch.core
-    return batch.smooth(excess) * usual_deviation(batch)
 
 
 def _register(suffix: str, residual: str, excess: str, sign: float) -> None:
@@ -65,7 +59,8 @@ def _register(suffix: str, residual: str, excess: str, sign: float) -> None:
     @_with_maximum(f"residual_mirror_zscore{suffix}", summary, HEALTHY_PIXELS)
     def three(batch: SliceBatch) -> Tensor:
         """Residual + ½ excess + ¼ z-score in intensities: where any speaks; (n, 1, H, W)."""
-        return either(batch) + _UNUSUAL * _unusual(batch, sign) * batch.inside
+        unusual = smoothed_excess(batch, sign) * usual_deviation(batch)
+        return either(batch) + _UNUSUAL * unusual * batch.inside
 
 
 def _with_maximum(

@@ -98,7 +98,12 @@ def score_slices(
 def score_batch(batch: SliceBatch, scores: Sequence[Score], compute: Compute) -> pd.DataFrame:
     """One row a slice, one float64 column a score."""
     with torch.no_grad(), compute.autocast():
-        return pd.DataFrame({s.name: s.compute(batch).double().cpu().numpy() for s in scores})
+        # A score and the same in context begin alike.
+        values = {
+            each: each(batch).double().cpu().numpy()
+            for each in dict.fromkeys(s.compute for s in scores)
+        }
+    return pd.DataFrame({s.name: values[s.compute] for s in scores})
 
 
 def score_table(

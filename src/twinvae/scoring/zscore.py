@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from twinvae.scoring.aggregate import brain_mean, local_maximum
+from twinvae.scoring.aggregate import brain_mean
 from twinvae.scoring.batch import SliceBatch
 from twinvae.scoring.registry import Reference, score
 
@@ -77,6 +77,15 @@ def z_map(batch: SliceBatch) -> Tensor:
     return batch.once("z map", compute)
 
 
+def smoothed_excess(batch: SliceBatch, sign: float) -> Tensor:
+    """G * max(±z, 0) without the brain's rim (``scoring.rim_mm``), (n, 1, H, W)."""
+
+    def compute(inner: SliceBatch) -> Tensor:
+        return inner.smooth((sign * z_map(inner)).clamp(min=0) * inner.core)
+
+    return batch.once(f"smoothed z {sign:+.0f}", compute)
+
+
 def usual_deviation(batch: SliceBatch) -> Tensor:
     """Mean standard deviation of a pixel among healthy slices: one z in units of [0, 1]."""
     return batch.fitted[HEALTHY_PIXELS.name]["deviation"].mean()
@@ -90,7 +99,7 @@ def usual_deviation(batch: SliceBatch) -> Tensor:
 )
 def zscore(batch: SliceBatch) -> Tensor:
     """Max over the brain of G * max(z, 0), in standard deviations; 0 without brain."""
-    return local_maximum(batch, z_map(batch).clamp(min=0))
+    return batch.brain_max(smoothed_excess(batch, 1.0))
 
 
 @score(
