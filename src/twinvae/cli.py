@@ -315,7 +315,7 @@ def scores_list() -> None:
 
     for score in SCORES.values():
         typer.echo(f"{score.name:28} {score.summary} [{score.source}]")
-    typer.echo(f"{'NAME' + CONTEXT_SUFFIX:28} any of these, smoothed over the scan's slices")
+    typer.echo(f"{'NAME' + CONTEXT_SUFFIX:28} any of these, among the scan's other slices")
 
 
 @scores_app.command("maps")

@@ -50,6 +50,18 @@ def test_a_slice_alone_keeps_its_score(session: object) -> None:
     assert in_context(values, index(1, session=session), 0.08) == pytest.approx(values)
 
 
+def test_a_share_of_the_scans_lower_quartile_is_taken_off() -> None:
+    both = pd.concat([index(9), index(6, "b")], ignore_index=True)
+    values = np.random.default_rng(3).normal(size=(15, 2))
+    smooth = in_context(values, both, 0.2)
+    level = pd.DataFrame(smooth).groupby(both["subject"]).transform(lambda s: s.quantile(0.25))
+    expected = smooth - 0.5 * level.to_numpy()
+    np.testing.assert_allclose(in_context(values, both, 0.2, 0.5), expected)
+    # A scan that is a little more abnormal everywhere is not more abnormal.
+    shifted = values + (both["subject"] == "b").to_numpy()[:, None]
+    np.testing.assert_allclose(in_context(shifted, both, 0.2, 1), in_context(values, both, 0.2, 1))
+
+
 def test_rivals_stand_in_context_too_when_a_score_does() -> None:
     plain = [s.name for s in select_scores(["image_l2"])]
     names = [s.name for s in select_scores(["image_l2", "latent_l[12]_context"])]
@@ -67,12 +79,12 @@ def test_a_run_scores_slices_in_the_context_of_their_scan() -> None:
     slices = Slices()
     slices.index["session"] = ""
     slices.index["position"] = np.linspace(0, 1, 20)
-    options = ScoringConfig(batch_size=7, context=0.3)
+    options = ScoringConfig(batch_size=7, context=0.3, baseline=0.4)
     plain = [SCORES[name] for name in ("latent_l2", "latent_mahalanobis", "trivial_mean_intensity")]
     chosen = plain + [entry.in_context() for entry in plain]
     table, _ = score_and_fit(slices, np.arange(20), MODELS, chosen, options, CPU)
     for name in (entry.name for entry in plain):
         own = table[[name]].to_numpy()
-        expected = in_context(own, slices.index, 0.3)
+        expected = in_context(own, slices.index, 0.3, 0.4)
         np.testing.assert_allclose(table[[f"{name}_context"]].to_numpy(), expected, rtol=1e-6)
         assert not np.allclose(own, expected, rtol=1e-3)

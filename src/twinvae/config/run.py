@@ -45,8 +45,8 @@ class ScoringConfig(Documented):
 
     scores: tuple[str, ...] = ("latent_l2", "image_l2", "healthy_mean_norm", "residual_local")
     """Names from `twinvae scores list`, patterns such as `latent_*`, or the groups `all`, `latent`,
-    `image`; each also with `_context` at its end, smoothed over the scan's slices. The trivial
-    rivals are always added, in context too where another score is."""
+    `image`; each also with `_context` at its end, among the scan's slices (docs/scores.md). The
+    trivial rivals are always added, in context too where another score is."""
     maps: tuple[str, ...] = ()
     """Names or patterns from `twinvae scores maps`: written for every test slice with a tumour
     mask, and judged pixel by pixel."""
@@ -59,6 +59,9 @@ class ScoringConfig(Documented):
     context: float = Field(default=0.05, gt=0, le=1)
     """Full width at half maximum, as a share of the brain's height, of the Gaussian by which the
     scan's other slices count in `_context` scores."""
+    baseline: float = Field(default=0.5, ge=0, le=1)
+    """Share of the scan's own level, the lower quartile of its smoothed scores, that `_context`
+    scores leave out."""
     top_share: float = Field(default=0.02, gt=0, le=1)
     """Share of the brain's pixels, the highest of a map, that `_top` scores average."""
     region_quantile: float = Field(default=0.9, gt=0, lt=1)

@@ -70,11 +70,11 @@ class Score:
     applies: Applies = always
     """Whether these models can give it."""
     context: bool = False
-    """Whether it is smoothed over the scan's slices once all of them are scored."""
+    """Whether it is set among the scan's slices once all of them are scored (`context.py`)."""
 
     def in_context(self) -> Score:
         """The same in the context of the scan's other slices."""
-        name, summary = self.name + CONTEXT_SUFFIX, f"{self.summary}; smoothed over slices"
+        name, summary = self.name + CONTEXT_SUFFIX, f"{self.summary}; in context"
         return replace(self, name=name, summary=summary, context=True)
 
 

@@ -118,5 +118,7 @@ def score_table(
     values = pd.concat(parts, ignore_index=True)
     names = [score.name for score in scores if score.context]
     if names:
-        values[names] = in_context(values[names].to_numpy(), index, options.context)
+        values[names] = in_context(
+            values[names].to_numpy(), index, options.context, options.baseline
+        )
     return pd.concat([index[list(KEY_COLUMNS)], values], axis=1)
