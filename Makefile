@@ -28,7 +28,7 @@ demo: setup  ## generate a cohort; the paper's two models, then preset best on t
 	$(BIN)/twinvae run demo --out runs/demo
 	$(BIN)/twinvae run best --out runs/best --set cohort.phantom=null \
 	  --set cohort.manifest=runs/demo/manifest.tsv \
-	  --set training.healthy.epochs=8 --set training.mixed.epochs=5
+	  --set training.healthy.epochs=4 --set training.mixed.epochs=5
 
 test: setup lint  ## every check that a change must pass
 	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90
