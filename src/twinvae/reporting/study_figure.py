@@ -27,15 +27,15 @@ def study_figure(table: pd.DataFrame, metric: str = "auroc_matched") -> Figure:
     data = list(dict.fromkeys(chosen["data"]))
     models = list(dict.fromkeys(chosen["model"]))
     scores = _rows(chosen)
+    panel = max(1.2, 0.5 * len(models) + 0.4)
     figure = Figure(
-        figsize=(2.6 + (0.5 * len(models) + 0.4) * len(data), 1.9 + 0.2 * len(scores)),
-        layout="constrained",
+        figsize=(2.6 + panel * len(data), 2.0 + 0.2 * len(scores)), layout="constrained"
     )
     panels = figure.subplots(1, len(data), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, data, strict=True):
         part = chosen[chosen["data"] == name]
         image = _panel(axes, part, scores, models)
-        axes.set_title(f"{name} ({part['n_subjects'].iloc[0]} subjects)")
+        axes.set_title(f"{name}\n{part['n_subjects'].iloc[0]} subjects", fontsize=8)
     panels[0].set_yticks(range(len(scores)), [score_label(s) for s in scores], fontsize=7)
     label = {"auroc_matched": "matched AUROC", "auroc": "AUROC"}[metric]
     figure.colorbar(image, ax=list(panels), label=label, shrink=0.5, aspect=30)
