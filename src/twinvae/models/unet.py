@@ -35,7 +35,7 @@ class UNet(Model):
         self.outputs = (widths[-1], *ups)[-1]
         """Channels of what ``last`` gives."""
         # Convolutions of so few channels take three fifths of the time on a CPU this way.
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def inputs(self) -> int:
