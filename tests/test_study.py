@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from tiny import TINY
 from twinvae.cli import app
+from twinvae.config import load_config
 from twinvae.config.study import load_study
 from twinvae.errors import ConfigError, DataError
 from twinvae.evaluation import over_seeds
@@ -24,6 +26,7 @@ from twinvae.run import Run
 from twinvae.scoring import read_scores
 from twinvae.study import run_study
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 MODULE = """
 from twinvae.models import VAE
 from twinvae.scoring.registry import score
@@ -198,3 +201,23 @@ def test_the_interval_over_seeds_is_wider_than_over_subjects_alone(tiny_run: Run
         row = found.loc[("latent_l2", "auroc")]
         width[name] = row["ci_high"] - row["ci_low"]
     assert width["differing"] > 1.1 * width["same"]
+
+
+@pytest.mark.parametrize("data", ["t2-brats", "flair-lgg", "t1-brats"])
+def test_the_study_of_preset_best_is_of_preset_best(
+    data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWINVAE_DATA", "/scans")
+    path = CONFIGS / "study-best.yaml"
+    mine, best = load_study(path).run_config(data, "best", 0, path.parent), load_config("best")
+    assert mine.models.mixed == best.models.mixed
+    assert mine.recipe[2:] == best.recipe[2:]  # LGG's brain masks come from elsewhere
+    assert {**mine.models.healthy.options, "contrast": "T2w"} == best.models.healthy.options
+    for part, names in {
+        "models.healthy": ("kind", "image_size", "encoder_channels", "decoder_channels"),
+        "training.healthy": ("batch_size", "learning_rate", "schedule", "augment"),
+        "scoring": ("rim_mm", "local_fwhm_mm", "context", "baseline"),
+        "decision": ("score",),
+    }.items():
+        for get in (attrgetter(f"{part}.{name}") for name in names):
+            assert get(mine) == get(best)
