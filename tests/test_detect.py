@@ -189,7 +189,7 @@ def test_a_folder_that_is_no_bundle_is_refused(tiny_run: Run, tmp_path: Path) ->
         read_bundle(tiny_run.folder)
     shutil.copytree(tiny_run.bundle, tmp_path / "bundle")
     write_json(tmp_path / "bundle/bundle.json", {"format": 99})
-    with pytest.raises(DataError, match="expected format 1, found 99"):
+    with pytest.raises(DataError, match="expected format 2, found 99"):
         read_bundle(tmp_path / "bundle")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from twinvae.cohort.manifest import read_strings
 from twinvae.config import RunConfig, dump_config, load_config
 from twinvae.decision.domain import RECIPE_STATISTICS, domain_of, scan_facts
 from twinvae.errors import DataError, StageError
-from twinvae.files import atomic_path, read_json, write_json, write_yaml
+from twinvae.files import checksum, digest, read_json, write_json, write_yaml
 from twinvae.imaging import FittedRecipe, SliceStore
 from twinvae.models import load_twins, twin_folders
+from twinvae.outputs import replaced
 from twinvae.run import Run
 from twinvae.scoring import Fitted, Models, read_fitted, read_scores, scored_rows
 
-FORMAT = 1
+FORMAT = 2
+_ABOUT = "bundle.json"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Bundle:
     domain: dict[str, Any]
     """What healthy validation scans are like (``decision.domain``)."""
     about: dict[str, Any]
-    """Content of bundle.json: format, version, and who calibrated it anew on what."""
+    """Content of bundle.json: format, version, who calibrated it anew on what, and checksums."""
 
 
 def load_models(folder: Path) -> Models:
@@ -44,7 +47,7 @@ def load_models(folder: Path) -> Models:
 
 def write_bundle(run: Run) -> None:
     """Pack recipe, both models, calibration and fitted scores of a run."""
-    with atomic_path(run.bundle) as folder:
+    with replaced(run.bundle, "bundle") as folder:
         for trained in set(twin_folders(run.models).values()):
             packed = folder / "models" / trained.name
             packed.mkdir(parents=True)
@@ -56,23 +59,55 @@ def write_bundle(run: Run) -> None:
             shutil.copyfile(run.fitted, folder / "fitted.safetensors")
         write_json(folder / "domain.json", run_domain(run))
         write_yaml(folder / "config.yaml", dump_config(run.config))
-        write_json(folder / "bundle.json", {"format": FORMAT, "twinvae": __version__})
+        seal(folder, {})
+
+
+def seal(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write bundle.json, the last file of a bundle: ``about`` it, and the checksum of each file."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = {str(path.relative_to(folder)): checksum(path) for path in files if path.name != _ABOUT}
+    sealed = {**about, "format": FORMAT, "twinvae": __version__, "files": sums}
+    write_json(folder / _ABOUT, {**sealed, "seal": digest(sealed)})
+
+
+def bundle_files(folder: Path) -> list[str]:
+    """Names of a bundle's files, without bundle.json, each the very file that was packed.
+
+    Raises ``DataError`` when ``folder`` is no bundle, another version's, or not as it was written.
+    """
+    return sorted(_about(Path(folder))["files"])
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """Content of bundle.json, once all it says of the files is found true."""
+    path = folder / _ABOUT
+    if not path.is_file():
+        raise DataError(f"{folder}: expected a bundle (a folder with bundle.json), found none")
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise DataError(
+            f"{path}: expected format {FORMAT}, found "
+            f"{found.get('format') if isinstance(found, dict) else found!r}; a lower one is an "
+            f"older twinvae's: pack it anew (twinvae calibrate RUN --force); for a higher one "
+            f"update twinvae"
+        )
+    about: dict[str, Any] = {key: value for key, value in found.items() if key != "seal"}
+    if found.get("seal") != digest(about):
+        raise DataError(f"{path}: expected the file as it was packed, found it edited or damaged")
+    for name, wanted in about["files"].items():
+        if not (folder / name).is_file():
+            raise DataError(f"{folder / name}: no such file, though bundle.json names it")
+        if checksum(folder / name) != wanted:
+            raise DataError(
+                f"{folder / name}: expected the file as it was packed, found it edited or damaged"
+            )
+    return about
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read a bundle; ``DataError`` when ``folder`` is none or was written by a newer twinvae."""
-    path = Path(folder) / "bundle.json"
-    if not path.is_file():
-        raise DataError(f"{folder}: expected a bundle (a folder with bundle.json), found none")
-    about = read_json(path)
-    found = about.get("format")
-    if found != FORMAT:
-        raise DataError(f"{path}: expected format {FORMAT}, found {found}; update twinvae")
-    if not (Path(folder) / "domain.json").is_file():
-        raise DataError(
-            f"{folder}: expected domain.json, found none; an older twinvae wrote this bundle: "
-            f"calibrate its run anew (twinvae calibrate RUN --force)"
-        )
+    """Read a bundle; raises ``DataError`` as ``bundle_files`` does."""
+    folder = Path(folder)
+    about = _about(folder)
     return Bundle(
         config=load_config(folder / "config.yaml"),
         recipe=FittedRecipe.read(folder / "recipe.json"),

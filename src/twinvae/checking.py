@@ -10,11 +10,19 @@ from rich.markup import escape
 from twinvae.files import write_table
 from twinvae.imaging.quality import flag_counts, leaks
 from twinvae.imaging.quality.check import check_cohort
+from twinvae.outputs import check_new_file
 from twinvae.progress import console
 
 
-def check_scans(manifest: Path, out: Path | None, *, jobs: int | None = None) -> pd.DataFrame:
-    """Flags of a manifest's scans, written to ``out`` if given; nothing is prepared."""
+def check_scans(
+    manifest: Path, out: Path | None, *, jobs: int | None = None, overwrite: bool = False
+) -> pd.DataFrame:
+    """Flags of a manifest's scans, written to ``out`` if given; nothing is prepared.
+
+    Raises ``OutputError`` when ``out`` exists, unless ``overwrite``.
+    """
+    if out is not None:
+        check_new_file(out, [manifest], overwrite=overwrite)
     table = check_cohort(manifest, jobs=jobs)
     if out is not None:
         write_table(out, table)

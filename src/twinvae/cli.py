@@ -12,6 +12,7 @@ from twinvae.cli_help import NamesLayouts
 from twinvae.cli_options import (
     Device,
     Jobs,
+    Overwrite,
     Precision,
     Preset,
     RunFolder,
@@ -90,19 +91,26 @@ def index(
         str | None, typer.Option(help="DICOM: series of this description or UID, as '*t2*tra*'.")
     ] = None,
     append: Annotated[bool, typer.Option(help="Add to an existing manifest.")] = False,
+    overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
     check: Annotated[bool, typer.Option("--check", help="Then look for odd scans.")] = False,
 ) -> None:
     """List scans in a manifest, split by subject."""
     from twinvae.config import SourceConfig, SplitConfig, validated
+    from twinvae.outputs import check_new_file
     from twinvae.pipeline import write_index
 
     shared = {"role": role, "layout": layout, "source": source, "series": series}
     sources = [validated(SourceConfig, {"path": p, **shared}, "index") for p in paths]
-    table = write_index(sources, contrast, SplitConfig(seed=seed), out, append=append)
+    flags = out.with_suffix(".qc.tsv")
+    if check:
+        check_new_file(flags, paths, overwrite=overwrite)
+    table = write_index(
+        sources, contrast, SplitConfig(seed=seed), out, append=append, overwrite=overwrite
+    )
     say(f"{out}: {len(table)} scans of {table['subject'].nunique()} subjects")
     if check:
-        cli_scans.check(out, out.with_suffix(".qc.tsv"))
+        cli_scans.check(out, flags, overwrite=overwrite)
 
 
 @app.command()

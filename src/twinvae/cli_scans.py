@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from twinvae.cli_options import Jobs, RunFolder, Settings, overrides_of
+from twinvae.cli_options import Jobs, Overwrite, RunFolder, Settings, overrides_of
 from twinvae.progress import say
 
 
@@ -48,7 +48,8 @@ def prepare(
         done = run_shard(opened, share, how, force=force)
         say(f"shard {shard}: {'done' if done else 'nothing changed'} in {folder}")
         return
-    done = run_stage(opened, "prepare", force=force, how=how)
+    with opened.alone():
+        done = run_stage(opened, "prepare", force=force, how=how)
     say(f"prepare: {'done' if done else 'nothing changed'} in {folder}")
     raise_if_skipped(opened)
 
@@ -56,6 +57,7 @@ def prepare(
 def check(
     manifest: Annotated[Path, typer.Argument(help="A manifest.tsv.", show_default=False)],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Table to write (TSV).")] = None,
+    overwrite: Overwrite = False,
     jobs: Jobs = None,
 ) -> None:
     """Look for scans that are broken, odd or there twice; prepares nothing.
@@ -64,7 +66,7 @@ def check(
     """
     from twinvae.checking import check_scans
 
-    table = check_scans(manifest, out, jobs=jobs)
+    table = check_scans(manifest, out, jobs=jobs, overwrite=overwrite)
     flagged = table[table["flags"] != ""]
     for _, row in flagged.iterrows():
         who = "  ".join(

@@ -25,5 +25,6 @@ def do_stage(
     opened = Run.open(folder)
     if overrides:
         opened = Run.create(load_config(folder / "config.yaml", overrides), folder)
-    done = run_stage(opened, stage, force=force, strict=strict)
+    with opened.alone():
+        done = run_stage(opened, stage, force=force, strict=strict)
     say(f"{stage}: {'done' if done else 'nothing changed'} in {folder}")

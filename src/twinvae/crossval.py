@@ -19,6 +19,7 @@ from twinvae.decision.sample import AREA_COLUMN
 from twinvae.errors import ConfigError
 from twinvae.files import read_json, write_json
 from twinvae.material import judged_tables
+from twinvae.outputs import claim
 from twinvae.pipeline import judge, raise_if_skipped, run_stage
 from twinvae.progress import console, say
 from twinvae.reporting import ReportMaterial, write_report
@@ -48,17 +49,22 @@ def cross_validate(
     train alike is trained once. ``prepared``: runs of ``prepare_folds`` whose slices to use.
     """
     check_networks(config)
-    whole = Run.create(config, folder, pool or folder / "trained")
+    whole = Run.create(config, folder, pool or folder / "trained", kind="cross-validation")
+    with whole.alone():
+        return _cross_validated(whole, folds, prepared, strict=strict)
+
+
+def _cross_validated(whole: Run, folds: int, prepared: Sequence[Run], *, strict: bool) -> Run:
     runs = [_fold_on(whole, other) for other in prepared] or prepare_folds(whole, folds, strict)
     for number, run in enumerate(runs):
         console.print(f"[bold]fold {number + 1} of {folds}[/]")
         for stage in ("train", "score", "calibrate"):
             run_stage(run, stage)
     write_scores(whole.scores, pooled_scores(runs))
-    write_json(whole.calibration, calibrate(read_scores(whole.scores), config.decision))
+    write_json(whole.calibration, calibrate(read_scores(whole.scores), whole.config.decision))
     judge(whole)
-    write_report(_material(whole, folds), folder)
-    say(f"report: {folder / 'report.html'}")
+    write_report(_material(whole, folds), whole.folder)
+    say(f"report: {whole.folder / 'report.html'}")
     raise_if_skipped(runs[0])  # the same scans fail in every fold
     return whole
 
@@ -70,6 +76,7 @@ def prepare_folds(whole: Run, folds: int, strict: bool = False) -> list[Run]:
     runs = []
     for number, table in enumerate(tables):
         place = whole.folder / f"fold-{number}"
+        claim(place, "run")
         write_manifest(table, place / "cohort.tsv")
         cohort = CohortConfig(manifest=(place / "cohort.tsv").resolve())
         config = whole.config.model_copy(update={"cohort": cohort})

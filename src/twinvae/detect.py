@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +17,10 @@ from rich.markup import escape
 
 from twinvae import __version__
 from twinvae.bundle import Bundle, read_bundle
+from twinvae.cohort.manifest import read_strings
 from twinvae.decision import ScanVerdict
-from twinvae.errors import ConfigError, DataError, PartialFailureError, TwinvaeError
-from twinvae.files import atomic_path, file_and_volume, write_json, write_table
+from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
+from twinvae.files import file_and_volume, write_json, write_table
 from twinvae.imaging import (
     PreparedScan,
     ScanFiles,
@@ -28,6 +31,7 @@ from twinvae.imaging import (
     write_volume,
 )
 from twinvae.judgement import Judgement, judge_scan, summary, verdict_json, warnings
+from twinvae.outputs import LOCK, MARKER, check_replaceable, claim, locked, remove, replaced
 from twinvae.progress import console, progress_bar
 from twinvae.reporting import ScanMaterial, write_scan_page
 from twinvae.reporting.scan import SLICE_COLUMNS
@@ -45,6 +49,7 @@ from twinvae.scoring import (
 from twinvae.training import Compute
 
 Pictures = NDArray[np.float32]
+_SUMMARY = "summary.tsv"
 _FILES = {"residual": "residual_positive"}  # residual.nii.gz, the signed one, is always written
 
 
@@ -89,7 +94,11 @@ def detect_scans(
 
     A scan out of domain gets no verdict unless ``force``. One that cannot be used is reported and
     skipped: when others remain, ``PartialFailureError`` is raised at the end, else ``DataError``;
-    with ``strict`` at once. What was written stays.
+    with ``strict`` at once. What was written stays, and so do the results and the rows of the
+    summary that earlier calls left in ``out``; those of the same scans are made anew.
+
+    Raises ``OutputError``, before anything is done, when ``out`` or a folder in it holds anything
+    else, or lies within an input, and ``StageError`` while another process writes there.
     """
     if brain_masks and len(brain_masks) != len(scans):
         raise ConfigError(
@@ -102,28 +111,71 @@ def detect_scans(
     compute = Compute.resolve(options)
     loaded.models.to(compute.device)
     extra = select_maps(maps, loaded.models)
-    found: list[Detection] = []
-    failures: list[str] = []
     masks: Sequence[Path | None] = brain_masks or [None] * len(scans)
-    with progress_bar("detect", len(scans), hidden=len(scans) == 1) as bar:
-        for name, image, mask in zip(_names(scans), scans, masks, strict=True):
-            bar.note(name)
-            scan = ScanFiles(subject=name, image=image, brain_mask=mask)
-            try:
-                found.append(detect_scan(loaded, scan, out / name, compute, extra, force=force))
-            except TwinvaeError as error:
-                if strict:
-                    raise
-                failures.append(str(error))
-                console.print(f"[red]skipped[/] {escape(str(error))}", soft_wrap=True)
-            bar.advance()
-    if found:
-        rows = [summary(one.name, str(one.image), one.judgement) for one in found]
-        write_table(out / "summary.tsv", pd.DataFrame(rows))
+    todo = [
+        ScanFiles(subject=name, image=image, brain_mask=mask)
+        for name, image, mask in zip(_names(scans), scans, masks, strict=True)
+    ]
+    with _results(out, todo, bundle):
+        found: list[Detection] = []
+        failures: list[str] = []
+        with progress_bar("detect", len(todo), hidden=len(todo) == 1) as bar:
+            for scan in todo:
+                bar.note(scan.subject)
+                place = out / scan.subject
+                try:
+                    found.append(detect_scan(loaded, scan, place, compute, extra, force=force))
+                except Exception as error:  # one odd scan must not cost the others
+                    if strict:
+                        raise
+                    failures.append(reason_of(error, scan.image))
+                    console.print(f"[red]skipped[/] {escape(failures[-1])}", soft_wrap=True)
+                bar.advance()
+        if found:
+            _add_to_summary(out / _SUMMARY, found)
     if failures:
         kind = PartialFailureError if found else DataError
         raise kind(f"{len(failures)} of {len(scans)} scans skipped:\n  " + "\n  ".join(failures))
     return found
+
+
+@contextmanager
+def _results(out: Path, todo: Sequence[ScanFiles], bundle: Path) -> Iterator[None]:
+    """Claim ``out`` for this process and the scans ``todo``; nothing is left there without any."""
+    masks = [scan.brain_mask for scan in todo if scan.brain_mask is not None]
+    inputs = [bundle, *masks, *(file_and_volume(scan.image)[0] for scan in todo)]
+    new = not out.exists()
+    claim(out, "detections", inputs)
+    try:
+        with locked(out):
+            for scan in todo:
+                place = out / scan.subject
+                check_replaceable(place, "results of a scan", of=_identity(scan), inputs=inputs)
+            yield
+    finally:
+        if new:
+            remove(out, [])
+
+
+def _identity(scan: ScanFiles) -> str:
+    """Which scan it is, wherever the command was called from."""
+    file, volume = file_and_volume(scan.image)
+    return str(file.resolve()) if volume is None else f"{file.resolve()}#{volume}"
+
+
+def _add_to_summary(path: Path, found: Sequence[Detection]) -> None:
+    """Write the summary: rows of earlier calls, less those judged anew, then these."""
+    rows = pd.DataFrame([summary(one.name, str(one.image), one.judgement) for one in found])
+    if path.is_file():
+        earlier = read_strings(path, "\t")
+        if list(earlier.columns) != list(rows.columns):
+            raise DataError(
+                f"{path}: expected the columns {' '.join(rows.columns)}, found "
+                f"{' '.join(earlier.columns)}; move it away, then judge the scans again"
+            )
+        others = earlier[~earlier["name"].isin(rows["name"])]
+        rows = pd.concat([others, rows.astype(object)], ignore_index=True)
+    write_table(path, rows)
 
 
 def detect_scan(
@@ -135,14 +187,16 @@ def detect_scan(
     *,
     force: bool = False,
 ) -> Detection:
-    """Judge one scan and write its folder, atomically; say aloud what qualifies the verdict."""
+    """Judge one scan and write its folder, atomically; say aloud what qualifies the verdict.
+
+    Raises ``OutputError`` when ``folder`` holds anything but earlier results of this scan.
+    """
     prepared = prepare_scan(scan, bundle.recipe)
     scores, healthy, extra = _score(bundle, prepared, compute, maps)
     judgement = judge_scan(bundle, prepared, scores, force=force)
     said = warnings(judgement, bundle.calibration["origin"])
     name, table = bundle.config.decision.score, judgement.slices
-    with atomic_path(folder) as room:
-        room.mkdir()
+    with replaced(folder, "results of a scan", of=_identity(scan)) as room:
         _write_maps(room, prepared, healthy, extra)
         write_table(room / "slices.tsv", _for_people(table))
         verdict = {"scan": str(scan.image), **verdict_json(judgement, bundle)}
@@ -206,12 +260,19 @@ def _for_people(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _names(scans: Sequence[Path]) -> list[str]:
-    """A folder name for each scan: its own without suffixes, numbered where that repeats."""
+    """A folder name for each scan: its own without suffixes, numbered where that repeats.
+
+    No two are the same, not even on disks that take `A` for `a`.
+    """
     files = [file_and_volume(scan)[0] for scan in scans]
     stems = [f.resolve().name if f.is_dir() else f.name.split(".")[0] for f in files]
-    seen: dict[str, int] = {}
+    stems = [stem or "scan" for stem in stems]
+    folded = [stem.casefold() for stem in stems]
+    taken = {_SUMMARY, MARKER, LOCK, *(stem for stem in folded if folded.count(stem) == 1)}
     names = []
-    for stem in stems:
-        seen[stem] = seen.get(stem, 0) + 1
-        names.append(f"{stem}_{seen[stem]}" if stems.count(stem) > 1 else stem)
+    for stem, fold in zip(stems, folded, strict=True):
+        numbered = (f"{stem}_{number}" for number in itertools.count(1))
+        alone = folded.count(fold) == 1 and fold not in (_SUMMARY, MARKER, LOCK)
+        names.append(stem if alone else next(n for n in numbered if n.casefold() not in taken))
+        taken.add(names[-1].casefold())
     return names

@@ -33,6 +33,19 @@ class CalibrationError(TwinvaeError):
     exit_code = 5
 
 
+class OutputError(TwinvaeError):
+    """An output would remove or overwrite something that twinvae did not write."""
+
+    exit_code = 7
+
+
+def reason_of(error: Exception, what: object) -> str:
+    """Why ``what``, a scan or a cell, could not be used: for lists of what was skipped."""
+    if isinstance(error, TwinvaeError):
+        return str(error)
+    return f"{what}: {type(error).__name__}: {error}"
+
+
 class PartialFailureError(TwinvaeError):
     """The work was done, but some scans were skipped; they are listed in the message."""
 

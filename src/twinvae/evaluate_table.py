@@ -15,6 +15,7 @@ from twinvae.errors import CalibrationError, ConfigError, DataError
 from twinvae.evaluation import audit, evaluate, write_metrics
 from twinvae.evaluation.sample import known_mixed
 from twinvae.files import write_json
+from twinvae.outputs import claim, locked
 from twinvae.reporting import ReportMaterial, write_report
 from twinvae.scoring import read_scores
 from twinvae.scoring.table import is_trivial, score_columns
@@ -48,7 +49,8 @@ def evaluate_table(
 
     Raises ``DataError`` when the table is not one of scores (``read_scores``), names a slice twice,
     or holds no tumour slice or no tumour-free one of a mixed test subject; ``ConfigError`` for
-    settings that do not exist and a score that is not there.
+    settings that do not exist and a score that is not there; ``OutputError`` when ``out`` holds
+    anything but an earlier table's results.
     """
     path, out = Path(path), Path(out)
     evaluation, decision, seed = _settings(overrides or {})
@@ -59,12 +61,6 @@ def evaluate_table(
     calibration, missing = _thresholds(scores, decision)
     metrics = evaluate(scores, calibration, evaluation, seed=seed)
     found = audit(scores, calibration, evaluation, seed=seed)
-    write_metrics(out / "metrics.tsv", metrics)
-    write_json(out / "audit.json", found)
-    if missing is None:
-        write_json(out / "calibration.json", calibration)
-    else:
-        (out / "calibration.json").unlink(missing_ok=True)  # of an earlier table
     config = {
         "name": path.stem,
         "about": f"Scores of {path.name}, judged as they are.",
@@ -72,7 +68,15 @@ def evaluate_table(
         "decision": dump_config(decision),
     }
     made = {"Scores": path.name, "Thresholds": missing or "set on its healthy validation slices"}
-    write_report(ReportMaterial(config, scores, calibration, metrics, found, made=made), out)
+    claim(out, "evaluation", [path])
+    with locked(out):
+        write_metrics(out / "metrics.tsv", metrics)
+        write_json(out / "audit.json", found)
+        if missing is None:
+            write_json(out / "calibration.json", calibration)
+        else:
+            (out / "calibration.json").unlink(missing_ok=True)  # of an earlier table
+        write_report(ReportMaterial(config, scores, calibration, metrics, found, made=made), out)
     warnings = (*([missing] if missing else []), *found["warnings"])
     return TableResult(name, found["scores"][name]["sees"], warnings)
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,27 +21,67 @@ from twinvae.errors import DataError
 if TYPE_CHECKING:  # importing pandas takes longer than most commands that need this module
     import pandas as pd
 
+TEMPORARY = ".twinvae-new-"
+"""How the names of temporary files and folders begin."""
 _NUMBERS = re.compile(r"\[(?:\s+-?[0-9][-+.0-9eE]*,)*\s+-?[0-9][-+.0-9eE]*\s+\]")
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` (same suffixes) that replaces it on success.
+    """Yield a temporary path beside ``path`` (same name) for a file that replaces it on success.
 
-    Works for a file or a folder; whatever stood at ``path`` is replaced, and nothing is left
-    behind when the block raises.
+    Nothing is left behind when the block raises. A folder is never replaced (``twinvae.outputs``
+    does that): ``IsADirectoryError``.
     """
-    path = Path(path)
+    with temporary_folder(path) as room:
+        yield room / path.name
+        _flush(room / path.name)
+        os.replace(room / path.name, path)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder that takes the place of the folder ``path`` on success.
+
+    Whoever calls it has made sure that what is there may go.
+    """
+    with temporary_folder(path) as room:
+        folder = room / path.name
+        folder.mkdir()
+        yield folder
+        old = room / "old"
+        if path.is_symlink() or path.exists():
+            os.rename(path, old)
+        try:
+            os.rename(folder, path)
+        except OSError:
+            if old.is_symlink() or old.exists():
+                os.rename(old, path)
+            raise
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside ``path``, removed afterwards; its name says which process made it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    temporary = room / path.name
+    prefix = f"{TEMPORARY}{socket.gethostname()}-{os.getpid()}~"
+    room = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     try:
-        yield temporary
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        yield room
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Have a file on the disk before its name is: a full disk or a crash then costs the new one."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_and_volume(path: Path | str) -> tuple[Path, int | str | None]:

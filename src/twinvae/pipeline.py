@@ -8,7 +8,6 @@ a stage whose settings and inputs have not changed is skipped, one that was cut 
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,13 +26,14 @@ from twinvae.cohort import (
     read_manifest,
     write_manifest,
 )
-from twinvae.config import SourceConfig, SplitConfig
+from twinvae.config import SourceConfig, SplitConfig, recipe_files
 from twinvae.decision import calibrate
 from twinvae.errors import ConfigError, PartialFailureError
 from twinvae.evaluation import MaskedSlices, audit, evaluate, evaluate_pixels, write_metrics
-from twinvae.files import digest, file_state, read_json, write_json
+from twinvae.files import checksum, file_state, read_json, write_json
 from twinvae.imaging import Shard, SliceStore, merge_shards, prepare_cohort, prepare_shard
 from twinvae.imaging.quality import read_flags
+from twinvae.outputs import check_new_file, remove
 from twinvae.progress import console, say
 from twinvae.run import STAGES, Run
 from twinvae.scoring import (
@@ -51,16 +51,20 @@ from twinvae.training import Compute, check_networks, train_twins
 
 
 def run_stages(run: Run, *, until: str | None = None, strict: bool = False) -> None:
-    """Do every stage up to ``until``, then raise ``PartialFailureError`` if scans were skipped."""
+    """Do every stage up to ``until``, then raise ``PartialFailureError`` if scans were skipped.
+
+    Raises ``StageError`` while another process works in the run's folder.
+    """
     if until is not None and until not in STAGES:
         raise ConfigError(f"until: expected one of {', '.join(STAGES)}, found {until!r}")
     check_networks(run.config)
     stages = STAGES[: STAGES.index(until or "report") + 1]
-    for stage in stages:
-        started = time.monotonic()
-        done = run_stage(run, stage, strict=strict)
-        spent = f"{time.monotonic() - started:.1f} s" if done else "nothing changed"
-        console.print(f"[bold]{stage:10}[/] {spent}")
+    with run.alone():
+        for stage in stages:
+            started = time.monotonic()
+            done = run_stage(run, stage, strict=strict)
+            spent = f"{time.monotonic() - started:.1f} s" if done else "nothing changed"
+            console.print(f"[bold]{stage:10}[/] {spent}")
     if "report" in stages:
         say(f"report: {run.folder / 'report.html'}")
     if "prepare" in stages:
@@ -84,22 +88,24 @@ class Preparing:
 def run_stage(
     run: Run, stage: str, *, force: bool = False, strict: bool = False, how: Preparing | None = None
 ) -> bool:
-    """Do one stage unless it is done; returns whether there was anything to do."""
+    """Do one stage unless it is done; returns whether there was anything to do.
+
+    ``force`` does it from its start even so. The caller holds ``run.alone()``.
+    """
     how = how or Preparing(strict=strict)
     works: dict[str, Callable[[], None]] = {
         "index": lambda: index(run),
-        "prepare": lambda: prepare(run, how),
-        "train": lambda: train(run),
+        "prepare": lambda: prepare(run, how, fresh=force),
+        "train": lambda: train(run, fresh=force),
         "score": lambda: score(run),
         "calibrate": lambda: set_thresholds(run),
         "evaluate": lambda: judge(run),
         "report": lambda: report(run),
     }
-    # Scans on disk may change at any time, so they are listed anew on every run; what follows is
-    # redone only if the list, or a file in it, is another one.
-    listing = stage == "index" and run.config.cohort.phantom is None
-    extra = _scans_fingerprint(run) if stage == "prepare" else None
-    return run.stage(stage, works[stage], extra=extra, force=force or listing)
+    # Scans on disk may come and go at any time, so they are listed anew on every run; what follows
+    # is redone only if the list, or a file in it, is another one.
+    listing = stage == "index" and not _generated(run)
+    return run.stage(stage, works[stage], extra=_read(run, stage), listing=listing, force=force)
 
 
 def write_index(
@@ -109,8 +115,13 @@ def write_index(
     out: Path,
     *,
     append: bool = False,
+    overwrite: bool = False,
 ) -> pd.DataFrame:
-    """Index ``sources`` into the manifest ``out``, after what is there already when ``append``."""
+    """Index ``sources`` into the manifest ``out``, after what is there already when ``append``.
+
+    Raises ``OutputError`` when ``out`` exists, without ``append`` and ``overwrite``.
+    """
+    check_new_file(out, [source.path for source in sources], overwrite=append or overwrite)
     table = index_sources(sources, contrast, split)
     if append and out.is_file():
         table = pd.concat([read_manifest(out), table], ignore_index=True)
@@ -144,7 +155,7 @@ def _sources(run: Run) -> Sequence[SourceConfig]:
     )
 
 
-def prepare(run: Run, how: Preparing) -> None:
+def prepare(run: Run, how: Preparing, *, fresh: bool = False) -> None:
     """Turn every scan into slices by the recipe; draw contact sheets and say what is flagged."""
     from twinvae.reporting.contact import write_contact_sheets
 
@@ -153,7 +164,7 @@ def prepare(run: Run, how: Preparing) -> None:
         store = merge_shards(*cohort, strict=how.strict)
     else:
         jobs = how.jobs or run.config.compute.jobs
-        store = prepare_cohort(*cohort, jobs=jobs, dask=how.dask, strict=how.strict)
+        store = prepare_cohort(*cohort, jobs=jobs, dask=how.dask, strict=how.strict, fresh=fresh)
     flags = read_flags(run.flags)
     write_contact_sheets(store, flags, run.slices / "qc")
     say_flags(flags, run.flags)
@@ -164,18 +175,18 @@ def run_shard(run: Run, shard: Shard, how: Preparing, *, force: bool = False) ->
 
     Raises ``PartialFailureError`` when some of them cannot be prepared.
     """
-    if not run.pending("prepare", _scans_fingerprint(run)) and not force:
+    if not run.pending("prepare", _read(run, "prepare")) and not force:
         return False
     jobs = how.jobs or run.config.compute.jobs
     cohort = (run.manifest, run.config.recipe, run.slices)
-    lost = prepare_shard(*cohort, shard, jobs=jobs, dask=how.dask, strict=how.strict)
+    lost = prepare_shard(*cohort, shard, jobs=jobs, dask=how.dask, strict=how.strict, fresh=force)
     _raise_if_lost(lost, "--merge lists them in skipped.tsv")
     return True
 
 
-def train(run: Run) -> None:
+def train(run: Run, *, fresh: bool = False) -> None:
     """Fit VAE-H on healthy slices and VAE on mixed slices, or one model that serves as both."""
-    train_twins(run.config, SliceStore.open(run.slices), run.models, run.pool)
+    train_twins(run.config, SliceStore.open(run.slices), run.models, run.pool, fresh=fresh)
 
 
 def score(run: Run) -> None:
@@ -189,7 +200,7 @@ def score(run: Run) -> None:
     maps = select_maps(options.maps, models)
     table, fitted = score_and_fit(store, rows, models, scores, options, compute, label="score")
     write_fitted(run.fitted, fitted)
-    shutil.rmtree(run.maps, ignore_errors=True)
+    remove(run.maps)
     if maps:
         write_maps(run.maps, store, models, maps, options, compute, fitted)
     write_scores(run.scores, table)
@@ -245,11 +256,29 @@ def _raise_if_lost(reasons: Sequence[str], where: str) -> None:
         )
 
 
-def _scans_fingerprint(run: Run) -> Any:
-    """Of the manifest and of the size and time of every file it names."""
+def _generated(run: Run) -> bool:
+    """Whether the run's scans are of its own making, and all there."""
+    if run.config.cohort.phantom is None or not run.manifest.is_file():
+        return False
+    return all(path.exists() for path in _scan_files(run))
+
+
+def _read(run: Run, stage: str) -> Any:
+    """What the stage reads besides what earlier ones wrote, as it is now."""
+    labels = run.config.cohort.phantom and run.config.cohort.phantom.labels
+    if stage == "index" and labels:
+        return file_state(labels)
+    if stage == "prepare":
+        files = [*_scan_files(run), *recipe_files(run.config.recipe)]
+        return [file_state(path) for path in files]
+    if stage == "report":
+        return [checksum(run.folder / name) for name in ("config.yaml", "run.json")]
+    return None
+
+
+def _scan_files(run: Run) -> list[Path]:
+    """Every file and folder that the manifest names."""
     if not run.manifest.is_file():
-        return None
+        return []
     table = read_manifest(run.manifest, check_files=False)
-    paths = [Path(p) for name in ("image", "brain_mask", "tumour_mask") for p in table[name] if p]
-    files = [(str(p), file_state(p)) for p in paths]
-    return digest([table.astype(str).to_numpy().tolist(), files])
+    return [Path(p) for name in ("image", "brain_mask", "tumour_mask") for p in table[name] if p]

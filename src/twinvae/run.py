@@ -1,21 +1,26 @@
-"""A run: one folder that holds everything one configuration produced, and which stages are done."""
+"""A run: one folder that holds everything one configuration produced, and which stages are done.
+
+A stage leaves a stamp: what it was done with (settings, code, the checksums of what it read) and
+the checksum of everything it wrote. It is done again when the first would be another today, and
+its files are never taken for what they no longer are.
+"""
 
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from twinvae import __version__
 from twinvae.config import RunConfig, dump_config, load_config
-from twinvae.errors import StageError
-from twinvae.files import digest, read_json, write_json, write_yaml
+from twinvae.errors import OutputError, StageError
+from twinvae.files import checksum, digest, read_json, write_json, write_yaml
+from twinvae.outputs import Kind, claim, locked, own_files
+from twinvae.progress import say
+from twinvae.provenance import code_digest, made_with
 
 STAGES = ("index", "prepare", "train", "score", "calibrate", "evaluate", "report")
 
@@ -30,11 +35,28 @@ class Run:
     """Folder where runs that belong together keep trained models, so that each is trained once."""
 
     @classmethod
-    def create(cls, config: RunConfig, folder: Path, pool: Path | None = None) -> Run:
-        """Start a run in ``folder``, or go on there with ``config``: changed stages are redone."""
+    def create(
+        cls, config: RunConfig, folder: Path, pool: Path | None = None, *, kind: Kind = "run"
+    ) -> Run:
+        """Start a run in ``folder``, or go on there with ``config``: changed stages are redone.
+
+        Raises ``OutputError`` when the folder holds something else, or lies within what the
+        configuration reads, and ``StageError`` while another process works there.
+        """
         run = cls(Path(folder), config, pool)
-        write_yaml(run.folder / "config.yaml", dump_config(config))
-        write_json(run.folder / "run.json", _provenance(config))
+        given = config.cohort.manifest
+        if given is not None and given.resolve() == run.manifest.resolve():
+            raise OutputError(f"{given}: expected another manifest than the run's own")
+        claim(run.folder, kind, config.cohort.paths())
+        with locked(run.folder, wait_s=3.0):  # shards that start together
+            write_yaml(run.folder / "config.yaml", dump_config(config))
+            facts = {
+                "name": config.name,
+                "seed": config.seed,
+                "config": checksum(run.folder / "config.yaml"),
+                **made_with(),
+            }
+            write_json(run.folder / "run.json", facts)
         return run
 
     @classmethod
@@ -43,7 +65,14 @@ class Run:
         path = Path(folder) / "config.yaml"
         if not path.is_file():
             raise StageError(f"{folder}: expected a run's folder (with config.yaml), found none")
+        facts = Path(folder) / "run.json"
+        if facts.is_file() and read_json(facts)["config"] != checksum(path):
+            say(f"warning: {path} is not as it was written; it is used as it is now")
         return cls(Path(folder), load_config(path))
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Work here alone; ``StageError`` when another process does."""
+        return locked(self.folder)
 
     def share_slices(self, other: Run) -> None:
         """Take the manifest and slices of ``other``, of the same cohort and recipe, as this run's.
@@ -112,27 +141,49 @@ class Run:
         return dump_config(self.config)
 
     def fingerprint(self, stage: str, extra: Any = None) -> str:
-        """Changes when the stage would give something else: its settings, or a stage before it."""
-        position = STAGES.index(stage)
-        before = self._done(STAGES[position - 1]) if position else {}
+        """Changes when the stage would give something else.
+
+        It stands for the stage's settings and code, and for what every stage before it wrote.
+        """
+        sums = {
+            name: {file: entry["sha256"] for file, entry in self._written(name).items()}
+            for name in STAGES[: STAGES.index(stage)]
+        }
         settings = {key: self._plain[key] for key in _SETTINGS[stage]}
         compute = self._plain["compute"]["precision"] if stage in ("train", "score") else None
-        return digest([settings, compute, before.get("fingerprint"), extra, __version__])
+        return digest([settings, compute, sums, extra, code_digest(_CODE[stage])])
 
     def stage(
-        self, stage: str, work: Callable[[], None], *, extra: Any = None, force: bool = False
+        self,
+        stage: str,
+        work: Callable[[], None],
+        *,
+        extra: Any = None,
+        listing: bool = False,
+        force: bool = False,
     ) -> bool:
         """Do ``work`` unless it was done with this fingerprint; returns whether it was done now.
 
-        ``extra`` is what else decides the outcome, such as files outside the run. Raises
-        ``StageError`` when the stage before it is not done.
+        ``extra`` is what else decides the outcome, such as files outside the run; with ``listing``
+        only doing the work tells. Raises ``StageError`` when the stage before is not done, or when
+        a file that an earlier stage or this one wrote is no longer as it was; ``force`` takes
+        earlier ones as they are.
         """
-        wanted = self.fingerprint(stage, extra)
-        if not self.pending(stage, extra) and not force:
+        before = STAGES[: STAGES.index(stage)]
+        if not force:
+            for name in (*before, stage):
+                self.check_written(name)
+        if not self.pending(stage, extra) and not force and not listing:
             return False
+        for name in before:
+            if force:
+                self._stamp_again(name)
+            else:
+                self.check_written(name, thoroughly=True)
+        wanted = self.fingerprint(stage, extra)
         self._stamp(stage).unlink(missing_ok=True)
         work()
-        write_json(self._stamp(stage), {"fingerprint": wanted})
+        self._write_stamp(stage, wanted)
         return True
 
     def pending(self, stage: str, extra: Any = None) -> bool:
@@ -143,7 +194,44 @@ class Run:
                 f"{self.folder}: stage {stage} reads what {STAGES[position - 1]} writes; "
                 f"run that first (or `twinvae run`)"
             )
-        return self._done(stage).get("fingerprint") != self.fingerprint(stage, extra)
+        missing = [name for name in self._written(stage) if not (self.folder / name).is_file()]
+        return bool(missing) or self._done(stage).get("fingerprint") != self.fingerprint(
+            stage, extra
+        )
+
+    def check_written(self, stage: str, *, thoroughly: bool = False) -> None:
+        """Raise ``StageError`` when a file that ``stage`` wrote has changed since.
+
+        Files of the same size and time are taken for the same, unless ``thoroughly``. One that is
+        gone is no change: the stage is then to be done again.
+        """
+        for name, entry in self._written(stage).items():
+            path = self.folder / name
+            if not path.is_file() or (not thoroughly and _state(path) == entry["state"]):
+                continue
+            if checksum(path) != entry["sha256"]:
+                raise StageError(
+                    f"{path}: expected the file as the stage {stage} wrote it, found it edited or "
+                    f"damaged; delete it and run again to have it made anew, or take it as it is "
+                    f"by giving --force to the command of the stage that reads it"
+                )
+
+    def _stamp_again(self, stage: str) -> None:
+        """Take the stage's files as they are now."""
+        if done := self._done(stage):
+            self._write_stamp(stage, done["fingerprint"])
+
+    def _write_stamp(self, stage: str, fingerprint: str) -> None:
+        wrote = {
+            str(path.relative_to(self.folder)): {"sha256": checksum(path), "state": _state(path)}
+            for path in _outputs(self.folder, stage)
+        }
+        stamp = {"fingerprint": fingerprint, "made_with": made_with(), "wrote": wrote}
+        write_json(self._stamp(stage), stamp)
+
+    def _written(self, stage: str) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = self._done(stage).get("wrote", {})
+        return found
 
     def _stamp(self, stage: str) -> Path:
         return self.folder / "stages" / f"{stage}.json"
@@ -154,47 +242,50 @@ class Run:
         return stamp
 
 
+def _outputs(folder: Path, stage: str) -> list[Path]:
+    """The files that the stage wrote, in order."""
+    found: list[Path] = []
+    for pattern in _WRITES[stage]:
+        if pattern.endswith("/"):
+            found += own_files(folder / pattern)
+        else:
+            found += sorted(folder.glob(pattern))
+    return found
+
+
+def _state(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
 _SETTINGS: dict[str, tuple[str, ...]] = {
     "index": ("cohort", "contrast"),
     "prepare": ("recipe",),
     "train": ("models", "training", "seed"),
     "score": ("scoring",),
-    "calibrate": ("decision", "contrast"),
+    "calibrate": ("decision", "contrast", "name"),
     "evaluate": ("evaluation", "decision"),
-    "report": ("name", "about"),
+    "report": ("name", "about", "evaluation", "decision"),
 }
-
-
-def _provenance(config: RunConfig) -> dict[str, Any]:
-    names = ("twinvae", "torch", "numpy", "scipy", "SimpleITK", "nibabel", "scikit-learn")
-    return {
-        "name": config.name,
-        "seed": config.seed,
-        "config": digest(dump_config(config)),
-        "git_revision": _git_revision(),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "versions": {name: _version(name) for name in names},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _git_revision() -> str | None:
-    """Revision of the source tree this package runs from; None when installed without one."""
-    here = Path(__file__).resolve().parent
-    if here.parent.name != "src":
-        return None
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True, text=True, timeout=5, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
+_CODE: dict[str, tuple[str, ...]] = {
+    "index": ("cohort", "dicom"),
+    "prepare": ("imaging", "cohort/manifest.py", "dicom"),
+    "train": ("models", "training", "planting"),
+    "score": ("scoring", "models", "training/compute.py"),
+    "calibrate": ("decision", "bundle.py"),
+    "evaluate": ("evaluation", "decision"),
+    "report": ("reporting", "material.py"),
+}
+_WRITES: dict[str, tuple[str, ...]] = {
+    "index": ("manifest.tsv",),
+    "prepare": ("slices/*.npy", "slices/*.tsv", "slices/recipe.json", "slices/qc/"),
+    "train": tuple(
+        f"models/*/{name}"
+        for name in ("model.json", "weights.safetensors", "trained.json", "log.jsonl")
+    ),
+    "score": ("scores.tsv", "fitted.safetensors", "maps/"),
+    "calibrate": ("calibration.json", "bundle/"),
+    "evaluate": ("metrics.tsv", "audit.json"),
+    "report": ("report.html", "figures/"),
+}
+"""What each stage writes in the run's folder; `NAME/`: what the folder's marker lists."""

@@ -14,16 +14,16 @@ import numpy as np
 import pandas as pd
 from rich.markup import escape
 
-from twinvae import __version__
-from twinvae.bundle import Bundle, read_bundle
+from twinvae.bundle import Bundle, bundle_files, read_bundle, seal
 from twinvae.cohort import index_sources
 from twinvae.config import Role, RunConfig, SourceConfig, SplitConfig, dump_config, load_config
 from twinvae.decision import calibrate, transfer
 from twinvae.decision.domain import domain_of, scan_facts
-from twinvae.errors import ConfigError, DataError, PartialFailureError, TwinvaeError
-from twinvae.files import atomic_path, write_json, write_yaml
+from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
+from twinvae.files import write_json, write_yaml
 from twinvae.imaging import FittedRecipe, PreparedScan, ScanFiles, prepare_scan
 from twinvae.imaging.execute import ways
+from twinvae.outputs import check_replaceable, replaced
 from twinvae.progress import console, progress_bar
 from twinvae.scoring import moved, require_fitted, score_slices, select_scores
 from twinvae.training import Compute
@@ -83,11 +83,14 @@ def calibrate_on_site(
     bundle's by ``decision.transfer``. Returns what bundle.json says about it. A scan that cannot be
     used is reported and skipped, with ``PartialFailureError`` at the end; with ``strict`` at once.
     Raises ``CalibrationError`` when the scans are too few, ``ConfigError`` for ``overrides`` other
-    than of ``compute`` and, with healthy scans, ``decision``.
+    than of ``compute`` and, with healthy scans, ``decision``, and ``OutputError`` when ``out``
+    holds anything but a bundle.
     """
-    _check(folder, site, out, overrides or {})
+    folder, out = Path(folder), Path(out)
+    _check(site, overrides or {})
+    check_replaceable(out, "bundle", inputs=[folder, site.scans])
     bundle = read_bundle(folder)
-    config = load_config(Path(folder) / "config.yaml", dict(overrides or {}))
+    config = load_config(folder / "config.yaml", dict(overrides or {}))
     reasons: list[str] = []
     measured = _measure(bundle, config, _scans(site, config), reasons, strict=strict)
     origin = _origin(site, measured)
@@ -96,14 +99,15 @@ def calibrate_on_site(
     else:
         calibration = transfer(bundle.calibration, measured.scores)
     done = {**origin, "by": site.by, "when": datetime.now(UTC).date().isoformat()}
-    with atomic_path(Path(out)) as room:
-        shutil.copytree(folder, room)
+    with replaced(out, "bundle") as room:
+        for name in bundle_files(folder):
+            (room / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, room / name)
         write_json(room / "calibration.json", {**calibration, "origin": origin})
         write_json(room / "domain.json", domain_of(measured.facts, measured.subjects))
         write_yaml(room / "config.yaml", dump_config(config))
         history = [*bundle.about.get("calibrated", []), done]
-        about = {**bundle.about, "twinvae": __version__, "calibrated": history}
-        write_json(room / "bundle.json", about)
+        seal(room, {"calibrated": history})
     if reasons:
         listed = "\n  ".join(reasons)
         raise PartialFailureError(
@@ -112,9 +116,7 @@ def calibrate_on_site(
     return done
 
 
-def _check(folder: Path, site: Site, out: Path, overrides: Mapping[str, Any]) -> None:
-    if Path(out).resolve() == Path(folder).resolve():
-        raise ConfigError(f"out: expected another folder than the bundle {folder}")
+def _check(site: Site, overrides: Mapping[str, Any]) -> None:
     allowed = _MAY_CHANGE[site.role]
     wrong = [key for key in overrides if key.partition(".")[0] not in allowed]
     if wrong:
@@ -157,10 +159,14 @@ def _measure(
                 _skip(prepared, reasons, strict=strict)
                 continue
             rows = np.arange(len(prepared.index))
-            table = score_slices(
-                prepared, rows, bundle.models, scores, config.scoring, compute, fitted=fitted
-            )
-            facts = scan_facts(prepared.images, prepared.brain, prepared.statistics, table)
+            try:
+                table = score_slices(
+                    prepared, rows, bundle.models, scores, config.scoring, compute, fitted=fitted
+                )
+                facts = scan_facts(prepared.images, prepared.brain, prepared.statistics, table)
+            except Exception as error:  # as below
+                _skip(reason_of(error, job.scan.image), reasons, strict=strict)
+                continue
             found[job.scan] = table.assign(session=job.scan.session), facts
     if not found:
         raise DataError("none of the site's scans can be used:\n  " + "\n  ".join(reasons[:5]))
@@ -184,10 +190,8 @@ def _prepared(job: _Job) -> PreparedScan | str:
     """The prepared scan, or why there is none."""
     try:
         return prepare_scan(job.scan, job.recipe)
-    except TwinvaeError as error:
-        return str(error)
     except Exception as error:  # one odd scan must not cost the others; the reason is reported
-        return f"{job.scan.image}: {type(error).__name__}: {error}"
+        return reason_of(error, job.scan.image)
 
 
 def _origin(site: Site, measured: _Measured) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from twinvae.crossval import cross_validate, prepare_folds
 from twinvae.errors import PartialFailureError, TwinvaeError
 from twinvae.evaluation import OVER_SEEDS_COLUMNS, over_seeds
 from twinvae.files import write_table
+from twinvae.outputs import claim, locked
 from twinvae.pipeline import run_stage
 from twinvae.progress import console, progress_bar, say
 from twinvae.reporting import study_figure
@@ -68,7 +69,15 @@ def run_study(path: Path, out: Path | None = None, *, jobs: int | None = None) -
     """
     study = load_study(path)
     out = out or Path("studies") / study.name
-    cells = list(_prepared_cells(study, path.resolve().parent, out))
+    place = path.resolve().parent
+    plans = [study.run_config(data, None, study.seeds[0], place) for data in study.data]
+    claim(out, "study", [given for plan in plans for given in plan.cohort.paths()])
+    with locked(out):
+        return _studied(study, place, out, jobs)
+
+
+def _studied(study: StudyConfig, folder: Path, out: Path, jobs: int | None) -> pd.DataFrame:
+    cells = list(_prepared_cells(study, folder, out))
     failed = _run_cells(cells, jobs)
     table = _table([cell for cell in cells if cell.name not in failed])
     write_table(out / "study.tsv", table, float_format="%.6g")

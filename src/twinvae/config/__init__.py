@@ -30,6 +30,7 @@ from twinvae.config.recipe import (
     ResampleInPlane,
     SelectSlices,
     ZScore,
+    recipe_files,
 )
 from twinvae.config.run import (
     ComputeConfig,
@@ -75,5 +76,6 @@ __all__ = [
     "matching_names",
     "preset_names",
     "preset_text",
+    "recipe_files",
     "validated",
 ]

@@ -91,6 +91,12 @@ class CohortConfig(Documented):
     healthy source. This uses tumour masks of training and validation subjects: no longer without
     labels."""
 
+    def paths(self) -> tuple[Path, ...]:
+        """Files and folders that the user gave, which are only read."""
+        given = [source.path for source in self.sources]
+        labels = None if self.phantom is None else self.phantom.labels
+        return (*given, *(path for path in (self.manifest, labels) if path is not None))
+
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         given = [self.phantom is not None, bool(self.sources), self.manifest is not None]

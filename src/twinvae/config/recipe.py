@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -212,3 +213,9 @@ RecipeStep = Annotated[
     | CropResize,
     Field(discriminator="step"),
 ]
+
+
+def recipe_files(steps: Iterable[RecipeStep]) -> list[Path]:
+    """Files that the steps themselves read."""
+    registered = (step for step in steps if isinstance(step, Register))
+    return [step.template for step in registered if step.template is not None]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,23 +11,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twinvae import __version__
-from twinvae.config import RecipeStep, dump_config
+from twinvae.config import RecipeStep, dump_config, recipe_files
 from twinvae.files import (
     atomic_path,
     digest,
     file_state,
     read_json,
+    temporary_folder,
     write_json,
 )
 from twinvae.imaging.recipe import FittedRecipe, PreparedScan
 from twinvae.imaging.scan import ScanFiles
 from twinvae.imaging.store import Block
+from twinvae.provenance import code_digest
+
+_CODE = ("imaging", "dicom")
 
 
 def part_path(folder: Path, scan: ScanFiles, recipe: FittedRecipe) -> Path:
     """The file for this very scan: its row, its files as they now are, and this recipe."""
-    return folder / f"{digest([__version__, recipe.to_json(), *_state(scan)])}.npz"
+    return folder / f"{digest([*_made_by(recipe.steps), recipe.to_json(), *_state(scan)])}.npz"
 
 
 def fitted_once(
@@ -43,7 +44,8 @@ def fitted_once(
     Whoever needs it first fits it; the first to finish publishes it, and everybody, in whatever
     process and on whatever machine, goes on with that one file's values.
     """
-    key = digest([__version__, [dump_config(step) for step in steps], [_state(s) for s in train]])
+    wanted = [dump_config(step) for step in steps]
+    key = digest([*_made_by(steps), wanted, [_state(scan) for scan in train]])
     path = folder / f"recipe-{key}.json"
     if path.is_file():
         return FittedRecipe.read(path)
@@ -85,6 +87,12 @@ def write_part(path: Path, prepared: PreparedScan) -> None:
         )
 
 
+def own_parts(folder: Path) -> list[Path]:
+    """Every file in ``folder`` that this module may have written."""
+    names = ("*.npz", "*.skipped.json", "recipe-*.json")
+    return [path for name in names for path in sorted(folder.glob(name))]
+
+
 def part_block(path: Path) -> Block:
     """The slices of a part and their rows of the index."""
     with np.load(path, allow_pickle=False) as part:
@@ -117,6 +125,11 @@ def _reason_path(part: Path) -> Path:
     return part.with_suffix(".skipped.json")
 
 
+def _made_by(steps: Sequence[RecipeStep]) -> list[Any]:
+    """The code, and the files that the steps themselves read."""
+    return [code_digest(_CODE), *(file_state(path) for path in recipe_files(steps))]
+
+
 def _state(scan: ScanFiles) -> list[Any]:
     """A scan's row, and the size and time of its files as they now are."""
     state: list[Any] = [vars(scan)]
@@ -128,9 +141,7 @@ def _state(scan: ScanFiles) -> list[Any]:
 
 def _publish(path: Path, text: str) -> None:
     """Write UTF-8 text unless the file is there: of several writers at once, the first one wins."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with temporary_folder(path) as room:
         (room / path.name).write_text(text, encoding="utf-8")
         try:
             os.link(room / path.name, path)
@@ -138,5 +149,3 @@ def _publish(path: Path, text: str) -> None:
             pass
         except OSError:  # no hard links here; the last writer wins
             os.replace(room / path.name, path)
-    finally:
-        shutil.rmtree(room, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,13 +12,14 @@ import pandas as pd
 
 from twinvae.cohort import read_manifest
 from twinvae.config import RecipeStep
-from twinvae.errors import DataError, StageError, TwinvaeError
+from twinvae.errors import DataError, StageError, reason_of
 from twinvae.imaging.execute import Execute, ways
 from twinvae.imaging.fit import fit_recipe
 from twinvae.imaging.parts import (
     fitted_once,
     forget_reason,
     keep_reason,
+    own_parts,
     part_block,
     part_facts,
     part_path,
@@ -34,6 +34,7 @@ from twinvae.imaging.recipe import FittedRecipe, prepare_scan
 from twinvae.imaging.scan import ScanFiles
 from twinvae.imaging.shard import Shard
 from twinvae.imaging.store import SliceStore
+from twinvae.outputs import claim, remove
 from twinvae.progress import progress_bar
 
 
@@ -54,6 +55,7 @@ def prepare_cohort(
     jobs: int | None = None,
     dask: str | None = None,
     strict: bool = False,
+    fresh: bool = False,
 ) -> SliceStore:
     """Prepare every scan of ``manifest`` into the folder ``out`` (docs/architecture.md, slices/).
 
@@ -61,8 +63,14 @@ def prepare_cohort(
     on the Dask cluster at ``dask``; each one's slices wait in ``out/parts`` until all are there,
     so that a run that was killed goes on where it stopped and gives the same bytes. A scan that
     cannot be prepared is skipped and listed, with its reason, in ``skipped.tsv`` and the store's
-    ``skipped``; with ``strict`` it raises ``DataError``, as it does when no scan is left.
+    ``skipped``; with ``strict`` it raises ``DataError``, as it does when no scan is left. With
+    ``fresh`` nothing is taken over from a run that was killed.
+
+    Raises ``OutputError`` when ``out`` holds anything that is not of prepared slices.
     """
+    claim(Path(out), "slices")
+    if fresh:
+        remove(Path(out) / "parts", own_parts(Path(out) / "parts"))
     todo = _jobs(manifest, recipe_steps, Path(out))
     return _merge(manifest, todo, _run(todo, ways(jobs, dask), strict), Path(out))
 
@@ -76,13 +84,17 @@ def prepare_shard(
     jobs: int | None = None,
     dask: str | None = None,
     strict: bool = False,
+    fresh: bool = False,
 ) -> list[str]:
     """Prepare one share of the scans into ``out/parts``; the reasons of those that cannot be.
 
     Shards may run at the same time on several machines that share the folder; ``merge_shards``
-    makes the store.
+    makes the store. ``fresh`` and errors: see ``prepare_cohort``.
     """
+    claim(Path(out), "slices")
     todo = shard.of(_jobs(manifest, recipe_steps, Path(out)))
+    if fresh:
+        remove(Path(out) / "parts", [job.part for job in todo])
     reasons = _run(todo, ways(jobs, dask), strict)
     for job in todo:
         if job.part in reasons:
@@ -151,10 +163,8 @@ def _prepare_part(job: _Job) -> str | None:
     """Prepare one scan into its part; the reason when that cannot be done."""
     try:
         prepared = prepare_scan(job.scan, job.recipe)
-    except TwinvaeError as error:
-        return str(error)
     except Exception as error:  # one odd scan must not cost the cohort; the reason is reported
-        return f"{job.scan.image}: {type(error).__name__}: {error}"
+        return reason_of(error, job.scan.image)
     write_part(job.part, prepared)
     return None
 
@@ -184,7 +194,7 @@ def _merge(manifest: Path, todo: Sequence[_Job], reasons: dict[Path, str], out: 
             "qc.tsv": flag_scans(_looked_at(job, reasons.get(job.part)) for job in todo),
         },
     )
-    shutil.rmtree(out / "parts", ignore_errors=True)
+    remove(out / "parts", own_parts(out / "parts"))
     return store
 
 

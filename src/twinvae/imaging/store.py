@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 
 from twinvae.cohort.manifest import read_strings
 from twinvae.errors import DataError, StageError
-from twinvae.files import write_json, write_table
+from twinvae.files import temporary_folder, write_json, write_table
 from twinvae.imaging.recipe import INDEX_COLUMNS, FittedRecipe
 
 SKIPPED_COLUMNS = ("subject", "session", "source", "role", "split", "image", "reason")
@@ -96,9 +94,7 @@ class SliceStore:
         store. ``extra`` are further tables, by file name.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        room = Path(tempfile.mkdtemp(prefix=".new.", dir=folder))
-        try:
+        with temporary_folder(folder / "index.tsv") as room:
             index = _write_arrays(room, blocks, (slices, size, size))
             if recipe is not None:
                 write_json(room / "recipe.json", recipe.to_json())
@@ -109,8 +105,6 @@ class SliceStore:
             (folder / "index.tsv").unlink(missing_ok=True)
             for file in sorted(room.iterdir(), key=lambda file: file.name == "index.tsv"):
                 os.replace(file, folder / file.name)
-        finally:
-            shutil.rmtree(room, ignore_errors=True)
         return cls.open(folder)
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ SHARED = "shared"
 def twin_folders(models: Path) -> dict[str, Path]:
     """Folder of each role's model in ``models``."""
     shared = models / SHARED
-    return {role: shared if shared.is_dir() else models / role for role in ROLES}
+    return {role: shared if (shared / "model.json").is_file() else models / role for role in ROLES}
 
 
 def load_twins(models: Path) -> tuple[Model, Model]:

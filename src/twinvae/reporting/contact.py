@@ -13,8 +13,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from twinvae.files import atomic_path
 from twinvae.imaging import SliceStore, unit_images
+from twinvae.outputs import replaced
 from twinvae.reporting.style import INK, SKY, VERMILLION, as_png, styled
 
 Bytes = NDArray[np.uint8]
@@ -35,8 +35,7 @@ def write_contact_sheets(store: SliceStore, flags: pd.DataFrame, folder: Path) -
     rows = store.index.reset_index(drop=True)
     where = {key: group.index.to_numpy() for key, group in rows.groupby(_SAME_SCAN, sort=False)}
     sheets: list[str] = []
-    with atomic_path(folder) as room:
-        room.mkdir(parents=True)
+    with replaced(folder, "contact sheets") as room:
         for source, scans in flags.groupby("source", sort=False):
             pages = [scans[i : i + PER_PAGE] for i in range(0, len(scans), PER_PAGE)]
             for number, page in enumerate(pages, 1):

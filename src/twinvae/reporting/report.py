@@ -12,7 +12,8 @@ import yaml
 from matplotlib.figure import Figure
 
 from twinvae.config import EvaluationConfig, validated
-from twinvae.files import atomic_path, write_table, write_text
+from twinvae.files import write_table, write_text
+from twinvae.outputs import replaced
 from twinvae.reporting.area_figure import figure_area
 from twinvae.reporting.audit_table import (
     best_rivals,
@@ -90,13 +91,13 @@ class ReportMaterial:
 def write_report(material: ReportMaterial, folder: Path) -> Path:
     """Write ``folder/figures/`` (PNG, SVG, ``table1.tsv``) and ``folder/report.html``.
 
-    Both are written atomically. Returns the page's path.
+    Both are written atomically. Returns the page's path. Raises ``OutputError`` when ``figures/``
+    holds anything else.
     """
     folder = Path(folder)
     pictures = {name: picture(figure) for name, figure in report_figures(material).items()}
     decision_score = material.calibration["decision_score"]
-    with atomic_path(folder / "figures") as room:
-        room.mkdir(parents=True)
+    with replaced(folder / "figures", "figures") as room:
         for name, one in pictures.items():
             one.save(room, name)
         write_table(room / "table1.tsv", table1(material.metrics, decision_score))

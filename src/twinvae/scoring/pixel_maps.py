@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from twinvae.config import ScoringConfig
-from twinvae.files import atomic_path
+from twinvae.outputs import replaced
 from twinvae.progress import progress_bar
 from twinvae.scoring.batch import Fitted, Models, SliceBatch
 from twinvae.scoring.maps import AbnormalityMap
@@ -47,8 +47,7 @@ def write_maps(
     The folder holds just these maps afterwards; without maps there is none.
     """
     rows = map_rows(slices)
-    with atomic_path(folder) as room:
-        room.mkdir()
+    with replaced(folder, "maps") as room:
         shape = (len(rows), *slices.images.shape[1:])
         files = {
             entry.name: np.lib.format.open_memmap(

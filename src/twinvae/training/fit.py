@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -21,7 +22,9 @@ from twinvae.config import TrainConfig, dump_config
 from twinvae.errors import DataError, StageError
 from twinvae.files import atomic_path, digest, read_json, write_json, write_text
 from twinvae.models import Loss, Model, load_model, save_model
+from twinvae.outputs import claim
 from twinvae.progress import Bar, progress_bar
+from twinvae.provenance import code_digest
 from twinvae.training.augment import augment
 from twinvae.training.checkpoint import (
     ADVERSARY,
@@ -33,7 +36,11 @@ from twinvae.training.checkpoint import (
 )
 from twinvae.training.compute import Compute
 
+_FINISHED = "trained.json"
+MODEL_FILES = ("model.json", "weights.safetensors", "log.jsonl", _FINISHED)
+"""What a finished training leaves, in the order it is written."""
 _VALIDATION_SLICES = 512  # enough to see overfitting; more would only cost time
+_CODE = ("models", "training", "planting")
 _FINAL_RATE = 0.02  # where the cosine schedule ends, as a share of the learning rate
 
 
@@ -81,38 +88,47 @@ def fit(
     folder: Path,
     label: str,
     pool: Path | None = None,
+    fresh: bool = False,
 ) -> Model:
     """Train ``model`` and store it in ``folder``; resume there if it was cut off.
 
     With a ``pool``, the very training (same slices, settings and seed) is looked for there first,
-    and kept there: runs of one study, in whatever processes, do each training once.
+    and kept there: runs of one study, in whatever processes, do each training once. With ``fresh``
+    neither a finished training nor a part of one is used.
 
     Every epoch draws from generators seeded by (seed, epoch), so a resumed training gives the very
     weights of an uninterrupted one; a finished one is loaded. The global random state is not
-    touched. Raises ``DataError`` when there is nothing to train on and ``StageError`` when the loss
-    stops being finite.
+    touched. Raises ``DataError`` when there is nothing to train on, ``StageError`` when the loss
+    stops being finite, and ``OutputError`` when ``folder`` holds anything but a model.
     """
     if not len(data.train):
         raise DataError(f"{label}: expected training slices, found none")
     model.to(compute.device).train()
     training = _Training(model, _optimisers(model, options), data, options, compute, seed)
     fingerprint = _fingerprint(training)
+    claim(folder, "model")
     if pool is None:
-        return _fit(training, fingerprint, folder, label)
+        return _fit(training, fingerprint, folder, label, fresh=fresh)
     kept = pool / fingerprint
     pool.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{kept}.lock"):
-        fitted = _fit(training, fingerprint, kept, label)
-    with atomic_path(folder) as copy:
-        shutil.copytree(kept, copy)
+        claim(kept, "model")
+        fitted = _fit(training, fingerprint, kept, label, fresh=fresh)
+    (folder / _FINISHED).unlink(missing_ok=True)
+    for name in MODEL_FILES:
+        with atomic_path(folder / name) as copy:
+            shutil.copyfile(kept / name, copy)
     return fitted
 
 
-def _fit(training: _Training, fingerprint: str, folder: Path, label: str) -> Model:
+def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fresh: bool) -> Model:
     """Go on with ``training`` in ``folder`` until it is finished, or load it if it is."""
     model, optimisers = training.model, training.optimisers
     data, options, compute = training.data, training.options, training.compute
-    finished = folder / "trained.json"
+    finished = folder / _FINISHED
+    if fresh:
+        finished.unlink(missing_ok=True)
+        delete_checkpoint(folder)
     if finished.is_file() and read_json(finished)["fingerprint"] == fingerprint:
         return load_model(folder).to(compute.device)
     done = load_checkpoint(folder, model, optimisers, fingerprint)
@@ -278,20 +294,30 @@ def _generator(device: torch.device, seed: int, epoch: int) -> torch.Generator:
 
 
 def _fingerprint(training: _Training) -> str:
-    """Changes with everything that decides the weights."""
+    """Changes with everything that decides the weights and the log."""
     data = training.data
-    conditions = {} if data.condition is None else {"condition": data.condition.tolist()}
     return digest(
         {
-            **conditions,
+            "code": code_digest(_CODE),
             "model": dump_config(training.model.config),
             "training": dump_config(training.options),
             "seed": training.seed,
             "precision": "bf16" if training.compute.bf16 else "fp32",
-            "rows": data.train.tolist(),
-            "images": data.images[data.train[:: max(1, len(data.train) // 8)]].tolist(),
+            "train": _content(data, data.train),
+            "val": _content(data, data.val),
         }
     )
+
+
+def _content(data: SliceData, rows: NDArray[np.intp]) -> str:
+    """Of all that training sees of the slices ``rows``, in their order."""
+    found = hashlib.sha256(repr((len(rows), data.images.shape[1:])).encode())
+    for start in range(0, len(rows), 1024):
+        part = rows[start : start + 1024]
+        for array in (data.images, data.brain, data.condition):
+            if array is not None:
+                found.update(np.ascontiguousarray(array[part]).tobytes())
+    return found.hexdigest()
 
 
 def _resumed_log(path: Path, epochs: int) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,27 +12,34 @@ from twinvae.errors import ConfigError
 from twinvae.files import write_json, write_text
 from twinvae.imaging import SliceStore
 from twinvae.models import ROLES, SHARED, Model, build_model, model_class, save_model
+from twinvae.outputs import claim, remove
+from twinvae.training.checkpoint import delete_checkpoint
 from twinvae.training.compute import Compute
-from twinvae.training.fit import fit, size_of
+from twinvae.training.fit import MODEL_FILES, SliceData, fit, size_of
 from twinvae.training.slices import conditioned_slices, role_slices, with_reconstructions
 
 
 def train_twins(
-    config: RunConfig, store: SliceStore, folder: Path, pool: Path | None = None
+    config: RunConfig,
+    store: SliceStore,
+    folder: Path,
+    pool: Path | None = None,
+    *,
+    fresh: bool = False,
 ) -> None:
     """Fit VAE-H on healthy slices and VAE on mixed slices, each with a seed of its own.
 
     Each is stored in ``folder/ROLE``; a conditional model is trained once, on the slices of both
-    roles, and stored in ``folder/shared``. ``pool``: see ``fit``.
+    roles, and stored in ``folder/shared``. ``pool``, ``fresh``: see ``fit``.
     """
     check_networks(config)
-    work = _Work(store, folder, Compute.resolve(config.compute), pool)
+    work = _Work(store, folder, Compute.resolve(config.compute), pool, fresh)
     if is_shared(config):
         for role in ROLES:
-            shutil.rmtree(folder / role, ignore_errors=True)
+            _forget(folder / role)
         _train_shared(config, work)
         return
-    shutil.rmtree(folder / SHARED, ignore_errors=True)
+    _forget(folder / SHARED)
     models, training, seed = config.models, config.training, 2 * config.seed
     healthy = _train_one("healthy", models.healthy, training.healthy, work, seed)
     _train_one("mixed", models.mixed, training.mixed, work, seed + 1, healthy)
@@ -47,6 +53,22 @@ class _Work:
     folder: Path
     compute: Compute
     pool: Path | None
+    fresh: bool
+
+    def fit(
+        self, network: Model, data: SliceData, options: TrainConfig, seed: int, role: str
+    ) -> Model:
+        """Train ``network`` and store it as that of ``role``."""
+        return fit(
+            network, data, options, self.compute, seed=seed, folder=self.folder / role,
+            label=f"train {'both' if role == SHARED else role}", pool=self.pool, fresh=self.fresh,
+        )  # fmt: skip
+
+
+def _forget(folder: Path) -> None:
+    """Remove the model in ``folder``, and nothing else."""
+    delete_checkpoint(folder)
+    remove(folder, [folder / name for name in MODEL_FILES])
 
 
 def is_shared(config: RunConfig) -> bool:
@@ -85,19 +107,16 @@ def _train_one(
     seed: int,
     healthy: Model | None = None,
 ) -> Model:
-    network, place = build_model(config, seed), work.folder / role
+    network = build_model(config, seed)
     if options.data == "none":
-        return _untrained(network, place)
+        return _untrained(network, work.folder / role)
     if options.data == "mixed_and_healthy_reconstructions":
         if healthy is None:
             raise ConfigError(f"training.{role}.data: expected slices, found {options.data}")
         data = with_reconstructions(work.store, healthy, work.compute)
     else:
         data = role_slices(work.store, role, options)
-    label, pool = f"train {role}", work.pool
-    return fit(
-        network, data, options, work.compute, seed=seed, folder=place, label=label, pool=pool
-    )
+    return work.fit(network, data, options, seed, role)
 
 
 def _train_shared(config: RunConfig, work: _Work) -> Model:
@@ -105,14 +124,12 @@ def _train_shared(config: RunConfig, work: _Work) -> Model:
     network = build_model(config.models.healthy, seed)
     labelled = getattr(network.options, "labelled_patients", 0)
     data = conditioned_slices(work.store, labelled, config.seed)
-    options, place, pool = config.training.healthy, work.folder / SHARED, work.pool
-    return fit(
-        network, data, options, work.compute, seed=seed, folder=place, label="train both", pool=pool
-    )
+    return work.fit(network, data, config.training.healthy, seed, SHARED)
 
 
 def _untrained(network: Model, folder: Path) -> Model:
     """Store ``network`` as it is: the ablation with random weights."""
+    claim(folder, "model")
     network.eval()
     save_model(network, folder)
     write_text(folder / "log.jsonl", "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -20,8 +19,8 @@ from twinvae.cohort.phantom.labelled import (
 )
 from twinvae.cohort.phantom.labels import label_maps
 from twinvae.cohort.phantom.layout import (
-    MASKS,
     lesion_mm3,
+    own_subjects,
     subject_files,
     subject_id,
     write_dataset,
@@ -29,8 +28,8 @@ from twinvae.cohort.phantom.layout import (
 )
 from twinvae.cohort.phantom.subject import Subject, body_of, has_tumour, make_subject
 from twinvae.config import PhantomConfig, Role
-from twinvae.errors import DataError
 from twinvae.files import read_json, write_json
+from twinvae.outputs import claim, locked, remove
 from twinvae.progress import progress_bar
 
 # Raise this whenever the generator's voxels change, so that folders made before are made anew.
@@ -44,14 +43,20 @@ def generate_cohort(out: Path, options: PhantomConfig, *, jobs: int | None = Non
     """Write ``options.healthy`` and ``options.mixed`` subjects to ``out/healthy``, ``out/mixed``.
 
     Subjects already complete in ``out`` are kept when they were made with the same seed, voxel
-    size, share of tumours, contrast and label maps; anything else in a folder this function made
-    is replaced. The bytes do not depend on ``jobs``, the number of processes (by default one per
-    core).
+    size, share of tumours, contrast and label maps; other generated ones are removed, and nothing
+    else is. The bytes do not depend on ``jobs``, the number of processes (by default one per core).
+    Raises ``OutputError`` when ``out`` holds anything but a generated cohort.
     """
     out = Path(out)
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, found {jobs}")
-    _claim(out, options)
+    claim(out, "generated cohort", [] if options.labels is None else [options.labels])
+    with locked(out):
+        _generate_all(out, options, jobs)
+
+
+def _generate_all(out: Path, options: PhantomConfig, jobs: int | None) -> None:
+    _start(out, options)
     todo = [
         (role, index)
         for role in _ROLES
@@ -65,24 +70,19 @@ def generate_cohort(out: Path, options: PhantomConfig, *, jobs: int | None = Non
             bar.note(subject_id(role, index))
             bar.advance()
     for role in _ROLES:
-        _drop_surplus(out / role, role, getattr(options, role))
+        # Subjects of an earlier, larger cohort of the same options.
+        remove(out / role, own_subjects(out / role, role, getattr(options, role)))
         write_dataset(out / role, role, options.contrast, _participants(out, role, options))
 
 
-def _claim(out: Path, options: PhantomConfig) -> None:
-    """Make sure ``out`` is ours, and that what is in it was made with the same options."""
+def _start(out: Path, options: PhantomConfig) -> None:
+    """Make sure that what is in ``out`` was made with the same options."""
     stamp = _stamp(options)
     path = out / _STAMP
-    if path.is_file():
-        if read_json(path) == stamp:
-            return
-        for role in _ROLES:
-            shutil.rmtree(out / role, ignore_errors=True)
-    elif any((out / role).exists() for role in _ROLES):
-        raise DataError(
-            f"{out}: holds a healthy/ or mixed/ folder that twinvae did not generate (there is no "
-            f"{_STAMP}); expected an empty or new folder"
-        )
+    if path.is_file() and read_json(path) == stamp:
+        return
+    for role in _ROLES:
+        remove(out / role, own_subjects(out / role, role))
     write_json(path, stamp)
 
 
@@ -140,15 +140,6 @@ def _generate(out: Path, options: PhantomConfig, role: Role, index: int) -> None
 
 def _files(out: Path, options: PhantomConfig, role: Role, index: int) -> dict[str, Path]:
     return subject_files(out / role, role, index, options.contrast)
-
-
-def _drop_surplus(root: Path, role: Role, count: int) -> None:
-    """Remove subjects of an earlier, larger cohort of the same options."""
-    wanted = {subject_id(role, index) for index in range(count)}
-    for folder in (root, root / MASKS):
-        for found in folder.glob("sub-*"):
-            if found.name not in wanted:
-                shutil.rmtree(found)
 
 
 def _participants(out: Path, role: Role, options: PhantomConfig) -> list[dict[str, str]]:

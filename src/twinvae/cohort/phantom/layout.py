@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import nibabel as nib
 import numpy as np
@@ -34,6 +35,19 @@ def subject_files(root: Path, role: Role, index: int, contrast: PhantomContrast)
     if role == "mixed":
         files["lesion"] = root / MASKS / name / "anat" / f"{name}_label-lesion_mask.nii.gz"
     return files
+
+
+def own_subjects(root: Path, role: Role, first: int = 0) -> list[Path]:
+    """Files in ``root`` of subjects from number ``first`` on, of any contrast, and no others."""
+    found: list[Path] = []
+    named = (path.name for place in (root, root / MASKS) for path in place.glob("sub-*"))
+    for name in sorted(set(named)):
+        number = re.fullmatch(rf"sub-{_LETTER[role]}(\d+)", name)
+        if number and int(number[1]) > first:
+            index = int(number[1]) - 1
+            for contrast in get_args(PhantomContrast):
+                found += subject_files(root, role, index, contrast).values()
+    return [path for path in dict.fromkeys(found) if path.is_file()]
 
 
 def write_subject(files: dict[str, Path], subject: Subject) -> None:

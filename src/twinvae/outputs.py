@@ -1,0 +1,212 @@
+"""What may be written and removed: only what twinvae itself wrote. One place decides for all.
+
+Every folder that twinvae makes carries a marker that says what kind of output it is. A folder that
+fills over time (a run, the results of many scans) is claimed once: it must then be new, empty, or
+claimed before as the same kind. A folder that is made in one go (a bundle, a scan's results) is
+replaced as a whole, and its marker lists the files: it may be replaced only if nothing else lies in
+it. An output never lies within an input.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from twinvae.errors import OutputError, StageError
+from twinvae.files import TEMPORARY, new_folder, read_json, write_json
+
+MARKER = ".twinvae.json"
+LOCK = ".twinvae.lock"
+_NOBODYS = frozenset({MARKER, LOCK, ".DS_Store", "Thumbs.db", "desktop.ini"})
+"""Names that say nothing about whose a folder is; file browsers write some of them unasked."""
+
+Kind = Literal[
+    "run", "cross-validation", "study", "generated cohort", "slices", "model", "evaluation",
+    "detections", "results of a scan", "bundle", "figures", "maps", "contact sheets",
+]  # fmt: skip
+
+
+def claim(folder: Path, kind: Kind, inputs: Iterable[Path] = ()) -> None:
+    """Make ``folder`` one that twinvae fills, or find that it is one of the same ``kind``.
+
+    Raises ``OutputError`` when it holds anything and was not claimed as ``kind``, or lies within
+    one of ``inputs``; nothing is touched then. Leftovers of writers that were killed are removed.
+    """
+    _keep_apart(folder, inputs)
+    found = _marker(folder).get("kind")
+    if found is None:
+        _refuse(folder, kind, _entries(folder))
+        write_json(folder / MARKER, {"made_by": "twinvae", "kind": kind})
+    elif found != kind:
+        raise OutputError(f"{folder}: expected a new folder or a {kind}, found a {found}")
+    for left in folder.glob(f"{TEMPORARY}*"):
+        if _abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Work in a claimed folder alone; ``StageError`` when another still does after ``wait_s``."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=wait_s)
+    except Timeout:
+        raise StageError(
+            f"{folder}: expected to work here alone, found another twinvae at work; "
+            f"wait for it, or choose another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def replaced(
+    folder: Path, kind: Kind, *, of: str = "", inputs: Iterable[Path] = ()
+) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of ``folder`` when the block succeeds.
+
+    ``of`` says what it was made from, such as a scan: results of something else are not replaced.
+    Raises ``OutputError`` as ``check_replaceable`` does, before and after the block.
+    """
+    check_replaceable(folder, kind, of=of, inputs=inputs)
+    with new_folder(folder) as room:
+        yield room
+        files = sorted(str(p.relative_to(room)) for p in room.rglob("*") if p.is_file())
+        write_json(room / MARKER, {"made_by": "twinvae", "kind": kind, "of": of, "files": files})
+        check_replaceable(folder, kind, of=of)
+
+
+def check_replaceable(
+    folder: Path, kind: Kind, *, of: str = "", inputs: Iterable[Path] = ()
+) -> None:
+    """Raise ``OutputError`` unless ``folder`` is new, empty, or wholly ours, ``kind`` and ``of``.
+
+    Nothing is touched.
+    """
+    _keep_apart(folder, inputs)
+    marker = _marker(folder)
+    if not marker:
+        _refuse(folder, kind, _entries(folder))
+        return
+    if marker.get("kind") != kind or "files" not in marker:
+        raise OutputError(f"{folder}: expected a new folder or a {kind}, found a {marker['kind']}")
+    if marker.get("of", "") != of:
+        raise OutputError(
+            f"{folder}: expected a new folder or the {kind} {of}, found that of {marker['of']}; "
+            f"choose another output"
+        )
+    _refuse(folder, kind, _foreign(folder, marker["files"]))
+
+
+def own_files(folder: Path) -> list[Path]:
+    """The files of a folder that ``replaced`` wrote, in order; none when it is no such folder."""
+    return [folder / name for name in _marker(folder).get("files", [])]
+
+
+def remove(folder: Path, files: Iterable[Path] | None = None) -> None:
+    """Remove ``files``, by default ``own_files``, and the folders they leave empty.
+
+    Whatever else lies in ``folder`` stays.
+    """
+    gone = list(own_files(folder) if files is None else files)
+    for path in gone:
+        path.unlink(missing_ok=True)
+    emptied = {parent for path in gone for parent in path.parents if folder in parent.parents}
+    for parent in sorted(emptied, key=lambda path: -len(path.parts)):
+        if parent.is_dir() and not any(parent.iterdir()):
+            parent.rmdir()
+    if folder.is_dir() and not folder.is_symlink() and not _entries(folder):
+        shutil.rmtree(folder)
+
+
+def check_new_file(path: Path, inputs: Iterable[Path] = (), *, overwrite: bool = False) -> None:
+    """Raise ``OutputError`` when the file ``path`` exists, unless ``overwrite``, or is an input."""
+    if any(path.resolve() == given.resolve() for given in inputs):
+        raise OutputError(f"{path}: expected another place for the output than the input")
+    if path.is_dir():
+        raise OutputError(f"{path}: expected the name of a file to write, found a folder")
+    if path.exists() and not overwrite:
+        raise OutputError(
+            f"{path}: expected a new file, found one that is there; give another name, or "
+            f"--overwrite to replace it"
+        )
+
+
+def _keep_apart(output: Path, inputs: Iterable[Path]) -> None:
+    """An output within an input would mix with what the user gave; derivatives/ is meant for it."""
+    out = output.resolve()
+    for given in inputs:
+        source = given.resolve()
+        if out == source:
+            raise OutputError(f"{output}: expected another place for the output than the input")
+        inside = source in out.parents and source.is_dir()
+        if inside and "derivatives" not in out.relative_to(source).parts[:1]:
+            raise OutputError(
+                f"{output}: expected a place outside the input {given}, or in its derivatives/"
+            )
+
+
+def _refuse(folder: Path, kind: Kind, foreign: list[str]) -> None:
+    if not foreign:
+        return
+    more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+    raise OutputError(
+        f"{folder}: expected a new or empty folder, or a {kind} with nothing of anybody else's, "
+        f"found {', '.join(foreign[:3])}{more}, which twinvae did not write here; nothing was "
+        f"changed, choose another folder or move it away"
+    )
+
+
+def _marker(folder: Path) -> dict[str, Any]:
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: expected a folder, found a file")
+    path = folder / MARKER
+    found = read_json(path) if path.is_file() else {}
+    if found and not (isinstance(found, dict) and isinstance(found.get("kind"), str)):
+        raise OutputError(f"{path}: expected twinvae's own marker, found something else")
+    marker: dict[str, Any] = found
+    return marker
+
+
+def _entries(folder: Path) -> list[str]:
+    """What lies in the folder, apart from nobody's and temporary files."""
+    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    return [n for n in names if n not in _NOBODYS and not n.startswith(TEMPORARY)]
+
+
+def _foreign(folder: Path, files: Iterable[str]) -> list[str]:
+    """Files and empty folders below ``folder`` that are not among ``files``."""
+    ours = {Path(name) for name in files}
+    folders = {parent for name in ours for parent in name.parents}
+    found = (path.relative_to(folder) for path in sorted(folder.rglob("*")))
+    return [
+        str(path)
+        for path in found
+        if path not in ours
+        and path not in folders
+        and path.name not in _NOBODYS
+        and not any(part.startswith(TEMPORARY) for part in path.parts)
+    ]
+
+
+def _abandoned(room: Path) -> bool:
+    """Whether the process that made this temporary folder, on this machine, is gone."""
+    host, _, process = room.name.removeprefix(TEMPORARY).partition("~")[0].rpartition("-")
+    if host != socket.gethostname() or not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
