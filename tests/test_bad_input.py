@@ -229,9 +229,9 @@ CASES: dict[str, Case] = {
     "environment variable not set": (ConfigError, "environment variable", lambda b: _config(b, "preset: demo\ncohort: {manifest: $TWINVAE_NOT_SET/m.tsv}")),
     # bundles
     "folder as bundle": (DataError, "expected a bundle", lambda b: read_bundle(b.folder)),
-    "bundle of the future": (DataError, "expected format 1, found 99", lambda b: read_bundle(b.bundle("bundle.json", '{"format": 99}'))),
-    "bundle with broken JSON": (DataError, r"calibration\.json: expected JSON", lambda b: read_bundle(b.bundle("calibration.json", "{"))),
-    "bundle with an odd recipe": (DataError, r"recipe\.json: expected a stored recipe", lambda b: read_bundle(b.bundle("recipe.json", "{}"))),
+    "bundle of the future": (DataError, "expected format 2, found 99", lambda b: read_bundle(b.bundle("bundle.json", '{"format": 99}'))),
+    "bundle with broken JSON": (DataError, r"bundle\.json: expected JSON", lambda b: read_bundle(b.bundle("bundle.json", "{"))),
+    "bundle with an edited recipe": (DataError, r"recipe\.json: expected the file as it was packed", lambda b: read_bundle(b.bundle("recipe.json", "{}"))),
     "bundle without weights": (DataError, r"weights\.safetensors", lambda b: read_bundle(b.bundle("models/mixed/weights.safetensors", None))),
     "bundle with broken weights": (DataError, r"weights\.safetensors", lambda b: read_bundle(b.bundle("models/mixed/weights.safetensors", "x"))),
     "detect on a folder of text": (DataError, "found no DICOM image", lambda b: _detect(b, b.text("f/readme.txt", "x").parent)),

@@ -14,7 +14,13 @@ from twinvae.bundle import read_bundle
 from twinvae.cli import app
 from twinvae.decision import calibrate, scan_verdict, slice_threshold, transfer
 from twinvae.detect import detect_scans
-from twinvae.errors import CalibrationError, ConfigError, DataError, PartialFailureError
+from twinvae.errors import (
+    CalibrationError,
+    ConfigError,
+    DataError,
+    OutputError,
+    PartialFailureError,
+)
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore
 from twinvae.run import Run
@@ -87,7 +93,7 @@ def test_broken_scans_are_skipped_and_too_few_are_refused(tiny_run: Run, tmp_pat
         calibrate_on_site(
             tiny_run.bundle, Site(scans, "mixed"), tmp_path / "no", overrides={"decision.rule": "x"}
         )
-    with pytest.raises(ConfigError, match="expected another folder than the bundle"):
+    with pytest.raises(OutputError, match="expected another place for the output than the input"):
         calibrate_on_site(tiny_run.bundle, site, tiny_run.bundle, overrides=CPU)
     assert not (tmp_path / "no").exists()
 

@@ -28,8 +28,8 @@ _NOBODYS = frozenset({MARKER, LOCK, ".DS_Store", "Thumbs.db", "desktop.ini"})
 """Names that say nothing about whose a folder is; file browsers write some of them unasked."""
 
 Kind = Literal[
-    "run", "cross-validation", "study", "generated cohort", "slices", "model", "evaluation",
-    "detections", "results of a scan", "bundle", "figures", "maps", "contact sheets",
+    "run", "cross-validation", "study", "generated cohort", "evaluation", "detections",
+    "results of a scan", "bundle", "figures", "maps", "contact sheets",
 ]  # fmt: skip
 
 
@@ -148,8 +148,7 @@ def _keep_apart(output: Path, inputs: Iterable[Path]) -> None:
         source = given.resolve()
         if out == source:
             raise OutputError(f"{output}: expected another place for the output than the input")
-        inside = source in out.parents and source.is_dir()
-        if inside and "derivatives" not in out.relative_to(source).parts[:1]:
+        if source in out.parents and out.relative_to(source).parts[0] != "derivatives":
             raise OutputError(
                 f"{output}: expected a place outside the input {given}, or in its derivatives/"
             )

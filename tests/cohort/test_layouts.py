@@ -239,7 +239,10 @@ def test_the_command_line_names_every_layout_and_indexes(tmp_path):
     tree = next(t for t in TREES if t.name == "brats2023")
     out = tmp_path / "m" / "manifest.tsv"
     words = ["index", str(tree.build(tmp_path)), "--role", "mixed", "-o", str(out)]
-    for more in ([], ["--layout", "brats2023", "--contrast", "t2W", "--source", "gliomas"]):
+    for more in (
+        [],
+        ["--overwrite", "--layout", "brats2023", "--contrast", "t2W", "--source", "gliomas"],
+    ):
         assert CliRunner().invoke(app, words + more).exit_code == 0
         assert len(read_manifest(out)) == len(tree.rows)
     assert set(read_manifest(out)["source"]) == {"gliomas"}

@@ -21,7 +21,7 @@ from twinvae.cohort.phantom.lesion import draw_plan, push_aside
 from twinvae.cohort.phantom.maps import load_maps
 from twinvae.cohort.phantom.subject import has_tumour, make_subject
 from twinvae.config import PhantomConfig
-from twinvae.errors import DataError
+from twinvae.errors import DataError, OutputError
 
 SMALL = PhantomConfig(healthy=2, mixed=3, seed=5, spacing_mm=4.0)
 COUNT = 6
@@ -49,7 +49,9 @@ def well():
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("[!.]*") if p.is_file()
+    }
 
 
 def test_same_seed_gives_same_bytes_whatever_the_number_of_processes(cohort, tmp_path):
@@ -157,7 +159,7 @@ def test_a_folder_of_somebody_elses_is_refused_untouched(tmp_path):
     scan = tmp_path / "healthy/sub-H001/scan.nii.gz"
     scan.parent.mkdir(parents=True)
     scan.write_bytes(b"precious")
-    with pytest.raises(DataError, match=r"phantom\.json"):
+    with pytest.raises(OutputError, match="found healthy, which twinvae did not write"):
         generate_cohort(tmp_path, SMALL, jobs=1)
     assert contents(tmp_path) == {"healthy/sub-H001/scan.nii.gz": b"precious"}
 

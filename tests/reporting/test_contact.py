@@ -45,7 +45,7 @@ def test_sheets_are_paginated_and_the_same_every_time(tmp_path, monkeypatch):
     before = [p.read_bytes() for p in paths]
     contact.write_contact_sheets(store, flags, tmp_path / "qc")
     assert [p.read_bytes() for p in paths] == before
-    assert sorted(p.name for p in (tmp_path / "qc").iterdir()) == ["a_b-2.png", "a_b.png"]
+    assert sorted(p.name for p in (tmp_path / "qc").glob("[!.]*")) == ["a_b-2.png", "a_b.png"]
 
 
 def test_a_tile_shows_outlines_and_a_flag_in_red(tmp_path):

@@ -34,7 +34,7 @@ from twinvae.imaging.recipe import FittedRecipe, prepare_scan
 from twinvae.imaging.scan import ScanFiles
 from twinvae.imaging.shard import Shard
 from twinvae.imaging.store import SliceStore
-from twinvae.outputs import claim, remove
+from twinvae.outputs import remove
 from twinvae.progress import progress_bar
 
 
@@ -65,10 +65,7 @@ def prepare_cohort(
     cannot be prepared is skipped and listed, with its reason, in ``skipped.tsv`` and the store's
     ``skipped``; with ``strict`` it raises ``DataError``, as it does when no scan is left. With
     ``fresh`` nothing is taken over from a run that was killed.
-
-    Raises ``OutputError`` when ``out`` holds anything that is not of prepared slices.
     """
-    claim(Path(out), "slices")
     if fresh:
         remove(Path(out) / "parts", own_parts(Path(out) / "parts"))
     todo = _jobs(manifest, recipe_steps, Path(out))
@@ -89,9 +86,8 @@ def prepare_shard(
     """Prepare one share of the scans into ``out/parts``; the reasons of those that cannot be.
 
     Shards may run at the same time on several machines that share the folder; ``merge_shards``
-    makes the store. ``fresh`` and errors: see ``prepare_cohort``.
+    makes the store. ``fresh``: see ``prepare_cohort``.
     """
-    claim(Path(out), "slices")
     todo = shard.of(_jobs(manifest, recipe_steps, Path(out)))
     if fresh:
         remove(Path(out) / "parts", [job.part for job in todo])

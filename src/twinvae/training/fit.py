@@ -22,7 +22,6 @@ from twinvae.config import TrainConfig, dump_config
 from twinvae.errors import DataError, StageError
 from twinvae.files import atomic_path, digest, read_json, write_json, write_text
 from twinvae.models import Loss, Model, load_model, save_model
-from twinvae.outputs import claim
 from twinvae.progress import Bar, progress_bar
 from twinvae.provenance import code_digest
 from twinvae.training.augment import augment
@@ -98,27 +97,32 @@ def fit(
 
     Every epoch draws from generators seeded by (seed, epoch), so a resumed training gives the very
     weights of an uninterrupted one; a finished one is loaded. The global random state is not
-    touched. Raises ``DataError`` when there is nothing to train on, ``StageError`` when the loss
-    stops being finite, and ``OutputError`` when ``folder`` holds anything but a model.
+    touched. Raises ``DataError`` when there is nothing to train on and ``StageError`` when the loss
+    stops being finite.
     """
     if not len(data.train):
         raise DataError(f"{label}: expected training slices, found none")
     model.to(compute.device).train()
     training = _Training(model, _optimisers(model, options), data, options, compute, seed)
     fingerprint = _fingerprint(training)
-    claim(folder, "model")
     if pool is None:
         return _fit(training, fingerprint, folder, label, fresh=fresh)
     kept = pool / fingerprint
     pool.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{kept}.lock"):
-        claim(kept, "model")
         fitted = _fit(training, fingerprint, kept, label, fresh=fresh)
-    (folder / _FINISHED).unlink(missing_ok=True)
-    for name in MODEL_FILES:
-        with atomic_path(folder / name) as copy:
-            shutil.copyfile(kept / name, copy)
+    if fresh or not _is_finished(folder, fingerprint):
+        (folder / _FINISHED).unlink(missing_ok=True)
+        for name in MODEL_FILES:
+            with atomic_path(folder / name) as copy:
+                shutil.copy2(kept / name, copy)
     return fitted
+
+
+def _is_finished(folder: Path, fingerprint: str) -> bool:
+    """Whether the training of that fingerprint is complete in ``folder``."""
+    path = folder / _FINISHED
+    return path.is_file() and bool(read_json(path)["fingerprint"] == fingerprint)
 
 
 def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fresh: bool) -> Model:
@@ -129,7 +133,7 @@ def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fre
     if fresh:
         finished.unlink(missing_ok=True)
         delete_checkpoint(folder)
-    if finished.is_file() and read_json(finished)["fingerprint"] == fingerprint:
+    if _is_finished(folder, fingerprint):
         return load_model(folder).to(compute.device)
     done = load_checkpoint(folder, model, optimisers, fingerprint)
     log = _resumed_log(folder / "log.jsonl", done)

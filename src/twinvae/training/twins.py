@@ -12,7 +12,7 @@ from twinvae.errors import ConfigError
 from twinvae.files import write_json, write_text
 from twinvae.imaging import SliceStore
 from twinvae.models import ROLES, SHARED, Model, build_model, model_class, save_model
-from twinvae.outputs import claim, remove
+from twinvae.outputs import remove
 from twinvae.training.checkpoint import delete_checkpoint
 from twinvae.training.compute import Compute
 from twinvae.training.fit import MODEL_FILES, SliceData, fit, size_of
@@ -129,7 +129,6 @@ def _train_shared(config: RunConfig, work: _Work) -> Model:
 
 def _untrained(network: Model, folder: Path) -> Model:
     """Store ``network`` as it is: the ablation with random weights."""
-    claim(folder, "model")
     network.eval()
     save_model(network, folder)
     write_text(folder / "log.jsonl", "")
