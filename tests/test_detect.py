@@ -194,8 +194,8 @@ def test_a_folder_that_is_no_bundle_is_refused(tiny_run: Run, tmp_path: Path) ->
 
 
 def test_bundle_works_alone_and_holds_no_patient_data(tiny_run: Run, tmp_path: Path) -> None:
-    names = sorted(p.name for p in tiny_run.bundle.rglob("*") if p.is_file())
-    assert names == [".twinvae.json", "bundle.json", "calibration.json", "config.yaml", "domain.json",
+    names = sorted(p.name for p in tiny_run.bundle.rglob("[!.]*") if p.is_file())
+    assert names == ["bundle.json", "calibration.json", "config.yaml", "domain.json",
                      "fitted.safetensors", "model.json", "model.json", "recipe.json",
                      "weights.safetensors", "weights.safetensors"]  # fmt: skip
     moved = shutil.copytree(tiny_run.bundle, tmp_path / "moved")

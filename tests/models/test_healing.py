@@ -41,7 +41,7 @@ def test_it_learns_to_remove_what_it_was_not_shown(mirrored: bool) -> None:
     torch.manual_seed(0)
     model, generator = healing(mirror=mirrored), torch.Generator().manual_seed(0)
     optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for step in range(120):
+    for step in range(200):
         x = brains(16, seed=step)
         optimiser.zero_grad()
         model.loss(x, x, generator=generator).objective.backward()
