@@ -31,6 +31,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pytest
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
@@ -161,6 +162,35 @@ def nearest_first(mutant: Mutant) -> list[str]:
     return [f"tests/{mutant.package}/{file.name}" for file in sorted(files, key=distance)]
 
 
+class QuickFirst:
+    """Orders tests by what they took when last they all passed, those of the nearest file first.
+
+    Which tests are run is not changed, only how soon one of them fails.
+    """
+
+    _FAVOUR = 0.2  # a test of the nearest file may take five times as long as another before it
+
+    def __init__(self, nearest: str, kept: Path) -> None:
+        self.nearest, self.kept = nearest, kept
+        self.took: dict[str, float] = defaultdict(float)
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        known = json.loads(self.kept.read_text()) if self.kept.is_file() else {}
+
+        def cost(item: pytest.Item) -> float:
+            near = item.nodeid.startswith(self.nearest)
+            return known.get(item.nodeid, 0.0) * (self._FAVOUR if near else 1.0)
+
+        items.sort(key=cost)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.took[report.nodeid] += report.duration
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        if exitstatus == 0:
+            self.kept.write_text(json.dumps(self.took))
+
+
 def run_tests(tree: Path, files: Sequence[str], seconds: float) -> str:
     """``passed``, ``failed`` or ``slow``; in a fork, so that torch need not be loaded each time."""
     child = os.fork()
@@ -191,9 +221,10 @@ def _be_the_child(tree: Path, files: Sequence[str]) -> None:
         sink = os.open(tree / "tests.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
-        import pytest
-
-        code = int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--tb=line", *files]))
+        package = files[0].split("/")[1]
+        order = QuickFirst(files[0], tree.parent / f"{tree.name}-{package}.json")
+        options = ["-q", "-x", "-p", "no:cacheprovider", "--tb=line"]
+        code = int(pytest.main([*options, *files], plugins=[order]))
     finally:
         os._exit(code)
 
@@ -324,7 +355,6 @@ def main() -> None:
     import matplotlib
     import nibabel
     import pandas
-    import pytest
     import scipy.stats
     import sklearn.linear_model
     import torch  # noqa: F401

@@ -97,7 +97,7 @@ class _Steady(torch.nn.Module):
         def steady(name: str):
             def run(self, *given):
                 with torch.autocast("cpu", enabled=False):
-                    return getattr(kind, name)(self, *given)
+                    return getattr(kind, name)(self, *(each.float() for each in given))
 
             return run
 
