@@ -222,11 +222,16 @@ def _be_the_child(tree: Path, files: Sequence[str]) -> None:
         os.dup2(sink, 1)
         os.dup2(sink, 2)
         package = files[0].split("/")[1]
-        order = QuickFirst(files[0], tree.parent / f"{tree.name}-{package}.json")
+        order = QuickFirst(files[0], _durations(tree, package))
         options = ["-q", "-x", "-p", "no:cacheprovider", "--tb=line"]
         code = int(pytest.main([*options, *files], plugins=[order]))
     finally:
         os._exit(code)
+
+
+def _durations(tree: Path, package: str) -> Path:
+    """Where it is kept what each test of the package took, of these very tests."""
+    return tree.parent / f"durations-{package}-{_tests_digest(package)}.json"
 
 
 def _digest(files: Iterator[Path]) -> str:
@@ -272,7 +277,8 @@ def try_all(size: int, seed: int, packages: Sequence[str], out: Path) -> list[Re
     """Every mutant of the sample, those whose result is known left out."""
     known, results, room = earlier(out), [], out.parent / f"{out.stem}-tree"
     limits: dict[str, float] = {}
-    for number, (mutant, before, after) in enumerate(sample(size, seed, packages), 1):
+    chosen = sorted(sample(size, seed, packages), key=lambda each: each[0].package)
+    for number, (mutant, before, after) in enumerate(chosen, 1):
         result = known.get(mutant.name)
         if not holds(result, mutant, before):
             if mutant.package not in limits:
@@ -298,11 +304,11 @@ def _prepare(room: Path, mutant: Mutant) -> float:
         shutil.copytree(ROOT / part, room / part, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "Makefile"):
         shutil.copy2(ROOT / file, room / file)
-    started = time.monotonic()
-    if run_tests(room, nearest_first(mutant), 3600) != "passed":
+    kept = _durations(room, mutant.package)
+    if not kept.is_file() and run_tests(room, nearest_first(mutant), 3600) != "passed":
         said = (room / "tests.log").read_text(encoding="utf-8", errors="replace")[-2000:]
         raise SystemExit(f"tests/{mutant.package}: expected to pass unchanged, found\n{said}")
-    return max(_AT_LEAST, _PATIENCE * (time.monotonic() - started))
+    return max(_AT_LEAST, _PATIENCE * sum(json.loads(kept.read_text()).values()))
 
 
 def _try(mutant: Mutant, before: str, after: str, room: Path, limit: float) -> Result:
