@@ -72,7 +72,9 @@ def slices() -> Slices:
 def everything(models: Models, compute: Compute) -> dict[str, np.ndarray]:
     """Every score and every map of the slices that are judged, as a run gets them."""
     given = slices()
-    rows = np.arange(HEALTHY // 2, HEALTHY + 12)  # the validation slices too: some scores are fitted on them
+    rows = np.arange(
+        HEALTHY // 2, HEALTHY + 12
+    )  # the validation slices too: some scores are fitted on them
     table, fitted = score_and_fit(given, rows, models, [SCORES[n] for n in ALL], OPTIONS, compute)
     found = {name: table[name].to_numpy()[-12:] for name in ALL}
     maps = [MAPS[name.removeprefix("map ")] for name in NAMES if name.startswith("map ")]
@@ -143,7 +145,7 @@ def test_networks_run_in_the_precision_asked_for(models: Models) -> None:
     for compute, expected in ((HALF, torch.bfloat16), (FULL, torch.float32)):
         seen: set[tuple[int, torch.dtype]] = set()
         hooks = [
-            layer.register_forward_hook(lambda _, __, out, k=k: seen.add((k, out.dtype)))
+            layer.register_forward_hook(lambda _, __, out, k=k, seen=seen: seen.add((k, out.dtype)))
             for k, model in enumerate((models.healthy, models.mixed))
             for layer in model.modules()
             if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d)
