@@ -16,7 +16,7 @@ from twinvae.cohort import TUMOUR_FREE, read_manifest, write_manifest
 from twinvae.config import CohortConfig, RunConfig
 from twinvae.decision import calibrate
 from twinvae.decision.sample import AREA_COLUMN
-from twinvae.errors import ConfigError
+from twinvae.errors import ConfigError, PartialFailureError, reason_of
 from twinvae.files import read_json, write_json
 from twinvae.material import judged_tables
 from twinvae.outputs import claim
@@ -55,11 +55,22 @@ def cross_validate(
 
 
 def _cross_validated(whole: Run, folds: int, prepared: Sequence[Run], *, strict: bool) -> Run:
+    failed: dict[str, str] = {}
     runs = [_fold_on(whole, other) for other in prepared] or prepare_folds(whole, folds, strict)
     for number, run in enumerate(runs):
         console.print(f"[bold]fold {number + 1} of {folds}[/]")
-        for stage in ("train", "score", "calibrate"):
-            run_stage(run, stage)
+        try:
+            for stage in ("train", "score", "calibrate"):
+                run_stage(run, stage)
+        except Exception as error:  # the other folds are done all the same
+            failed[f"fold {number + 1}"] = reason_of(error, run.folder)
+            say(f"fold {number + 1} failed: {failed[f'fold {number + 1}']}")
+    if failed:
+        lines = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
+        raise PartialFailureError(
+            f"{len(failed)} of {folds} folds failed, so their test scores cannot be pooled with "
+            f"the others'; run it again to go on\n{lines}"
+        )
     write_scores(whole.scores, pooled_scores(runs))
     write_json(whole.calibration, calibrate(read_scores(whole.scores), whole.config.decision))
     judge(whole)

@@ -22,7 +22,7 @@ from twinvae.decision.domain import domain_of, scan_facts
 from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
 from twinvae.files import write_json, write_yaml
 from twinvae.imaging import FittedRecipe, PreparedScan, ScanFiles, prepare_scan
-from twinvae.imaging.execute import ways
+from twinvae.imaging.execute import DIED, ways
 from twinvae.outputs import check_replaceable, replaced
 from twinvae.progress import console, progress_bar
 from twinvae.scoring import moved, require_fitted, score_slices, select_scores
@@ -150,7 +150,8 @@ def _measure(
     require_fitted(scores, bundle.fitted, "bundle")
     fitted = moved(bundle.fitted, compute.device)
     found: dict[ScanFiles, tuple[pd.DataFrame, dict[str, float]]] = {}
-    outcomes = ways(config.compute.jobs)(_prepared, [_Job(s, bundle.recipe) for s in scans])
+    jobs = [_Job(scan, bundle.recipe) for scan in scans]
+    outcomes = ways(config.compute.jobs)(_prepared, jobs, _lost)
     with progress_bar("calibrate", len(scans)) as bar, closing(outcomes):
         for job, prepared in outcomes:
             bar.note(job.scan.subject)
@@ -184,6 +185,10 @@ def _skip(reason: str, reasons: list[str], *, strict: bool) -> None:
         raise DataError(reason)
     reasons.append(reason)
     console.print(f"[red]skipped[/] {escape(reason)}", soft_wrap=True)
+
+
+def _lost(job: _Job) -> PreparedScan | str:
+    return f"{job.scan.image}: {DIED}"
 
 
 def _prepared(job: _Job) -> PreparedScan | str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 
 from twinvae.config import ComputeConfig
+from twinvae.cores import cores
 from twinvae.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ class Compute:
         has_gpu = torch.cuda.is_available()
         if options.device == "cuda" and not has_gpu:
             raise ConfigError("compute.device: expected a CUDA GPU for 'cuda', found none")
-        torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(options.threads or cores())
         name = options.device if options.device != "auto" else ("cuda" if has_gpu else "cpu")
         return cls(torch.device(name), options.precision == "bf16")
 

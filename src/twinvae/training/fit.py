@@ -101,7 +101,9 @@ def fit(
     stops being finite.
     """
     if not len(data.train):
-        raise DataError(f"{label}: expected training slices, found none")
+        raise DataError(
+            f"{label}: expected training slices, found none; list subjects of the split train"
+        )
     model.to(compute.device).train()
     training = _Training(model, _optimisers(model, options), data, options, compute, seed)
     fingerprint = _fingerprint(training)

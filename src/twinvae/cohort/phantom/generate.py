@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -28,6 +27,7 @@ from twinvae.cohort.phantom.layout import (
 )
 from twinvae.cohort.phantom.subject import Subject, body_of, has_tumour, make_subject
 from twinvae.config import PhantomConfig, Role
+from twinvae.cores import cores
 from twinvae.files import read_json, write_json
 from twinvae.outputs import claim, locked, remove
 from twinvae.progress import progress_bar
@@ -66,7 +66,7 @@ def _generate_all(out: Path, options: PhantomConfig, jobs: int | None) -> None:
     if options.labels is not None:  # a process then reads each label map once
         todo.sort(key=lambda subject: label_map_of(options, *subject))
     with progress_bar("phantom", total=len(todo)) as bar:
-        for role, index in _run(out, options, todo, jobs or _cores()):
+        for role, index in _run(out, options, todo, jobs or cores()):
             bar.note(subject_id(role, index))
             bar.advance()
     for role in _ROLES:
@@ -99,13 +99,6 @@ def _stamp(options: PhantomConfig) -> dict[str, Any]:
         stamp["labels"] = {name: found.hexdigest()[:16] for name, found in sums.items()}
         stamp |= {"generator": LABELLED_VERSION, "contrast": options.contrast}
     return stamp
-
-
-def _cores() -> int:
-    """Cores this process may use; systems other than Linux do not say, and count them all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _run(

@@ -1,0 +1,19 @@
+"""How many cores this process may use: the one place that says so."""
+
+from __future__ import annotations
+
+import os
+
+_among = 1
+
+
+def share_cores(among: int) -> None:
+    """Use only this process's share from now on: ``among`` processes of twinvae work at once."""
+    global _among  # noqa: PLW0603  (a fact about the process, like its affinity)
+    _among = among
+
+
+def cores() -> int:
+    """Cores this process may use, at least 1; where the system does not say, all there are."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (count or 1) // _among)
