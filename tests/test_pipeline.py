@@ -224,3 +224,30 @@ def test_a_stage_says_itself_which_subjects_it_lacks(
         run_stage(run, name)
     with pytest.raises(TwinvaeError, match=says):
         run_stage(run, stage)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_resumed_run_gives_the_very_page_of_an_uninterrupted_one(
+    moment: str, tiny_run: Run, tmp_path, monkeypatch
+) -> None:
+    """Killed in training, just before and just after a checkpoint is written."""
+    import sys
+
+    training = sys.modules["twinvae.training.fit"]
+    run = Run.create(tiny_config(), tmp_path / "run")
+    save, saved = training.save_checkpoint, []
+
+    def killed(*given: object) -> None:
+        saved.append(1)
+        if len(saved) == 2 and moment == "before":
+            raise KeyboardInterrupt
+        save(*given)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(run)
+    run_stages(Run.open(run.folder))
+    for path in [run.folder / "report.html", *(run.folder / "figures").glob("[!.]*")]:
+        assert path.read_bytes() == (tiny_run.folder / path.relative_to(run.folder)).read_bytes()

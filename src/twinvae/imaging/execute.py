@@ -57,7 +57,7 @@ DIED = "the process that worked on it died, perhaps for lack of memory"
 def here(
     work: Callable[[Job], Result],
     jobs: Iterable[Job],
-    lost: Callable[[Job], Result],  # noqa: ARG001  (nobody would be left to call it)
+    lost: Callable[[Job], Result],
 ) -> Generator[tuple[Job, Result]]:
     """One after another, in this process."""
     for job in jobs:
@@ -98,7 +98,7 @@ class InProcesses:
     def _until_one_dies(
         self, work: Callable[[Job], Result], waiting: Iterator[Job], on_way: list[Job]
     ) -> Generator[tuple[Job, Result]]:
-        """Do ``on_way``, then ``waiting``; when a process dies, ``on_way`` is what is unfinished."""
+        """Do ``on_way``, then ``waiting``; ``on_way`` is what is unfinished when a process dies."""
         queue: dict[Future[Result], Job] = {}
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(self.count, mp_context=context, initializer=_start_worker)
