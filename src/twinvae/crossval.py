@@ -15,7 +15,6 @@ import pandas as pd
 from twinvae.cohort import TUMOUR_FREE, read_manifest, write_manifest
 from twinvae.config import CohortConfig, RunConfig
 from twinvae.decision import calibrate
-from twinvae.decision.sample import AREA_COLUMN
 from twinvae.errors import ConfigError
 from twinvae.files import read_json, write_json
 from twinvae.material import judged_tables
@@ -122,8 +121,7 @@ def pooled_scores(runs: list[Run]) -> pd.DataFrame:
 
     Each fold has a mixed model of its own, hence a scale of its own. From every score its fold's
     threshold (the first percentile of healthy validation slices) is subtracted, and the difference
-    divided by those slices' standard deviation: no label is used, and 0 is the threshold. Brain
-    area stays as it is.
+    divided by those slices' standard deviation: no label is used, and 0 is the threshold.
     """
     parts: list[pd.DataFrame] = []
     seen: set[tuple[str, str]] = set()
@@ -131,8 +129,6 @@ def pooled_scores(runs: list[Run]) -> pd.DataFrame:
         scores, calibration = read_scores(run.scores), read_json(run.calibration)
         reference = scores[(scores["role"] == "healthy") & (scores["split"] == "val")]
         for name in score_columns(scores):
-            if name == AREA_COLUMN:  # the same in every fold, and thresholds may depend on it
-                continue
             threshold = calibration["scores"][name]["slice"]["thresholds"][0]["threshold"]
             spread = float(reference[name].std()) or 1.0
             scores[name] = (scores[name] - threshold) / spread
