@@ -81,8 +81,8 @@ def plant(store: SliceStore, planting: Planting, seed: int) -> PlantedSlices:
         raise CalibrationError(f"{store.folder}: expected healthy validation slices, found none")
     images, tumour_px = _with_lesions(store, val, planting, seed)
     twins = store.index.iloc[val].assign(role="mixed")
-    own = tumour_px * (twins["pixel_mm"] / twins["spacing_mm"]) ** 2
-    twins["tumour_px"] = own.round().clip(lower=1).astype("Int64")
+    finer = (twins["pixel_mm"] / twins["spacing_mm"]).to_numpy(np.float64)
+    twins["tumour_px"] = np.maximum(1, np.rint(tumour_px * finer**2)).astype(np.int64)
     return PlantedSlices(
         images=np.concatenate([store.images[healthy], images]),
         brain=np.concatenate([store.brain[healthy], store.brain[val]]),

@@ -85,7 +85,7 @@ def threshold_curves(
     tiled = np.tile(sizes, len(positions))
     made_up = pd.DataFrame({column: tiled, "position": positions.repeat(len(sizes)), name: 0.0})
     if column == BRAIN_MM2:
-        made_up = made_up.assign(**{BRAIN_PX: tiled, SPACING: 1.0})  # pixels of 1 mm²
+        made_up[BRAIN_PX], made_up[SPACING] = tiled, 1.0  # pixels of 1 mm²
     bound = slice_thresholds(calibration, made_up, name)[0][1]
     curves = np.unique(bound.reshape(len(positions), len(sizes)), axis=0)
     area = sizes * _per_unit(column)[0]

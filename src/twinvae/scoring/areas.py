@@ -38,4 +38,5 @@ def pixel_range_mm2(table: pd.DataFrame) -> tuple[float, float] | None:
 
 def _pixel_mm2(table: pd.DataFrame) -> npt.NDArray[np.float64]:
     """(n,)."""
-    return np.square(table[SPACING].to_numpy(dtype=np.float64))
+    spacing: npt.NDArray[np.float64] = table[SPACING].to_numpy(dtype=np.float64)
+    return spacing * spacing
