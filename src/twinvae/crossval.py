@@ -26,6 +26,8 @@ from twinvae.scoring import read_scores, write_scores
 from twinvae.scoring.table import score_columns
 from twinvae.training import check_networks
 
+_BRAIN_AREA = "trivial_brain_area"  # in mm², so on one scale in every fold already
+
 
 def cross_validate(
     config: RunConfig,
@@ -121,7 +123,8 @@ def pooled_scores(runs: list[Run]) -> pd.DataFrame:
 
     Each fold has a mixed model of its own, hence a scale of its own. From every score its fold's
     threshold (the first percentile of healthy validation slices) is subtracted, and the difference
-    divided by those slices' standard deviation: no label is used, and 0 is the threshold.
+    divided by those slices' standard deviation: no label is used, and 0 is the threshold. Brain
+    area stays as it is.
     """
     parts: list[pd.DataFrame] = []
     seen: set[tuple[str, str]] = set()
@@ -129,6 +132,8 @@ def pooled_scores(runs: list[Run]) -> pd.DataFrame:
         scores, calibration = read_scores(run.scores), read_json(run.calibration)
         reference = scores[(scores["role"] == "healthy") & (scores["split"] == "val")]
         for name in score_columns(scores):
+            if name == _BRAIN_AREA:
+                continue
             threshold = calibration["scores"][name]["slice"]["thresholds"][0]["threshold"]
             spread = float(reference[name].std()) or 1.0
             scores[name] = (scores[name] - threshold) / spread
