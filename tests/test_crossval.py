@@ -64,6 +64,7 @@ def test_pooled_scores_hold_every_mixed_subject_once_with_the_threshold_at_zero(
     assert not mixed.duplicated(["source", "subject", "slice"]).any()
     assert not scores[scores["role"] == "healthy"].duplicated(["source", "subject", "slice"]).any()
     calibration = read_json(crossed.calibration)
+    assert calibration["size"] == "brain_mm2"
     for name, entry in calibration["scores"].items():
         if name == "trivial_brain_area":  # in mm², as in every fold
             assert 1_000 < scores[name].median() < 30_000

@@ -55,6 +55,12 @@ def test_scores_cover_validation_and_test_slices_and_no_training_slice(tiny_run:
     assert set(scores["split"]) == {"val", "test"}
     assert {"latent_l2", "image_l2", "healthy_mean_norm", "residual_local"} < set(scores.columns)
     assert sum(c.startswith("trivial_") for c in scores.columns) >= 6
+    scored = index[index["split"] != "train"].reset_index(drop=True)
+    assert scores["spacing_mm"].tolist() == scored["spacing_mm"].tolist()
+    areas = scored["brain_px"] * scored["spacing_mm"] ** 2
+    np.testing.assert_allclose(scores["trivial_brain_area"], areas, rtol=1e-5)
+    assert read_json(tiny_run.calibration)["size"] == "brain_mm2"
+    assert read_json(tiny_run.folder / "audit.json")["support"]["pixel_mm2"] is not None
 
 
 def test_metrics_can_be_recomputed_from_the_scores(tiny_run: Run) -> None:

@@ -15,7 +15,6 @@ import pandas as pd
 from twinvae.cohort import TUMOUR_FREE, read_manifest, write_manifest
 from twinvae.config import CohortConfig, RunConfig
 from twinvae.decision import calibrate
-from twinvae.decision.sample import AREA_COLUMN
 from twinvae.errors import ConfigError, PartialFailureError, reason_of
 from twinvae.files import read_json, write_json
 from twinvae.material import judged_tables
@@ -27,6 +26,8 @@ from twinvae.run import Run
 from twinvae.scoring import read_scores, write_scores
 from twinvae.scoring.table import score_columns
 from twinvae.training import check_networks
+
+_BRAIN_AREA = "trivial_brain_area"  # in mm², so on one scale in every fold already
 
 
 def cross_validate(
@@ -149,7 +150,7 @@ def pooled_scores(runs: list[Run]) -> pd.DataFrame:
         scores, calibration = read_scores(run.scores), read_json(run.calibration)
         reference = scores[(scores["role"] == "healthy") & (scores["split"] == "val")]
         for name in score_columns(scores):
-            if name == AREA_COLUMN:  # the same in every fold, and thresholds may depend on it
+            if name == _BRAIN_AREA:
                 continue
             threshold = calibration["scores"][name]["slice"]["thresholds"][0]["threshold"]
             spread = float(reference[name].std()) or 1.0
