@@ -18,6 +18,7 @@ from twinvae.cli_options import (
     Seed,
     Settings,
     Threads,
+    TrustGrid,
     overrides_of,
 )
 from twinvae.cli_stage import do_stage
@@ -89,6 +90,7 @@ def index(
     series: Annotated[
         str | None, typer.Option(help="DICOM: series of this description or UID, as '*t2*tra*'.")
     ] = None,
+    trust_grid: TrustGrid = False,
     append: Annotated[bool, typer.Option(help="Add to an existing manifest.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
     check: Annotated[bool, typer.Option("--check", help="Then look for odd scans.")] = False,
@@ -97,7 +99,8 @@ def index(
     from twinvae.config import SourceConfig, SplitConfig, validated
     from twinvae.pipeline import write_index
 
-    shared = {"role": role, "layout": layout, "source": source, "series": series}
+    shared: dict[str, Any] = {"role": role, "layout": layout, "source": source, "series": series}
+    shared["trust_grid"] = trust_grid
     sources = [validated(SourceConfig, {"path": p, **shared}, "index") for p in paths]
     table = write_index(sources, contrast, SplitConfig(seed=seed), out, append=append)
     say(f"{out}: {len(table)} scans of {table['subject'].nunique()} subjects")
@@ -217,6 +220,7 @@ def detect(
     brain_mask: Annotated[
         list[Path] | None, typer.Option(help="Brain mask of each scan, in the scans' order.")
     ] = None,
+    trust_grid: TrustGrid = False,
     maps: Annotated[
         str | None, typer.Option(help="Further maps, NAME[,NAME]; see twinvae scores maps.")
     ] = None,
@@ -244,6 +248,7 @@ def detect(
         scans,
         out,
         brain_masks=brain_mask,
+        trust_grid=trust_grid,
         maps=[name.strip() for name in maps.split(",")] if maps else (),
         strict=strict,
         force=force,

@@ -74,6 +74,7 @@ def detect_scans(
     out: Path,
     *,
     brain_masks: Sequence[Path] | None = None,
+    trust_grid: bool = False,
     maps: Sequence[str] = (),
     strict: bool = False,
     force: bool = False,
@@ -85,7 +86,8 @@ def detect_scans(
     A folder holds ``verdict.json``, ``slices.tsv``, ``healthy.nii.gz`` (the healthy reconstruction
     in the scan's units), ``residual.nii.gz`` (scan less reconstruction, as the models see them, in
     [−1, 1]), ``NAME.nii.gz`` for each of ``maps`` (names or patterns), all on the scan's own grid,
-    and ``report.html``. Scans without a mask in ``brain_masks`` must be skull-stripped.
+    and ``report.html``. Scans without a mask in ``brain_masks`` must be skull-stripped;
+    with ``trust_grid`` masks of the scan's shape and voxel size lie on its grid.
 
     A scan out of domain gets no verdict unless ``force``. One that cannot be used is reported and
     skipped: when others remain, ``PartialFailureError`` is raised at the end, else ``DataError``;
@@ -108,7 +110,7 @@ def detect_scans(
     with progress_bar("detect", len(scans), hidden=len(scans) == 1) as bar:
         for name, image, mask in zip(_names(scans), scans, masks, strict=True):
             bar.note(name)
-            scan = ScanFiles(subject=name, image=image, brain_mask=mask)
+            scan = ScanFiles(subject=name, image=image, brain_mask=mask, trust_grid=trust_grid)
             try:
                 found.append(detect_scan(loaded, scan, out / name, compute, extra, force=force))
             except TwinvaeError as error:

@@ -17,6 +17,7 @@ from twinvae.errors import DataError
 from twinvae.files import read_json
 from twinvae.imaging.order import check_order
 from twinvae.imaging.orient import axis_codes
+from twinvae.imaging.place import check_brain_place, check_tumour_place
 from twinvae.imaging.quality.look import Facts, Look
 from twinvae.imaging.scan import (
     Knots,
@@ -178,9 +179,14 @@ def run_steps(
     if look is not None:
         look.as_read(working)
     for options, values in zip(steps, fitted, strict=True):
+        found_here = options.step == "brain_mask"
+        if found_here and options.method != "background":
+            check_brain_place(working)
         working = apply_step(options, working, values)
-        if look is not None and options.step == "brain_mask":
+        if found_here and look is not None:
             look.with_brain(working)
+        if found_here:
+            check_tumour_place(working)
     return working
 
 
