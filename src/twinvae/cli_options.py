@@ -15,7 +15,7 @@ Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed.")]
 TrustGrid = Annotated[
-    bool, typer.Option("--trust-grid", help="Masks of a scan's shape and voxel size are on its grid.")
+    bool, typer.Option("--trust-grid", help="Masks of a scan's shape and voxels lie on its grid.")
 ]
 Settings = Annotated[
     list[str] | None,

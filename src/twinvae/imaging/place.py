@@ -1,4 +1,4 @@
-"""Does a mask lie where its scan says it should? What the voxels tell when the header is no witness.
+"""Does a mask lie where its scan says? What the voxels tell when the header is no witness.
 
 Arrays are (X, Y, Z) in RAS+. A header of the wrong sign shows as a mask turned about the grid's
 middle, so every such turn is tried. Heads are nearly their own mirror image: brain masks cannot
