@@ -6,8 +6,8 @@ than what a scanner or a person of another kind may differ by (``_WIDTHS``), sin
 of one source may hardly differ. What the recipe makes equal is not looked at: voxels finer than the
 network's pixels, intensities in the scan's own units. What it cannot is: thick slices, a brain of
 which a part is missing or that lies the wrong way round, another contrast, noise. Every statistic
-changes little with a tumour: it does not see it (voxels, the brain's outline), is a median over
-slices, of which a large tumour touches about half, or leaves out the brightest and darkest tissue.
+changes little with a tumour: it does not see it (voxels, the brain's outline), stands for the
+slices that are least bright or dark, or goes by ranks and leaves out the ends of the range.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ RECIPE_STATISTICS = (
     *ANATOMY,
 )
 """Columns of slices/scans.tsv that are looked at."""
-_PERCENTILES = (10, 25, 50, 75, 90)
+# Percentiles inside a slice's brain, and the quantile over slices that stands for the scan: a large
+# lesion is bright or dark in up to two thirds of the slices, and the others are asked.
+_PERCENTILES = {10: 0.75, 25: 0.75, 50: 0.5, 75: 0.25, 90: 0.25}
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ _WIDTHS: dict[str, _Width] = {
     "white_over_grey": _Width(0.05, opposite=0.12),
     "fluid_over_grey": _Width(0.05, opposite=0.05),
     "smoothness": _Width(0.08),
-    **{f"intensity_p{p}": _Width(0.035) for p in _PERCENTILES},
+    **{f"intensity_p{p}": _Width(0.03) for p in _PERCENTILES},
 }
 
 
@@ -96,11 +98,11 @@ def scan_facts(
     """
     del scores
     each = [
-        np.percentile(x[mask > 0], _PERCENTILES) / np.iinfo(np.uint16).max
+        np.percentile(x[mask > 0], list(_PERCENTILES)) / np.iinfo(np.uint16).max
         for x, mask in zip(images, brain, strict=True)
         if mask.any()
     ]
-    middle = np.median(each, axis=0) if each else np.zeros(len(_PERCENTILES))
+    slices = np.array(each) if each else np.zeros((1, len(_PERCENTILES)))
     known = {name: float(statistics[name]) for name in RECIPE_STATISTICS}
     in_plane = np.sqrt(known["spacing_x_mm"] * known["spacing_y_mm"])
     return {
@@ -109,7 +111,10 @@ def scan_facts(
         "in_plane_mm": float(max(in_plane, known["pixel_mm"])),
         "brain_ml": known["brain_ml"],
         **{name: known[name] for name in ANATOMY},
-        **{f"intensity_p{p}": float(v) for p, v in zip(_PERCENTILES, middle, strict=True)},
+        **{
+            f"intensity_p{p}": float(np.quantile(values, share))
+            for (p, share), values in zip(_PERCENTILES.items(), slices.T, strict=True)
+        },
     }
 
 
@@ -135,24 +140,34 @@ def domain_of(facts: Sequence[Mapping[str, float]], subjects: Sequence[str]) -> 
 
 
 def outside(domain: Mapping[str, Any], facts: Mapping[str, float]) -> tuple[Outside, ...]:
-    """The statistics that put a scan out of ``domain``, the farthest first.
-
-    Raises ``DataError`` when ``domain`` is of other statistics, as an older twinvae's is.
-    """
+    """The statistics that put a scan out of ``domain``, the farthest first."""
     found = []
-    for name, entry in domain["statistics"].items():
-        if name not in facts:
-            raise DataError(
-                f"domain.json: expected the statistics {', '.join(facts)}, found {name}; another "
-                f"twinvae wrote this bundle: calibrate its run anew (twinvae calibrate RUN --force)"
-            )
-        value = facts[name]
-        z = (_scaled(name, value) - _scaled(name, entry["median"])) / entry["spread"]
+    for name, z in distances(domain, facts).items():
+        entry, value = domain["statistics"][name], facts[name]
         if abs(z) > LIMIT and not entry["low"] <= value <= entry["high"]:
             factor = value / entry["median"] if _WIDTHS[name].logarithm else None
             around = (entry["low"], entry["high"], entry["median"])
-            found.append(Outside(name, value, *around, float(z), factor))
+            found.append(Outside(name, value, *around, z, factor))
     return tuple(sorted(found, key=lambda one: -abs(one.robust_z)))
+
+
+def distances(domain: Mapping[str, Any], facts: Mapping[str, float]) -> dict[str, float]:
+    """How many widths each statistic of a scan lies from the healthy median, with its sign.
+
+    Raises ``DataError`` when ``domain`` is of other statistics, as an older twinvae's is.
+    """
+    known = domain["statistics"]
+    other = sorted(set(known) ^ set(facts))
+    if other:
+        raise DataError(
+            f"domain.json: expected the statistics {', '.join(facts)}, found a difference in "
+            f"{', '.join(other)}; another twinvae wrote this bundle: calibrate its run anew "
+            f"(twinvae calibrate RUN --force)"
+        )
+    return {
+        name: (_scaled(name, value) - _scaled(name, known[name]["median"])) / known[name]["spread"]
+        for name, value in facts.items()
+    }
 
 
 def _reference(table: pd.DataFrame) -> dict[str, Any]:
