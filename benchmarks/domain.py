@@ -2,8 +2,8 @@
 
     python benchmarks/domain.py DATA [--out runs/domain] [--healthy 40] [--epochs 1]
 
-DATA holds ``labelmaps`` (FreeSurfer-style segmentations), ``brats2021`` and ``brats2023`` (T1, T2 and
-FLAIR, as those projects name their files) and perhaps ``ixi`` (T1 with brain masks). For each
+DATA holds ``labelmaps`` (FreeSurfer-style segmentations), ``brats2021`` and ``brats2023`` (T1, T2
+and FLAIR, as those projects name their files) and perhaps ``ixi`` (T1 with brain masks). For each
 contrast brains are generated from the label maps and a bundle is trained on them with preset
 ``demo``; the check does not look at what the networks make of a scan, so that one epoch is enough.
 Every scan is then prepared by each bundle's recipe and compared with its healthy validation scans
@@ -200,11 +200,10 @@ def main() -> None:
     for (bundle, contrast, scan), group in table.groupby(
         ["bundle", "contrast", "scan"], sort=False
     ):
-        far = group["z"].abs()
+        far, judged = group["z"].abs(), int(group["judged"].sum())
         print(
-            f"{bundle:6} {contrast:6} {scan:28} {len(group):3} scans {group['judged'].sum():3} judged"
-            f"   |z| {far.min():5.1f} to {far.max():5.1f}   "
-            f"{', '.join(sorted(set(group['statistic'])))}"
+            f"{bundle:6} {contrast:6} {scan:28} {judged:3} of {len(group):3} judged   farthest |z| "
+            f"{far.min():5.1f} to {far.max():5.1f}   {', '.join(sorted(set(group['statistic'])))}"
         )
 
 
