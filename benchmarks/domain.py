@@ -24,6 +24,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
+from scipy import ndimage
 
 from twinvae.bundle import Bundle, read_bundle
 from twinvae.cohort import index_sources
@@ -31,7 +32,7 @@ from twinvae.config import SourceConfig, SplitConfig, load_config
 from twinvae.decision.domain import distances, outside, scan_facts
 from twinvae.errors import DataError
 from twinvae.imaging import ScanFiles, prepare_scan
-from twinvae.pipeline import run_stages
+from twinvae.pipeline import run_stage, run_stages
 from twinvae.run import Run
 
 CONTRASTS = ("T2w", "FLAIR", "T1w")
@@ -53,7 +54,8 @@ def make_bundle(out: Path, labels: Path, contrast: str, healthy: int, epochs: in
         },
     )
     run = Run.create(config, out / contrast)
-    run_stages(run, until="calibrate")
+    run_stages(run, until="score")
+    run_stage(run, "calibrate", force=True)  # the bundle is of the present code, kept run or not
     return read_bundle(run.bundle)
 
 
@@ -89,7 +91,8 @@ def changed(scan: ScanFiles, room: Path) -> Iterator[tuple[str, ScanFiles]]:
         "upside down, back to front": np.flip(voxels, (up, front)),
         "without its top half": no_top,
         "without its bottom half": no_bottom,
-        "noise in the brain's outline": np.where(brain, rng.uniform(1, 1000, voxels.shape), 0),
+        "noise, outline of the brain": np.where(brain, rng.uniform(1, 1000, voxels.shape), 0),
+        "smooth noise, outline of the brain": np.where(brain, smooth_noise(voxels.shape), 0),
         "noise in a ball": np.where(ball(voxels.shape), rng.uniform(1, 1000, voxels.shape), 0),
     }
     for how, values in made.items():
@@ -109,6 +112,12 @@ def thick(
     affine = affine.copy()
     affine[:3, axis] *= many
     return written(np.moveaxis(means, -1, axis), affine, room / "thick.nii.gz", scan)
+
+
+def smooth_noise(shape: tuple[int, ...]) -> np.ndarray:
+    """Blobs of about 1 cm, log-normal."""
+    blurred = ndimage.gaussian_filter(np.random.default_rng(SEED).normal(size=shape), 4)
+    return np.exp(blurred / blurred.std() * 0.5)
 
 
 def ball(shape: tuple[int, ...]) -> np.ndarray:

@@ -39,11 +39,11 @@ def test_distance_from_the_healthy_median_by_hand() -> None:
     assert [(o.statistic, o.factor) for o in both] == [("slice_mm", 4.0), ("intensity_p50", None)]
 
 
-@pytest.mark.parametrize("other", [0.5, 2.0])
-def test_twice_as_thick_or_thin_is_inside_and_five_times_is_out(other: float) -> None:
+@pytest.mark.parametrize(("inside", "out"), [(2.0, 2.1), (0.25, 0.2)])
+def test_slices_twice_as_thick_or_a_quarter_as_thick_are_inside(inside: float, out: float) -> None:
     domain = domain_of([FACTS] * 3, ["a", "b", "c"])
-    assert outside(domain, FACTS | {"slice_mm": other}) == ()
-    (one,) = outside(domain, FACTS | {"slice_mm": 5.0 if other > 1 else 0.2})
+    assert outside(domain, FACTS | {"slice_mm": inside}) == ()
+    (one,) = outside(domain, FACTS | {"slice_mm": out})
     assert one.statistic == "slice_mm"
 
 

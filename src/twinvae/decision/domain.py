@@ -42,15 +42,17 @@ class _Width:
     least: float
     logarithm: bool = False
     """Compare by factors."""
+    below: float = 1.0
+    """Widths below the median are this many times as wide."""
     opposite: float | None = None
     """The width follows from the sign instead: the limit is this far on the other side of 0. Of
     what says which tissue is brighter, healthy scans' spread is no guide; its sign is."""
 
 
-_TWICE = np.log(2.05) / LIMIT  # twice as thick is still in, three times is out
+_TWICE = float(np.log(2.05)) / LIMIT  # twice as thick is still in; of thinner ones, a quarter
 _WIDTHS: dict[str, _Width] = {
-    "slice_mm": _Width(_TWICE, logarithm=True),
-    "in_plane_mm": _Width(_TWICE, logarithm=True),
+    "slice_mm": _Width(_TWICE, logarithm=True, below=2.0),
+    "in_plane_mm": _Width(_TWICE, logarithm=True, below=2.0),
     "brain_ml": _Width(0.1, logarithm=True),  # people differ by 10 %
     # The outline depends on how brainstem and sulci are cut, which tools do in their own ways.
     "shape_correlation": _Width(0.0225),
@@ -164,10 +166,11 @@ def distances(domain: Mapping[str, Any], facts: Mapping[str, float]) -> dict[str
             f"{', '.join(other)}; another twinvae wrote this bundle: calibrate its run anew "
             f"(twinvae calibrate RUN --force)"
         )
-    return {
-        name: (_scaled(name, value) - _scaled(name, known[name]["median"])) / known[name]["spread"]
-        for name, value in facts.items()
-    }
+    found = {}
+    for name, value in facts.items():
+        away = _scaled(name, value) - _scaled(name, known[name]["median"])
+        found[name] = away / known[name]["spread"] / (_WIDTHS[name].below if away < 0 else 1.0)
+    return found
 
 
 def _reference(table: pd.DataFrame) -> dict[str, Any]:
