@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from twinvae.cohort.phantom.maps import load_maps
+from twinvae.imaging.resample import apply_taps, resampling_taps
 from twinvae.imaging.volume import Bools
 
 Cells = NDArray[np.float64]
@@ -34,6 +36,8 @@ _BOX = (0.005, 0.995)  # shares of the brain along an axis between which its box
 _FINE = 0.9  # cells, standard deviation: what is finer differs between people
 _COARSE = 3.0  # cells, standard deviation: what is coarser is bias field or a large lesion
 _SOLID = (0.1, 0.9)  # ranks of tissue: below and above lie fluid, fat, vessels and bright lesions
+_ENOUGH = 4 * _CELLS  # voxels along an axis
+_SOFT = 0.5  # cells, standard deviation: as far as outlines of one head differ between tools
 _INNER = 0.97  # share of brain in a cell that lies inside, where no dura, bone or void is mixed in
 _FEWEST = 200  # cells, before a correlation says anything
 _TURNS = ((2,), (1,), (1, 2))  # upside down, back to front, both: a head lying on its other end
@@ -94,7 +98,8 @@ def _tissue(
     values = images[masks]
     if not values.size:
         return {"white_over_grey": white, "fluid_over_grey": fluid}
-    rank = stats.rankdata(values) / values.size
+    counts = np.bincount(values, minlength=np.iinfo(np.uint16).max + 1)
+    rank = ((np.cumsum(counts) - (counts - 1) / 2) / values.size)[values]  # ties share their mean
     z, y, x = np.nonzero(masks)
     height = np.clip((position[z] * _CELLS).astype(np.int64), 0, _CELLS - 1)
     # Columns run from right to left and rows from front to back; x and y run the other way.
@@ -151,18 +156,18 @@ def _atlas() -> _Atlas:
 
 def _shape_cells(brain: Bools) -> Cells:
     """(cells,) * 3: share of brain in each cell of its box, a little blurred."""
-    low, high = zip(
-        *(
-            _box(np.count_nonzero(brain, axis=tuple(a for a in range(3) if a != axis)))
-            for axis in range(3)
-        ),
-        strict=True,
-    )
-    side = [(b - a) / _CELLS for a, b in zip(low, high, strict=True)]
-    soft = ndimage.gaussian_filter(brain.astype(np.float32), [s / 2 for s in side])
-    at = [a + (np.arange(_CELLS) + 0.5) * s - 0.5 for a, s in zip(low, side, strict=True)]
-    cells: Cells = ndimage.map_coordinates(soft, np.meshgrid(*at, indexing="ij"), order=1)
-    return cells.astype(np.float64)
+    every = tuple(slice(None, None, max(1, n // _ENOUGH)) for n in brain.shape)
+    brain = np.ascontiguousarray(brain[every])  # cells hold many voxels: a part of them will do
+    flat = np.count_nonzero(brain, axis=2)  # (X, Y), which two axes' counts follow from
+    counts = (flat.sum(axis=1), flat.sum(axis=0), np.count_nonzero(brain, axis=(0, 1)))
+    boxes = [_box(count) for count in counts]
+    low, high = (np.array(ends, dtype=np.int64) for ends in zip(*boxes, strict=True))
+    cells: NDArray[Any] = brain[tuple(slice(*ends) for ends in zip(low, high, strict=True))]
+    for axis in range(3):
+        step = cells.shape[axis] / _CELLS
+        cells = apply_taps(cells, resampling_taps(cells.shape[axis], 0.0, step, _CELLS), axis)
+    blurred: Cells = ndimage.gaussian_filter(cells.astype(np.float64), _SOFT, mode="nearest")
+    return blurred
 
 
 def _box(counts: NDArray[np.int64]) -> tuple[float, float]:
@@ -174,11 +179,7 @@ def _box(counts: NDArray[np.int64]) -> tuple[float, float]:
 
 def _binned(index: NDArray[np.int64], *, whole: bool = False) -> NDArray[np.int64]:
     """The cell along one axis of each voxel of the brain, given its index along that axis."""
-    low, high = (0.0, 0.0)
-    if whole:
-        low, high = float(index.min()), float(index.max() + 1)
-    else:
-        low, high = _box(np.bincount(index))
+    low, high = (float(index.min()), float(index.max() + 1)) if whole else _box(np.bincount(index))
     cell = ((index + 0.5 - low) / (high - low) * _CELLS).astype(np.int64)
     return np.clip(cell, 0, _CELLS - 1)
 
