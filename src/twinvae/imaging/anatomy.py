@@ -39,6 +39,7 @@ _SOLID = (0.1, 0.9)  # ranks of tissue: below and above lie fluid, fat, vessels 
 _ENOUGH = 4 * _CELLS  # voxels along an axis
 _SOFT = 0.5  # cells, standard deviation: as far as outlines of one head differ between tools
 _INNER = 0.97  # share of brain in a cell that lies inside, where no dura, bone or void is mixed in
+_FLAT = 1e-9  # what is this even differs by rounding alone
 _FEWEST = 200  # cells, before a correlation says anything
 _TURNS = ((2,), (1,), (1, 2))  # upside down, back to front, both: a head lying on its other end
 
@@ -98,8 +99,7 @@ def _tissue(
     values = images[masks]
     if not values.size:
         return {"white_over_grey": white, "fluid_over_grey": fluid}
-    counts = np.bincount(values, minlength=np.iinfo(np.uint16).max + 1)
-    rank = ((np.cumsum(counts) - (counts - 1) / 2) / values.size)[values]  # ties share their mean
+    rank = _rank(values)
     z, y, x = np.nonzero(masks)
     height = np.clip((position[z] * _CELLS).astype(np.int64), 0, _CELLS - 1)
     # Columns run from right to left and rows from front to back; x and y run the other way.
@@ -111,6 +111,13 @@ def _tissue(
     return {"white_over_grey": white, "fluid_over_grey": fluid}
 
 
+def _rank(values: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """The rank of each value, from almost 0 to 1; equal ones share their mean."""
+    counts = np.bincount(values)
+    rank: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2) / values.size
+    return rank[values]
+
+
 def _partial(cells: Cells, tissue: Cells, other: Cells) -> float:
     """Partial correlation of ``cells`` with ``tissue``, ``other`` held; 0 where undefined."""
     known = np.isfinite(cells) & np.isfinite(tissue)
@@ -119,7 +126,7 @@ def _partial(cells: Cells, tissue: Cells, other: Cells) -> float:
     own, one, two = (
         _band(np.where(known, values, np.nan))[known] for values in (cells, tissue, other)
     )
-    if min(np.ptp(own), np.ptp(one), np.ptp(two)) == 0:
+    if min(np.ptp(own), np.ptp(one), np.ptp(two)) < _FLAT:
         return 0.0
     r = np.corrcoef([own, one, two])
     left = (1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)
