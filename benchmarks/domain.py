@@ -96,7 +96,7 @@ def changed(scan: ScanFiles, room: Path) -> Iterator[tuple[str, ScanFiles]]:
         "noise in a ball": np.where(ball(voxels.shape), rng.uniform(1, 1000, voxels.shape), 0),
     }
     for how, values in made.items():
-        yield how, written(values, image.affine, room / f"{how.replace(' ', '_')}.nii.gz", scan)
+        yield how, written(values, image.affine, room / "changed.nii", scan)
     side = float(np.linalg.norm(image.affine[:3, up]))
     yield "slices of 5 mm", thick(voxels, image.affine, up, round(5 / side), room, scan)
 
@@ -111,7 +111,7 @@ def thick(
     means = np.where((groups != 0).mean(-1) >= 0.5, groups.mean(-1), 0)
     affine = affine.copy()
     affine[:3, axis] *= many
-    return written(np.moveaxis(means, -1, axis), affine, room / "thick.nii.gz", scan)
+    return written(np.moveaxis(means, -1, axis), affine, room / "thick.nii", scan)
 
 
 def smooth_noise(shape: tuple[int, ...]) -> np.ndarray:
@@ -148,7 +148,7 @@ def foot(room: Path) -> ScanFiles:
         values[flesh & body(centre, tuple(r + 2 for r in radii))] = 60  # cortical bone
         values[flesh & body(centre, radii)] = 620  # marrow
     values = np.where(flesh, np.maximum(values + rng.normal(0, 25, values.shape), 1), 0)
-    return written(values, np.eye(4), room / "foot.nii.gz", ScanFiles("foot", room / "foot"))
+    return written(values, np.eye(4), room / "foot.nii", ScanFiles("foot", room / "foot"))
 
 
 def written(values: np.ndarray, affine: np.ndarray, path: Path, scan: ScanFiles) -> ScanFiles:
