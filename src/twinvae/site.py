@@ -47,6 +47,8 @@ class Site:
     by: str = ""
     """Who calibrates."""
     layout: str = "auto"
+    trust_grid: bool = False
+    """Masks of the scan's shape and voxel size lie on its grid, whatever their headers say."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,11 @@ def _check(site: Site, overrides: Mapping[str, Any]) -> None:
 
 def _scans(site: Site, config: RunConfig) -> list[ScanFiles]:
     source = SourceConfig(
-        path=site.scans, role=site.role, layout=site.layout, source=site.name or None
+        path=site.scans,
+        role=site.role,
+        layout=site.layout,
+        source=site.name or None,
+        trust_grid=site.trust_grid,
     )
     table = index_sources([source], config.contrast, SplitConfig())
     return [ScanFiles.from_row(row) for _, row in table.assign(split="val").iterrows()]
