@@ -19,7 +19,7 @@ import torch
 
 from twinvae.config import RunConfig
 from twinvae.config.study import StudyConfig, load_study
-from twinvae.cores import cores, share_cores
+from twinvae.cores import cores, end_with_parent, share_cores
 from twinvae.crossval import cross_validate, prepare_folds
 from twinvae.errors import PartialFailureError, reason_of
 from twinvae.evaluation import OVER_SEEDS_COLUMNS, over_seeds
@@ -138,6 +138,7 @@ def _prepared(study: StudyConfig, data: str, folder: Path, out: Path) -> list[Ru
 def _run_cells(cells: Sequence[Cell], jobs: int | None) -> dict[str, str]:
     """Do every cell; the reasons of those that failed, by name."""
     jobs = jobs or (1 if torch.cuda.is_available() else cores())
+    jobs = max(1, min(jobs, len(cells)))
     failed: dict[str, str] = {}
     pool = ThreadPoolExecutor(jobs)
     with progress_bar("study", len(cells)) as bar:
@@ -170,6 +171,7 @@ def _in_own_process(cell: Cell, jobs: int) -> str | None:
 def _quietly(jobs: int) -> None:
     """Set up a process for a cell: its share of the cores, no bars of its own."""
     share_cores(jobs)
+    end_with_parent()
     console.quiet = True
 
 

@@ -25,7 +25,7 @@ class Compute:
         has_gpu = torch.cuda.is_available()
         if options.device == "cuda" and not has_gpu:
             raise ConfigError("compute.device: expected a CUDA GPU for 'cuda', found none")
-        torch.set_num_threads(options.threads or cores())
+        torch.set_num_threads(min(options.threads or cores(), cores()))
         name = options.device if options.device != "auto" else ("cuda" if has_gpu else "cpu")
         return cls(torch.device(name), options.precision == "bf16")
 

@@ -6,6 +6,7 @@ import hashlib
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from twinvae.cohort.phantom.layout import (
 )
 from twinvae.cohort.phantom.subject import Subject, body_of, has_tumour, make_subject
 from twinvae.config import PhantomConfig, Role
-from twinvae.cores import cores
+from twinvae.cores import cores, end_with_parent
+from twinvae.errors import StageError
 from twinvae.files import read_json, write_json
 from twinvae.outputs import claim, locked, remove
 from twinvae.progress import progress_bar
@@ -112,7 +114,8 @@ def _run(
         return
     # Spawned, not forked: the parent may hold torch's threads, which a fork would break.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context) as pool:
+    workers = min(jobs, len(todo))
+    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
         futures = {
             pool.submit(_generate, out, options, role, index): (role, index) for role, index in todo
         }
@@ -120,9 +123,13 @@ def _run(
             for future in as_completed(futures):
                 future.result()
                 yield futures[future]
-        except BaseException:
+        except BrokenProcessPool:
+            raise StageError(
+                "phantom: a process died, perhaps for lack of memory; run it again to go on where "
+                "it stopped, with fewer jobs"
+            ) from None
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _generate(out: Path, options: PhantomConfig, role: Role, index: int) -> None:
