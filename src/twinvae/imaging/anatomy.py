@@ -4,7 +4,7 @@ The atlas is the MNI152 average of 152 people (ICBM 2009a, Fonov et al. 2011) as
 Scan and atlas are laid into each other by the box around the brain alone, divided into the same
 cells: size, voxels, position and a moderate tilt do not matter. Nothing is fitted on scans.
 Intensities count by their rank inside the scan's brain, and after slow changes over the head are
-taken away, so that neither the scanner's scale nor its bias field nor a tumour's brightness counts.
+taken away, so that the scanner's scale and its bias field do not count and a tumour counts little.
 """
 
 from __future__ import annotations
