@@ -125,8 +125,8 @@ class _Galleries:
             here = slice(at, at := at + len(batch.x))
             if shown is not None:
                 maps[here] = map_batch(batch, [shown], self.compute)[shown.name]
-            with torch.inference_mode(), self.compute.autocast():
-                x_h[here] = batch.x_h.float().cpu().numpy()[:, 0]
+            with torch.inference_mode():
+                x_h[here] = batch.x_h.cpu().numpy()[:, 0]
         return Gallery(
             images=images,
             reconstructions=x_h * brain,

@@ -66,6 +66,7 @@ def batches(
             models=models,
             options=options,
             fitted=fitted,
+            compute=compute,
         )
 
 
@@ -97,7 +98,7 @@ def score_slices(
 
 def score_batch(batch: SliceBatch, scores: Sequence[Score], compute: Compute) -> pd.DataFrame:
     """One row a slice, one float64 column a score."""
-    with torch.no_grad(), compute.autocast():
+    with torch.no_grad(), compute.arithmetic():
         # A score and the same in context begin alike.
         values = {
             each: each(batch).double().cpu().numpy()
