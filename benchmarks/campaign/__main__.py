@@ -23,6 +23,7 @@ from pathlib import Path
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before numpy: children are forked
     os.environ[_name] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))  # tiny, dicom_files
 
 import numpy as np  # noqa: E402
 from disk import disk_full, read_only  # noqa: E402
@@ -51,7 +52,9 @@ def table(tallies: dict[str, Tally]) -> str:
         if tally := tallies.get(name):
             counts = (tally.count(kind) for kind in ("lost", "traceback", "wrong"))
             cells = [title, tally.tried, tally.survived, *counts, round(tally.seconds)]
-            lines.append("| " + " | ".join(f"{c:,}" if isinstance(c, int) else c for c in cells) + " |")
+            lines.append(
+                "| " + " | ".join(f"{c:,}" if isinstance(c, int) else c for c in cells) + " |"
+            )
     return "\n".join(lines)
 
 
@@ -85,9 +88,10 @@ def main() -> int:
     tallies = kept(options.out, options.seed)
     todo = names or [n for n in PARTS if n not in tallies or options.fresh]
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
-        room = Room(Path(folder)) if todo else None
+        room = Room(Path(folder))
+        if set(todo) - {"headers"}:
+            room.do_run()
         for name in todo:
-            assert room is not None
             print(f"{PARTS[name][0]} …", flush=True)
             tally = Tally(name, options.seed)
             rng = np.random.default_rng((options.seed, list(PARTS).index(name)))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from room import Ended, Room, Tally, Words, content, copy, twinvae, verdict
+
 from tiny import TINY
 from twinvae.progress import progress_bar
 from twinvae.run import STAGES

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from room import Ended, Room, Tally, content, copy, counted, differing, twinvae
+
 from twinvae.progress import progress_bar
 from twinvae.run import STAGES, Run
 
@@ -29,7 +30,7 @@ def flip(path: Path, rng: np.random.Generator, *, keep_time: bool) -> str:
 
 def writer_of(name: str) -> str | None:
     """The stage that writes a file of a run; None for what no stage does."""
-    first = name.split("/")[0]
+    first = name.split("/", maxsplit=1)[0]
     found = {
         "cohort": "index", "manifest.tsv": "index", "slices": "prepare", "models": "train",
         "scores.tsv": "score", "fitted.safetensors": "score", "maps": "score",
@@ -133,9 +134,7 @@ def bundle_flips(room: Room, rng: np.random.Generator, tally: Tally) -> None:
     """Flip a bit of a bundle, then detect: a clear error, or the very results."""
     words = ["--force", "-o"]
     whole = room.new("found")
-    first = twinvae(
-        ["detect", room.reference / "bundle", room.scan, *words, whole], room.log
-    )
+    first = twinvae(["detect", room.reference / "bundle", room.scan, *words, whole], room.log)
     assert first.code == 0, first.end
     wanted, done = content(whole), []
     names = sorted(

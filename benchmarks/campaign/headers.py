@@ -14,13 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import nibabel as nib
+import numpy as np
 import pydicom
-import SimpleITK as sitk
-from dicom_files import classic
+import SimpleITK as sitk  # noqa: N813
 from oracles import told_otherwise
 from room import Room, Tally, counted, twinvae
+
+from dicom_files import classic
 from twinvae.errors import TwinvaeError
 from twinvae.imaging import read_volume
 from twinvae.progress import progress_bar
@@ -31,8 +32,10 @@ _SHAPE = (5, 6, 7)
 _ROOM = 2**20  # voxels; the files hold no more
 _LIMIT_S = 20
 _MEMORY = 3 * 2**30  # bytes of address space beyond what the reader starts with
-_WORDS = (b"0", b"-1", b"1", b"3", b"32768", b"99999999999", b"1e30", b"nan", b"inf", b"", b"True",
-          b"False", b"MET_DOUBLE", b"MET_CHAR_ARRAY", b"../x", b"\xff\xfe", b"1 2 3 4", b"0.001")  # fmt: skip
+_WORDS = (
+    *(b"0", b"-1", b"1", b"3", b"32768", b"99999999999", b"1e30", b"nan", b"inf", b"", b"True"),
+    *(b"False", b"MET_DOUBLE", b"MET_CHAR_ARRAY", b"../x", b"\xff\xfe", b"1 2 3 4", b"0.001"),
+)
 
 
 class Originals:

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 from room import Command, Room, Tally, counted, next_stage, twinvae, verdict
+
 from twinvae.progress import progress_bar
 from twinvae.run import STAGES
 

@@ -7,6 +7,7 @@ import time
 import numpy as np
 from disk import Given
 from room import Command, Ended, Room, Tally, Words, content, counted, differing, twinvae, verdict
+
 from twinvae.progress import progress_bar
 from twinvae.run import STAGES
 
