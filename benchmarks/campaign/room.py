@@ -7,8 +7,11 @@ all it started.
 
 from __future__ import annotations
 
+import codecs
+import importlib
 import json
 import os
+import pkgutil
 import re
 import resource
 import shutil
@@ -26,14 +29,13 @@ import numpy as np
 import torch
 import yaml
 
-import twinvae.detect
-import twinvae.pipeline
-import twinvae.reporting
+import twinvae as package
 from tiny import tiny_config
 from twinvae.__main__ import main
 from twinvae.config import dump_config
 from twinvae.files import TEMPORARY, checksum
-from twinvae.run import STAGES
+from twinvae.provenance import code_digest, made_with
+from twinvae.run import _CODE, STAGES
 
 Words = Sequence[str | Path]
 LIMIT_S = 300.0  # a command that takes longer hangs
@@ -157,11 +159,22 @@ def twinvae(words: Words, log: Path, *, user: int | None = None, limit_s: float 
     return Command(words, log, user=user).end_by(limit_s)
 
 
+def _import_all() -> None:
+    """Whatever a child may need, so that none reads code: it may change, or be out of its reach."""
+    for module in pkgutil.walk_packages(package.__path__, "twinvae."):
+        importlib.import_module(module.name)
+    codecs.lookup("utf-8-sig")
+    made_with()
+    for parts in _CODE.values():
+        code_digest(parts)
+
+
 class Room:
     """A folder to work in, with the tiny configuration and a finished run of it."""
 
     def __init__(self, folder: Path) -> None:
         torch.set_num_threads(1)
+        _import_all()
         self.folder = folder
         self.config = folder / "tiny.yaml"
         self.config.write_text(yaml.safe_dump(dump_config(tiny_config()), sort_keys=False))
