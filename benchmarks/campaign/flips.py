@@ -12,8 +12,8 @@ from twinvae.progress import progress_bar
 from twinvae.run import STAGES, Run
 
 _LARGE = 20_000  # bytes; files above get three flips, others one
-_SCANS = 8  # of the generated scans: each flip that is noticed costs a whole run
-_MENDED = 10  # refusals after which the run is mended as its message says
+_SCANS = 3  # of the generated scans: each flip that is noticed costs a whole run
+_MENDED = 6  # refusals after which the run is mended as its message says
 
 
 def flip(path: Path, rng: np.random.Generator, *, keep_time: bool) -> str:
