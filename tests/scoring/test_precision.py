@@ -145,7 +145,7 @@ def test_networks_run_in_the_precision_asked_for(models: Models) -> None:
     for compute, expected in ((HALF, torch.bfloat16), (FULL, torch.float32)):
         seen: set[tuple[int, torch.dtype]] = set()
         hooks = [
-            layer.register_forward_hook(lambda _, __, out, k=k: seen.add((k, out.dtype)))
+            layer.register_forward_hook(lambda _, __, out, k=k, seen=seen: seen.add((k, out.dtype)))
             for k, model in enumerate((models.healthy, models.mixed))
             for layer in model.modules()
             if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d)

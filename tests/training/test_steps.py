@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from test_fit import CPU, MODEL, OPTIONS, log, toy_data
+
 from twinvae.config import TrainConfig
 from twinvae.models import build_model
 from twinvae.training import Compute, SliceData, fit
