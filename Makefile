@@ -9,7 +9,7 @@ TORCH_INDEX_URL ?=
 # Peers live in an environment of their own: what they need must not change what twinvae runs with.
 PEERS_VENV ?= .venv-peers
 
-.PHONY: setup demo test lint bench-prepare bench-scores bench-evaluation bench-peers clean
+.PHONY: setup demo test lint bench-domain bench-prepare bench-scores bench-evaluation bench-peers campaign clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -39,6 +39,10 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench-domain: setup  ## which real and changed scans are out of domain: make bench-domain DATA=DIR
+	@test -n "$(DATA)" || { echo "bench-domain: expected DATA=FOLDER (see benchmarks/domain.py)"; exit 2; }
+	$(BIN)/python benchmarks/domain.py $(DATA)
+
 bench-prepare: setup  ## seconds and memory a scan, beside TorchIO and MONAI
 	$(BIN)/python benchmarks/prepare.py
 
@@ -57,6 +61,9 @@ bench-peers: $(PEERS_VENV)/.peers  ## peers beside a finished run's scores: make
 	@test -n "$(RUN)" || { echo "bench-peers: expected RUN=FOLDER of a finished run"; exit 2; }
 	$(PEERS_VENV)/bin/python benchmarks/peers.py $(RUN)
 	$(PEERS_VENV)/bin/twinvae evaluate $(RUN)/peers.tsv -o $(RUN)/peers
+
+campaign: setup  ## kills, full disks, damaged files; ONLY=kills,headers SEED=0 (docs/reliability.md)
+	$(BIN)/python benchmarks/campaign $(if $(ONLY),--only $(ONLY)) --seed $(or $(SEED),0)
 
 clean:
 	rm -rf $(VENV) $(PEERS_VENV) build dist src/*.egg-info

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -20,8 +22,11 @@ from twinvae.detect import _names, detect_scans
 from twinvae.errors import OutputError, StageError
 from twinvae.files import atomic_path, new_folder, write_text
 from twinvae.imaging import FittedRecipe, PreparedScan, ScanFiles
+from twinvae.models import build_model, save_model
 from twinvae.pipeline import run_stage, run_stages
 from twinvae.run import Run
+from twinvae.scoring import write_fitted
+from twinvae.training.checkpoint import Checkpoint, save_checkpoint
 
 Words = list[str | Path]
 
@@ -305,6 +310,25 @@ def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), new_folder(tmp_path / "here"):
         raise RuntimeError
     assert tree(tmp_path) == {"here": None, "here/thesis.tex": b"Introduction"}
+
+
+def test_tensors_that_do_not_fit_on_the_disk_are_said_like_any_file(tmp_path: Path) -> None:
+    """Writers written in other languages have errors of their own, which `main` does not know."""
+    model = build_model(tiny_config().models.healthy, seed=0)
+    few, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writes: list[Callable[[], None]] = [
+        lambda: save_model(model, tmp_path),
+        lambda: save_checkpoint(tmp_path, model, {}, Checkpoint(1, "f")),
+        lambda: write_fitted(tmp_path / "f.safetensors", {"fit": {"a": torch.zeros(5000)}}),
+    ]
+    for write in writes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                write()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (few, most))
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_a_full_disk_costs_nothing_and_is_said_in_one_line(

@@ -1,6 +1,7 @@
 """Data sets as they are shipped, in miniature: true names and nesting, volumes of a few voxels.
 
-Every folder also gets what file managers leave behind: `.DS_Store`, and a `._` twin of each image.
+Every folder also gets what file managers leave behind: `.DS_Store`, and a `._` twin of each image;
+and what a writer that was killed does: half an image under its full name in a hidden folder.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+
+from twinvae.files import TEMPORARY
 
 MASK = re.compile(r"seg|mask|labelsTr|\.OT\.", re.IGNORECASE)
 CHANNELS = ("FLAIR", "T1w", "t1gd", "T2w")
@@ -50,11 +53,14 @@ class Tree:
 
 
 def put(file: Path) -> Path:
-    """Write a small image or mask, as the name asks for, with a ``._`` twin."""
+    """Write a small image or mask, as the name asks for, with a ``._`` twin and a lost half."""
     file.parent.mkdir(parents=True, exist_ok=True)
     kind = "4d" if "imagesT" in str(file) else "mask" if MASK.search(str(file)) else "image"
     suffix = "".join(re.findall(r"\.(?:nii|gz|mha)$|\.nii(?=\.gz$)", file.name))
     file.write_bytes(_content(kind, suffix))
+    half = file.parent / f"{TEMPORARY}host-7~x1" / file.name
+    half.parent.mkdir(exist_ok=True)
+    half.write_bytes(_content(kind, suffix)[:200])
     (file.parent / f"._{file.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
     return file
 

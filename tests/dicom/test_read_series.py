@@ -269,3 +269,38 @@ def test_jpeg_ls_needs_no_plugin(tmp_path, data, monkeypatch):
     packed = classic(tmp_path / "s", data, AFFINE, compress=JPEGLSLossless)
     monkeypatch.setattr(pixels, "_has_plugin", lambda *_: False)
     same_world(read_volume(packed), data, AFFINE)
+
+
+DAMAGE = {
+    "its mark": lambda raw: raw[:128] + b"\xc9" + raw[129:],
+    "moved": lambda raw: raw[:30] + b"\xff\x01" + raw[30:],
+    "moved back": lambda raw: raw[3:],
+    "mark and first group": lambda raw: raw[:128] + bytes(20) + raw[148:],
+    "emptied": lambda raw: b"",
+    "cut within its identifiers": lambda raw: raw[: raw.index(b"\x08\x00\x18\x00UI", 300)],
+    "cut within its first identifier": lambda raw: raw[: raw.index(b"\x08\x00\x16\x00UI") + 20],
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_an_end_slice_never_goes_missing_without_a_word(tmp_path, data, how):
+    """Without the first or last slice a stack is as even as before: nothing else would tell."""
+    folder = classic(tmp_path / "s", data, AFFINE)
+    last = max(folder.iterdir(), key=lambda file: read(file).ImagePositionPatient[2])
+    last.write_bytes(DAMAGE[how](last.read_bytes()))
+    with pytest.raises(DataError, match=last.name):
+        read_volume(folder)
+
+
+def test_what_lies_beside_a_series_is_passed_over(tmp_path, data):
+    folder = classic(tmp_path / "s", data, AFFINE)
+    (folder / "README").write_text("as the scanner sent it")
+    (folder / "IM00001.json").write_text("{}")
+    (folder / "empty.txt").touch()
+    report = read(folder / "IM00001")
+    kind = "1.2.840.10008.5.1.4.1.1.88.11"  # basic text structured report
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = kind
+    for name in ("Rows", "Columns", "PixelData"):
+        del report[name]
+    report.save_as(folder / "report.dcm", enforce_file_format=True)
+    same_world(read_volume(folder), data, AFFINE)

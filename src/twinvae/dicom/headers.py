@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Any
 from twinvae.errors import DataError
 
 _DICOMDIR = "1.2.840.10008.1.3.10"  # Media Storage Directory, PS3.4 annex B
+_REMAINS = (b"DICM", b"\2\0\0\0UL\4\0", b"\2\0\1\0OB\0\0")  # how the first group begins, PS3.10 7.1
 _HEADERS = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID"),
     *("StudyDate", "StudyTime", "StudyDescription", "SeriesDescription", "ProtocolName"),
@@ -85,15 +87,36 @@ def is_dicom(file: Path) -> bool:
         return False
 
 
-def dicom_files(path: Path) -> list[Path]:
-    """The DICOM files at or below ``path``, hidden ones left out, in sorted order."""
+def dicom_files(path: Path) -> tuple[list[Path], list[Path]]:
+    """The DICOM files at or below ``path``, and those that were some, by their traces or names.
+
+    Hidden ones are left out; both in sorted order.
+    """
     if path.is_file():
-        return [path] if is_dicom(path) else []
+        return ([path], []) if is_dicom(path) else ([], [])
     found = []
     for folder, below, names in os.walk(path):
         below[:] = [name for name in below if not name.startswith(".")]
         found += [Path(folder) / name for name in names if not name.startswith(".")]
-    return [file for file in sorted(found) if is_dicom(file)]
+    good = [file for file in sorted(found) if is_dicom(file)]
+    alike = {(file.parent, _numberless(file)) for file in good}
+    others = sorted(set(found) - set(good))
+    return good, [f for f in others if (f.parent, _numberless(f)) in alike or _was_dicom(f)]
+
+
+def _numberless(file: Path) -> str:
+    """A name without its numbers: that of a slice is its neighbours'."""
+    return re.sub(r"\d+", "#", file.name)
+
+
+def _was_dicom(file: Path) -> bool:
+    """Whether the beginning looks like that of a DICOM file, only damaged or moved."""
+    try:
+        with file.open("rb") as stream:
+            beginning = stream.read(160)
+    except OSError:
+        return False
+    return any(trace in beginning[100:] for trace in _REMAINS)
 
 
 def list_series(path: Path, broken: list[str] | None = None) -> list[Series]:
@@ -103,8 +126,12 @@ def list_series(path: Path, broken: list[str] | None = None) -> list[Series]:
     Files that hold no image (DICOMDIR, reports) are passed over.
     """
     found: dict[str, Series] = {}
-    for file in dicom_files(path):
+    good, damaged = dicom_files(path)
+    lost = set(damaged)
+    for file in sorted([*good, *damaged]):
         try:
+            if file in lost:  # without its word, a stack would lack a slice
+                raise DataError(f"{file}: expected a DICOM file, found its beginning damaged")
             header = _read_header(file)
         except DataError as error:
             if broken is None:
@@ -149,19 +176,26 @@ def _read_header(file: Path) -> Any:
     """The header of an image; None for a file of another kind."""
     header = read_dataset(file, stop_before_pixels=True, specific_tags=list(_HEADERS))
     kind = value_of(header, "SOPClassUID", file)
-    kind = kind or header.file_meta.get("MediaStorageSOPClassUID")
+    stored = value_of(header.file_meta, "MediaStorageSOPClassUID", file)
+    kind = kind or stored
     if not kind:
         raise DataError(f"{file}: expected SOPClassUID, found none: truncated?")
     for keyword in _HEADERS:  # so that whoever asks later gets a value, not a surprise
         value_of(header, keyword, file)
     if header.get("Rows") is None:
         name = str(getattr(kind, "name", kind))
-        if str(kind) == _DICOMDIR or "Image Storage" not in name:
+        if str(kind) == _DICOMDIR or ("Image Storage" not in name and _whole(header, stored)):
             return None
         raise DataError(f"{file}: expected Rows in an object of {name}, found none: truncated?")
     if not header.get("SeriesInstanceUID"):
         raise DataError(f"{file}: expected SeriesInstanceUID, found none")
     return header
+
+
+def _whole(header: Any, stored: Any) -> bool:
+    """Whether an object of any kind has what each must have (PS3.3 C.12.1 and C.7.3.1)."""
+    needed = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
+    return stored in (None, header.get("SOPClassUID")) and all(header.get(n) for n in needed)
 
 
 def _said(error: Exception) -> str:

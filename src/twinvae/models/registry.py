@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from twinvae.config import ModelConfig, dump_config, validated
 from twinvae.errors import ConfigError, DataError
@@ -90,7 +90,7 @@ def save_model(model: Model, folder: Path) -> None:
     write_json(folder / "model.json", dump_config(model.config))
     weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     with atomic_path(folder / "weights.safetensors") as path:
-        save_file(weights, path)
+        path.write_bytes(save(weights))  # save_file says of a full disk no OSError
 
 
 def load_model(folder: Path) -> Model:

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from twinvae.config import ScoringConfig
@@ -85,7 +85,7 @@ def write_fitted(path: Path, fitted: Fitted) -> None:
         for name, array in arrays.items()
     }
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary)
+        temporary.write_bytes(save(tensors))  # save_file says of a full disk no OSError
 
 
 def read_fitted(path: Path) -> Fitted:

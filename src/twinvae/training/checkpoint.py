@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from twinvae.errors import DataError
@@ -42,7 +42,8 @@ def save_checkpoint(
             tensors |= {f"{name}.{index}.{key}": value for key, value in state.items()}
     metadata = {"epoch": str(checkpoint.epoch), "fingerprint": checkpoint.fingerprint}
     with atomic_path(folder / _FILE) as path:
-        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, path, metadata)
+        whole = {k: v.contiguous().cpu() for k, v in tensors.items()}
+        path.write_bytes(save(whole, metadata))  # save_file says of a full disk no OSError
 
 
 def load_checkpoint(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from twinvae.config import ComputeConfig
+from twinvae.cores import cores
 from twinvae.errors import ConfigError
 from twinvae.models import DiagonalGaussian
 
@@ -35,7 +35,7 @@ class Compute:
         has_gpu = torch.cuda.is_available()
         if options.device == "cuda" and not has_gpu:
             raise ConfigError("compute.device: expected a CUDA GPU for 'cuda', found none")
-        torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(min(options.threads or cores(), cores()))
         name = options.device if options.device != "auto" else ("cuda" if has_gpu else "cpu")
         return cls(torch.device(name), options.precision == "bf16")
 

@@ -57,9 +57,9 @@ def recognises(path: Path, files: Sequence[Path]) -> bool:
 
 def find(path: Path) -> list[Scan]:
     """Every image in the dataset at ``path``, with its masks."""
-    raw = _named(path.glob("sub-*/**/*.nii*"))
+    raw = _named(path, path.glob("sub-*/**/*.nii*"))
     masks: dict[tuple[str, str], list[_Name]] = {}
-    for mask in [*raw, *_named((path / "derivatives").glob("**/*.nii*"))]:
+    for mask in [*raw, *_named(path, (path / "derivatives").glob("**/*.nii*"))]:
         if mask.suffix.lower() in _MASKS - {"probseg"}:
             masks.setdefault(mask.visit, []).append(mask)
     splits = _participant_splits(path)
@@ -79,11 +79,16 @@ def find(path: Path) -> list[Scan]:
     ]
 
 
-def _named(paths: Iterable[Path]) -> list[_Name]:
+def _named(root: Path, paths: Iterable[Path]) -> list[_Name]:
+    """Those of ``paths`` that are BIDS names, nothing hidden and nothing in hidden folders.
+
+    A writer that was killed leaves such a folder, with half a scan under its full name.
+    """
     names = []
+    below = len(root.absolute().parts)
     for path in sorted(p.absolute() for p in paths):  # not resolved: a link's own name counts
         ending = next((e for e in _ENDINGS if path.name.lower().endswith(e)), None)
-        if ending is None or path.name.startswith("."):
+        if ending is None or any(part.startswith(".") for part in path.parts[below:]):
             continue
         *pairs, suffix = path.name[: -len(ending)].split("_")
         entities = dict(pair.split("-", 1) for pair in pairs if "-" in pair)
