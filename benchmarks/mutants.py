@@ -58,7 +58,7 @@ _HEAVY = (
     *("hypothesis", "yaml"),
 )
 _PATIENCE = 4.0  # times the duration of the unchanged tests
-_AT_LEAST = 60.0  # seconds before a mutant counts as caught for its slowness
+_AT_LEAST = 180.0  # seconds before a mutant counts as caught for its slowness
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,7 @@ class Watch:
         )
         self.took: dict[str, float] = defaultdict(float)
         self.uses: dict[str, list[str]] = {}
+        self.shared: dict[str, float] = defaultdict(float)
         self.context = ""
         self.cover.start()
 
@@ -208,8 +209,10 @@ class Watch:
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Iterator[None]:
-        shared = fixturedef.scope != "function"
+        shared, started = fixturedef.scope != "function", time.monotonic()
         yield from self._during(f"fixture {fixturedef.argname}" if shared else self.context)
+        if shared:
+            self.shared[fixturedef.argname] += time.monotonic() - started
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.took[report.nodeid] += report.duration
@@ -223,7 +226,12 @@ class Watch:
             file.split("/src/twinvae/")[1]: data.contexts_by_lineno(file)
             for file in data.measured_files()
         }
-        self.kept.write_text(json.dumps({"took": self.took, "uses": self.uses, "reach": reach}))
+        # A test may be the first of its kind to run: it then waits for what others share with it.
+        alone = {
+            test: seconds + sum(self.shared[name] for name in self.uses.get(test, ()))
+            for test, seconds in self.took.items()
+        }
+        self.kept.write_text(json.dumps({"alone": alone, "uses": self.uses, "reach": reach}))
 
 
 class Choose:
@@ -243,7 +251,8 @@ class Choose:
 
 
 def tests_for(mutant: Mutant, before: str, watched: dict[str, Any]) -> dict[str, float]:
-    """Seconds of each test that reaches the function with the mutant; of all, for other code.
+    """Seconds of each test, run alone, that reaches the function with the mutant; of all, for other
+    code.
 
     Reached in the tests' own process, that is: commands that tests start are not watched.
     """
@@ -256,11 +265,11 @@ def tests_for(mutant: Mutant, before: str, watched: dict[str, Any]) -> dict[str,
     reach = watched["reach"].get(mutant.path, {})
     contexts = {context for line in lines for context in reach.get(str(line), ())}
     if not lines or "" in contexts:
-        return dict(watched["took"])
+        return dict(watched["alone"])
     shared = {c.removeprefix("fixture ") for c in contexts if c.startswith("fixture ")}
     return {
         test: seconds
-        for test, seconds in watched["took"].items()
+        for test, seconds in watched["alone"].items()
         if test in contexts or shared & set(watched["uses"][test])
     }
 

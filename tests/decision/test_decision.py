@@ -20,6 +20,7 @@ from twinvae.decision import (
     slice_threshold,
 )
 from twinvae.decision.ranks import highest_supported, needed_count, require_supported
+from twinvae.decision.sample import Places
 from twinvae.errors import CalibrationError
 
 
@@ -177,3 +178,11 @@ def test_verdicts_load_no_heavy_library() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_the_typical_slice_is_one_slice_of_median_size_and_position() -> None:
+    places = Places(np.array([3.0, 1.0, 2.0, 9.0]), np.array([0.1, 0.9, 0.3, 0.5]))
+    typical = places.typical()
+    assert (typical.size.tolist(), typical.position.tolist()) == ([2.5], [0.4])
+    chosen = places.only(np.array([True, False, False, True]))
+    assert (chosen.size.tolist(), chosen.position.tolist()) == ([3.0, 9.0], [0.1, 0.5])

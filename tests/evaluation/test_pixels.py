@@ -100,6 +100,14 @@ def test_without_tumour_pixels_nothing_is_claimed() -> None:
     assert found(maps[:0], nobody)["value"].isna().all()
 
 
+def test_without_other_pixels_nothing_is_claimed_either() -> None:
+    maps, slices = cohort()
+    all_tumour = MaskedSlices(slices.brain, slices.brain, slices.rows, slices.index)
+    result = found(maps, all_tumour)
+    assert result.loc[["auroc", "average_precision", "dice_best"], "value"].isna().all()
+    assert result.loc["prevalence", "value"] == 1
+
+
 def test_sources_are_judged_apart_too() -> None:
     maps, slices = cohort()
     index = slices.index.assign(source=["a"] * 6 + ["b"] * 6)

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 from simulated import simulated_scores
 from sklearn.metrics import roc_auc_score
 
 from twinvae.config import EvaluationConfig
 from twinvae.errors import DataError
 from twinvae.evaluation import audit, over_seeds, read_metrics
-from twinvae.evaluation.delong import auroc_covariance
+from twinvae.evaluation.delong import auroc_covariance, auroc_difference
 from twinvae.evaluation.p_values import p_value_calibration
 from twinvae.evaluation.resampling import interval, multiplicities
 from twinvae.evaluation.sample import healthy_and_tumour_free
@@ -137,6 +138,23 @@ def test_rates_of_p_values_at_their_levels() -> None:
     for bad in (-0.01, 1.01, np.nan):
         with pytest.raises(ValueError, match="between 0 and 1"):
             p_value_calibration([bad], np.zeros(1, int), np.ones((3, 1)))
+
+
+def test_a_difference_holds_both_aurocs_and_their_test_by_hand() -> None:
+    rng = np.random.default_rng(2)
+    positive = rng.random(80) < 0.4
+    strong, weak = rng.normal(size=80) + 2 * positive, rng.normal(size=80) + 0.3 * positive
+    found = auroc_difference(strong, weak, positive)
+    aurocs, covariance = auroc_covariance([strong, weak], positive)
+    assert (found.first, found.second) == tuple(aurocs)
+    assert found.first == pytest.approx(roc_auc_score(positive, strong))
+    assert found.second == pytest.approx(roc_auc_score(positive, weak))
+    error = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    assert found.standard_error == pytest.approx(error)
+    assert found.z == pytest.approx((found.first - found.second) / error)
+    assert found.p_value == pytest.approx(2 * norm.sf(abs(found.z)))
+    back = auroc_difference(weak, strong, positive)
+    assert (back.z, back.p_value) == (pytest.approx(-found.z), pytest.approx(found.p_value))
 
 
 def test_nothing_has_no_covariance() -> None:

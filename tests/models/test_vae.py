@@ -41,6 +41,16 @@ def test_paper_networks_have_the_papers_layers_and_parameters() -> None:
 def test_layer_table_shows_the_papers_shapes() -> None:
     rows = layer_table(build_model(load_config("paper").models.healthy, 0))
     shapes = [shape for _, what, shape, _ in rows if "conv" in what]
+    kinds = [(name, what) for name, what, _, _ in rows if "scalar" not in name]
+    assert [what for _, what in kinds] == [
+        *["conv 4×4, stride 2"] * 4, "dense", "dense", "dense",
+        *["transposed conv 4×4, stride 2"] * 4,
+    ]  # fmt: skip
+    unet = ModelConfig(
+        kind="healing_unet", image_size=16, encoder_channels=(4, 8), decoder_channels=(4,)
+    )
+    told = {what for _, what, _, _ in layer_table(build_model(unet, 0))}
+    assert {"conv 3×3", "conv 1×1", "group norm", "one learned variance"} <= told
     assert shapes == ["64×32×32", "128×16×16", "256×8×8", "512×4×4",
                       "256×8×8", "128×16×16", "64×32×32", "1×64×64"]  # fmt: skip
 
