@@ -231,7 +231,8 @@ class Watch:
             test: seconds + sum(self.shared[name] for name in self.uses.get(test, ()))
             for test, seconds in self.took.items()
         }
-        self.kept.write_text(json.dumps({"alone": alone, "uses": self.uses, "reach": reach}))
+        found = {"alone": alone, "uses": self.uses, "reach": reach, "all": sum(self.took.values())}
+        self.kept.write_text(json.dumps(found))
 
 
 class Choose:
@@ -394,7 +395,7 @@ def _try(mutant: Mutant, before: str, after: str, room: Path, watched: dict[str,
     file = room / "src" / "twinvae" / mutant.path
     wanted, started = tests_for(mutant, before, watched), time.monotonic()
     files = [f for f in nearest_first(mutant) if any(t.startswith(f"{f}::") for t in wanted)]
-    limit = max(_AT_LEAST, _PATIENCE * sum(wanted.values()))
+    limit = max(_AT_LEAST, _PATIENCE * watched["all"])
     file.write_text(after, encoding="utf-8")
     try:
         # No test of the package comes by: nothing to run, and nothing that could fail.
