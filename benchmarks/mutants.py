@@ -353,6 +353,10 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     # Loaded once, before the forks; nothing of twinvae may be.
     import matplotlib
+    import nibabel
+    import pandas
+    import scipy.stats
+    import sklearn.linear_model
     import torch  # noqa: F401
 
     matplotlib.use("Agg")
