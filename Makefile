@@ -8,8 +8,10 @@ TORCH_VERSION ?= 2.13.0
 TORCH_INDEX_URL ?=
 # Peers live in an environment of their own: what they need must not change what twinvae runs with.
 PEERS_VENV ?= .venv-peers
+# Likewise the mutation tool.
+MUTANTS_VENV ?= .venv-mutants
 
-.PHONY: setup demo test lint bench-domain bench-prepare bench-scores bench-evaluation bench-peers campaign clean
+.PHONY: setup demo test lint bench-domain bench-prepare bench-scores bench-evaluation bench-peers campaign mutants clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -65,5 +67,13 @@ bench-peers: $(PEERS_VENV)/.peers  ## peers beside a finished run's scores: make
 campaign: setup  ## kills, full disks, damaged files; ONLY=kills,headers SEED=0 (docs/reliability.md)
 	$(BIN)/python benchmarks/campaign $(if $(ONLY),--only $(ONLY)) --seed $(or $(SEED),0)
 
+$(MUTANTS_VENV)/.mutants: pyproject.toml
+	$(MAKE) setup VENV=$(MUTANTS_VENV)
+	$(MUTANTS_VENV)/bin/pip install --quiet --editable '.[dev,mutants]'
+	@touch $@
+
+mutants: $(MUTANTS_VENV)/.mutants  ## faults that the tests let through: SAMPLE=200 SEED=0 (hours; goes on)
+	$(MUTANTS_VENV)/bin/python benchmarks/mutants.py --sample $(or $(SAMPLE),200) --seed $(or $(SEED),0)
+
 clean:
-	rm -rf $(VENV) $(PEERS_VENV) build dist src/*.egg-info
+	rm -rf $(VENV) $(PEERS_VENV) $(MUTANTS_VENV) build dist src/*.egg-info

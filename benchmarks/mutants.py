@@ -8,9 +8,10 @@ those that could be a slip (another arithmetic sign, another comparison; no shif
 counted, since nothing that a program does could tell: type annotations, docstrings and the text of
 errors, and code that means the same to the parser.
 
-Each mutant runs the tests of its own package, the nearest file first, until one fails. A mutant
-that makes them run several times too long counts as caught. Results are kept in ``--out``: a run
-that was cut off goes on, and a survivor is tried again once its package's tests have changed.
+Each mutant runs those tests of its own package that reach the function it is in (all of them, for
+code outside functions), until one fails; quick ones and those of the nearest file come first. A
+mutant that makes them run several times too long counts as caught. Results are kept in ``--out``:
+a run that was cut off goes on, and a survivor is tried again once its package's tests have changed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import ast
 import contextlib
 import difflib
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -27,10 +29,12 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import coverage
 import pytest
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
@@ -43,7 +47,16 @@ _BITS = {"BitAnd", "BitOr", "BitXor"}
 _ORDER = {"Eq", "NotEq", "Lt", "LtE", "Gt", "GtE"}
 _IDENTITY = {"Is", "IsNot"}
 _PRODUCTS = {"Mul", "MatMult"}
+Plugin = Callable[[], object]
+"""Makes, in the process that runs the tests, what pytest is to ask."""
 _NEEDS_A_NAME = ("VariableReplacer", "VariableInserter")
+# Loaded once, before the forks; nothing of twinvae may be.
+_HEAVY = (
+    *("torch", "pandas", "scipy.stats", "scipy.ndimage", "sklearn.linear_model", "nibabel"),
+    *("sklearn.covariance", "sklearn.metrics", "matplotlib.pyplot", "SimpleITK", "pydantic"),
+    *("nilearn.image", "pydicom", "jinja2", "typer", "rich.progress", "safetensors.torch"),
+    *("hypothesis", "yaml"),
+)
 _PATIENCE = 4.0  # times the duration of the unchanged tests
 _AT_LEAST = 60.0  # seconds before a mutant counts as caught for its slowness
 
@@ -86,7 +99,7 @@ def mutants_of(path: Path, seed: int) -> Iterator[Mutant]:
         for occurrence, (start, _) in enumerate(spots):
             places[operator.split("_")[0], start].append((operator, occurrence))
     seen: Counter[str] = Counter()
-    for (family, (line, column)), choices in sorted(places.items(), key=lambda kv: kv[0][::-1]):
+    for (family, (line, _)), choices in sorted(places.items(), key=lambda kv: kv[0][::-1]):
         text = f"{relative}|{family}|{lines[line - 1].strip()}"
         seen[text] += 1
         name = f"{text}|{seen[text]}"
@@ -162,40 +175,101 @@ def nearest_first(mutant: Mutant) -> list[str]:
     return [f"tests/{mutant.package}/{file.name}" for file in sorted(files, key=distance)]
 
 
-class QuickFirst:
-    """Orders tests by what they took when last they all passed, those of the nearest file first.
+class Watch:
+    """Of the unchanged tests: which functions each one reaches, and how long it takes.
 
-    Which tests are run is not changed, only how soon one of them fails.
+    What a fixture of more than one test reaches counts for all tests that use it; what is reached
+    while test files are imported (context ``""``) counts for all.
     """
 
-    _FAVOUR = 0.2  # a test of the nearest file may take five times as long as another before it
-
-    def __init__(self, nearest: str, kept: Path) -> None:
-        self.nearest, self.kept = nearest, kept
+    def __init__(self, tree: Path, kept: Path) -> None:
+        self.kept = kept
+        self.cover = coverage.Coverage(
+            data_file=None, config_file=False, include=[str(tree / "src" / "twinvae" / "*")]
+        )
         self.took: dict[str, float] = defaultdict(float)
+        self.uses: dict[str, list[str]] = {}
+        self.context = ""
+        self.cover.start()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        known = json.loads(self.kept.read_text()) if self.kept.is_file() else {}
+        self.uses = {item.nodeid: list(getattr(item, "fixturenames", ())) for item in items}
 
-        def cost(item: pytest.Item) -> float:
-            near = item.nodeid.startswith(self.nearest)
-            return known.get(item.nodeid, 0.0) * (self._FAVOUR if near else 1.0)
+    def _during(self, context: str) -> Iterator[None]:
+        before, self.context = self.context, context
+        self.cover.switch_context(context)
+        yield
+        self.context = before
+        self.cover.switch_context(before)
 
-        items.sort(key=cost)
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        yield from self._during(item.nodeid)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Iterator[None]:
+        shared = fixturedef.scope != "function"
+        yield from self._during(f"fixture {fixturedef.argname}" if shared else self.context)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.took[report.nodeid] += report.duration
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
-        if exitstatus == 0:
-            self.kept.write_text(json.dumps(self.took))
+        self.cover.stop()
+        if exitstatus:
+            return
+        data = self.cover.get_data()
+        reach = {
+            file.split("/src/twinvae/")[1]: data.contexts_by_lineno(file)
+            for file in data.measured_files()
+        }
+        self.kept.write_text(json.dumps({"took": self.took, "uses": self.uses, "reach": reach}))
 
 
-def run_tests(tree: Path, files: Sequence[str], seconds: float) -> str:
+class Choose:
+    """Runs the tests that reach the changed function, quick ones and those of its file first."""
+
+    _FAVOUR = 0.2  # a test of the nearest file may take five times as long as another before it
+
+    def __init__(self, nearest: str, wanted: dict[str, float]) -> None:
+        self.nearest, self.wanted = nearest, wanted
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        def cost(item: pytest.Item) -> float:
+            near = item.nodeid.startswith(self.nearest)
+            return self.wanted[item.nodeid] * (self._FAVOUR if near else 1.0)
+
+        items[:] = sorted((item for item in items if item.nodeid in self.wanted), key=cost)
+
+
+def tests_for(mutant: Mutant, before: str, watched: dict[str, Any]) -> dict[str, float]:
+    """Seconds of each test that reaches the function with the mutant; of all, for other code.
+
+    Reached in the tests' own process, that is: commands that tests start are not watched.
+    """
+    inside = [
+        range(node.body[0].lineno, (node.end_lineno or node.lineno) + 1)
+        for node in ast.walk(ast.parse(before))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    lines = min((each for each in inside if mutant.line in each), key=len, default=range(0))
+    reach = watched["reach"].get(mutant.path, {})
+    contexts = {context for line in lines for context in reach.get(str(line), ())}
+    if not lines or "" in contexts:
+        return dict(watched["took"])
+    shared = {c.removeprefix("fixture ") for c in contexts if c.startswith("fixture ")}
+    return {
+        test: seconds
+        for test, seconds in watched["took"].items()
+        if test in contexts or shared & set(watched["uses"][test])
+    }
+
+
+def run_tests(tree: Path, files: Sequence[str], plugin: Plugin, seconds: float) -> str:
     """``passed``, ``failed`` or ``slow``; in a fork, so that torch need not be loaded each time."""
     child = os.fork()
     if not child:
-        _be_the_child(tree, files)
+        _be_the_child(tree, files, plugin)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -209,7 +283,7 @@ def run_tests(tree: Path, files: Sequence[str], seconds: float) -> str:
     return "slow"
 
 
-def _be_the_child(tree: Path, files: Sequence[str]) -> None:
+def _be_the_child(tree: Path, files: Sequence[str], plugin: Plugin) -> None:
     code = 1
     try:
         os.setpgid(0, 0)
@@ -221,10 +295,8 @@ def _be_the_child(tree: Path, files: Sequence[str]) -> None:
         sink = os.open(tree / "tests.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
-        package = files[0].split("/")[1]
-        order = QuickFirst(files[0], tree.parent / f"{tree.name}-{package}.json")
         options = ["-q", "-x", "-p", "no:cacheprovider", "--tb=line"]
-        code = int(pytest.main([*options, *files], plugins=[order]))
+        code = int(pytest.main([*options, *files], plugins=[plugin()]))
     finally:
         os._exit(code)
 
@@ -271,13 +343,14 @@ def holds(result: Result | None, mutant: Mutant, before: str) -> bool:
 def try_all(size: int, seed: int, packages: Sequence[str], out: Path) -> list[Result]:
     """Every mutant of the sample, those whose result is known left out."""
     known, results, room = earlier(out), [], out.parent / f"{out.stem}-tree"
-    limits: dict[str, float] = {}
-    for number, (mutant, before, after) in enumerate(sample(size, seed, packages), 1):
+    watched: dict[str, dict[str, Any]] = {}
+    chosen = sorted(sample(size, seed, packages), key=lambda each: each[0].package)
+    for number, (mutant, before, after) in enumerate(chosen, 1):
         result = known.get(mutant.name)
         if not holds(result, mutant, before):
-            if mutant.package not in limits:
-                limits[mutant.package] = _prepare(room, mutant)
-            result = _try(mutant, before, after, room, limits[mutant.package])
+            if mutant.package not in watched:
+                watched[mutant.package] = _prepare(room, mutant)
+            result = _try(mutant, before, after, room, watched[mutant.package])
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(result)) + "\n")
         results.append(result)
@@ -291,26 +364,34 @@ def try_all(size: int, seed: int, packages: Sequence[str], out: Path) -> list[Re
     return results
 
 
-def _prepare(room: Path, mutant: Mutant) -> float:
-    """A copy of the tree to change; seconds after which a mutant is slow."""
+def _prepare(room: Path, mutant: Mutant) -> dict[str, Any]:
+    """A copy of the tree to change, and what ``Watch`` says of the package's tests."""
     shutil.rmtree(room, ignore_errors=True)
     for part in ("src", "tests", "configs", "benchmarks", "docs"):
         shutil.copytree(ROOT / part, room / part, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "Makefile"):
         shutil.copy2(ROOT / file, room / file)
-    started = time.monotonic()
-    if run_tests(room, nearest_first(mutant), 3600) != "passed":
-        said = (room / "tests.log").read_text(encoding="utf-8", errors="replace")[-2000:]
-        raise SystemExit(f"tests/{mutant.package}: expected to pass unchanged, found\n{said}")
-    return max(_AT_LEAST, _PATIENCE * (time.monotonic() - started))
+    sources = _digest((ROOT / "src" / "twinvae" / mutant.package).rglob("*.py"))
+    kept = room.parent / f"{mutant.package}-{_tests_digest(mutant.package)}-{sources}.json"
+    if not kept.is_file():
+        found = run_tests(room, nearest_first(mutant), lambda: Watch(room, kept), 3600)
+        if found != "passed":
+            said = (room / "tests.log").read_text(encoding="utf-8", errors="replace")[-2000:]
+            raise SystemExit(f"tests/{mutant.package}: expected to pass unchanged, found\n{said}")
+    return dict(json.loads(kept.read_text()))
 
 
-def _try(mutant: Mutant, before: str, after: str, room: Path, limit: float) -> Result:
+def _try(mutant: Mutant, before: str, after: str, room: Path, watched: dict[str, Any]) -> Result:
     file = room / "src" / "twinvae" / mutant.path
-    started = time.monotonic()
+    wanted, started = tests_for(mutant, before, watched), time.monotonic()
+    files = [f for f in nearest_first(mutant) if any(t.startswith(f"{f}::") for t in wanted)]
+    limit = max(_AT_LEAST, _PATIENCE * sum(wanted.values()))
     file.write_text(after, encoding="utf-8")
     try:
-        outcome = run_tests(room, nearest_first(mutant), limit)
+        # No test of the package comes by: nothing to run, and nothing that could fail.
+        outcome = (
+            run_tests(room, files, lambda: Choose(files[0], wanted), limit) if files else "passed"
+        )
     finally:
         file.write_text(before, encoding="utf-8")
     diff = difflib.unified_diff(
@@ -349,17 +430,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mutants")
     given = parser.parse_args()
     sys.dont_write_bytecode = True  # a cached module must not outlive its change
-    os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_WAIT_POLICY": "passive"}
+    os.environ |= {
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_WAIT_POLICY": "passive",
+        "MPLBACKEND": "Agg",
+    }
     given.out.mkdir(parents=True, exist_ok=True)
-    # Loaded once, before the forks; nothing of twinvae may be.
-    import matplotlib
-    import nibabel
-    import pandas
-    import scipy.stats
-    import sklearn.linear_model
-    import torch  # noqa: F401
-
-    matplotlib.use("Agg")
+    for name in _HEAVY:
+        importlib.import_module(name)
     out = given.out / f"seed{given.seed}.jsonl"
     show(try_all(given.sample, given.seed, given.packages, out))
 

@@ -12,73 +12,10 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from twinvae.cli import app
-from twinvae.decision.domain import distances, domain_of, outside
 from twinvae.detect import Detection, detect_scans
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore
 from twinvae.run import Run
-
-FACTS = {"slice_mm": 1.0, "brain_ml": 1400.0, "intensity_p50": 0.45, "white_over_grey": -0.4}
-
-
-def test_distance_from_the_healthy_median_by_hand() -> None:
-    facts = [FACTS | {"brain_ml": v} for v in (1000.0, 1200.0, 1400.0, 1600.0, 1800.0)]
-    domain = domain_of(facts, ["a", "b", "c", "d", "e"])
-    assert domain["leave_one_out_rate"] == 0.0
-    spread = 1.4826 * np.median(np.abs(np.log(np.array([1000, 1200, 1400, 1600, 1800]) / 1400)))
-    assert domain["statistics"]["brain_ml"]["spread"] == pytest.approx(spread)
-    assert outside(domain, FACTS | {"brain_ml": 1900.0}) == ()
-    (one,) = outside(domain, FACTS | {"brain_ml": 300.0})
-    assert one.robust_z == pytest.approx(np.log(300 / 1400) / spread)
-    assert distances(domain, FACTS | {"brain_ml": 300.0})["brain_ml"] == one.robust_z
-    assert str(one) == (
-        f"brain_ml is 300; healthy scans have 1000 to 1800 (z {one.robust_z:+.1f}, limit 6, "
-        "0.214 times their median)"
-    )
-    both = outside(domain, FACTS | {"slice_mm": 4.0, "intensity_p50": 0.7})
-    assert [(o.statistic, o.factor) for o in both] == [("slice_mm", 4.0), ("intensity_p50", None)]
-
-
-@pytest.mark.parametrize(("inside", "out"), [(2.0, 2.1), (0.25, 0.2)])
-def test_slices_twice_as_thick_or_a_quarter_as_thick_are_inside(inside: float, out: float) -> None:
-    domain = domain_of([FACTS] * 3, ["a", "b", "c"])
-    assert outside(domain, FACTS | {"slice_mm": inside}) == ()
-    (one,) = outside(domain, FACTS | {"slice_mm": out})
-    assert one.statistic == "slice_mm"
-
-
-def test_the_order_of_tissues_is_judged_by_its_sign_not_by_the_healthy_spread() -> None:
-    """However little healthy scans differ, weak order is no reason; the opposite one is."""
-    facts = [FACTS | {"white_over_grey": v} for v in (-0.41, -0.4, -0.39)]
-    domain = domain_of(facts, ["a", "b", "c"])
-    for inside in (-0.9, -0.1, 0.0, 0.11):
-        assert outside(domain, FACTS | {"white_over_grey": inside}) == ()
-    (one,) = outside(domain, FACTS | {"white_over_grey": 0.13})
-    assert one.statistic == "white_over_grey"
-    none = domain_of([FACTS | {"white_over_grey": 0.0}] * 3, ["a", "b", "c"])
-    assert outside(none, FACTS | {"white_over_grey": 0.25}) == ()  # no order to contradict
-
-
-def test_healthy_scans_are_rarely_out_of_the_domain_of_the_others() -> None:
-    rng = np.random.default_rng(0)
-    names = [name for name in FACTS if name != "white_over_grey"]
-    facts = [{n: FACTS[n] * np.exp(0.1 * rng.standard_t(5)) for n in names} for _ in range(200)]
-    rate = domain_of(facts, [str(i) for i in range(200)])["leave_one_out_rate"]
-    least = {"slice_mm": np.log(2.05) / 6, "brain_ml": 0.1, "intensity_p50": 0.03}
-    plain = 0
-    for i, one in enumerate(facts):
-        others = pd.DataFrame(facts[:i] + facts[i + 1 :])
-        odd = False
-        for name in names:
-            scale = np.asarray if name == "intensity_p50" else np.log
-            level, mine = scale(others[name]), scale(one[name])
-            middle = np.median(level)
-            spread = max(1.4826 * np.median(np.abs(level - middle)), least[name])
-            beyond = mine < level.min() or mine > level.max()
-            odd |= bool(abs(mine - middle) / spread > 6 and beyond)
-        plain += odd
-    assert rate == plain / 200
-    assert rate < 0.03
 
 
 @pytest.fixture(scope="module")

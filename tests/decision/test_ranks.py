@@ -38,6 +38,8 @@ def test_cutoffs_by_hand() -> None:
     assert percentile_cutoffs(
         np.array([1.0, 2, 3]), weights(A, "subject")[0], (50.0, 60.0)
     ).tolist() == [2, 3]
+    # Weights of more than 1 are weights too: the first value holds half.
+    assert percentile_cutoffs(np.array([1.0, 2, 3]), np.array([2.0, 1, 1]), (50.0,)) == 1
 
 
 @pytest.mark.parametrize("unit", ["slice", "subject"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from healthy_slices import simulated
-from scipy.stats import combine_pvalues
+from scipy.stats import combine_pvalues, norm
 
 from twinvae.config import DecisionConfig
 from twinvae.decision import calibrate, discoveries, p_values, scan_verdict
@@ -36,6 +36,9 @@ def test_statistics_by_hand() -> None:
     assert run.compute(slices(called=np.zeros(5, bool)), 2) == 0
     assert run.compute(slices(called=np.ones(5, bool)), 2) == 3
     assert STATISTICS["top_mean"].compute(slices(), 99) == pytest.approx(13 / 5)
+    least = slices(least=np.array([0.1, 0.02, 0.04, 0.2, 0.02]))
+    by_hand = norm.ppf(1 - np.array([0.45, 0.01, 0.02, 0.8, 0.02])).sum() / np.sqrt(5)
+    assert STATISTICS["stouffer"].compute(least, 2) == pytest.approx(by_hand)
     # A slice as normal as can be does not make Stouffer's sum infinite.
     assert np.isfinite(
         STATISTICS["stouffer"].compute(slices(p_value=np.ones(5), least=np.full(5, 0.1)), 2)

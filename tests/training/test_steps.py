@@ -137,9 +137,11 @@ def _changes() -> Iterator[tuple[str, SliceData]]:
     yield "a pixel of a validation slice", _with(data, "images", 90)
 
 
-@pytest.mark.parametrize(
-    ("what", "data"), list(_changes()), ids=lambda v: v if type(v) is str else ""
-)
+def _name(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+@pytest.mark.parametrize(("what", "data"), list(_changes()), ids=_name)
 def test_a_training_is_made_anew_when_anything_it_uses_has_changed(
     tmp_path: Path, what: str, data: SliceData
 ) -> None:

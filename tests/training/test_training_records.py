@@ -1,0 +1,5 @@
+from records import changeable
+
+
+def test_records_do_not_change() -> None:
+    assert changeable("training") == [".fit._Training"]
