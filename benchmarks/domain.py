@@ -163,7 +163,7 @@ def compared(bundle: Bundle, scan: ScanFiles) -> dict[str, Any]:
         prepared = prepare_scan(scan, bundle.recipe)
     except DataError as error:
         return {"judged": False, "statistic": "not prepared", "why": str(error)}
-    facts = scan_facts(prepared.images, prepared.brain, prepared.statistics, pd.DataFrame())
+    facts = scan_facts(prepared.images, prepared.brain, prepared.statistics)
     away = distances(bundle.domain, facts)
     found = outside(bundle.domain, facts)
     name = found[0].statistic if found else max(away, key=lambda one: abs(away[one]))

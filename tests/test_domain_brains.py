@@ -11,7 +11,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import ndimage
 
@@ -33,7 +32,7 @@ def facts_of(voxels: np.ndarray, affine: np.ndarray, folder: Path) -> dict[str, 
     path = folder / "scan.nii.gz"
     nib.save(nib.Nifti1Image(np.ascontiguousarray(voxels, np.float32), affine), path)
     scan = prepare_scan(ScanFiles("s", path), RECIPE)
-    return scan_facts(scan.images, scan.brain, scan.statistics, pd.DataFrame())
+    return scan_facts(scan.images, scan.brain, scan.statistics)
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ from twinvae import __version__
 from twinvae.cohort.manifest import read_strings
 from twinvae.config import RunConfig, dump_config, load_config
 from twinvae.decision.domain import RECIPE_STATISTICS, domain_of, scan_facts
-from twinvae.errors import DataError, StageError
+from twinvae.errors import DataError
 from twinvae.files import checksum, digest, read_json, write_json, write_yaml
 from twinvae.imaging import FittedRecipe, SliceStore
 from twinvae.models import load_twins, twin_folders
 from twinvae.outputs import replaced
 from twinvae.run import Run
-from twinvae.scoring import Fitted, Models, read_fitted, read_scores, scored_rows
+from twinvae.scoring import Fitted, Models, read_fitted
 
 FORMAT = 2
 _ABOUT = "bundle.json"
@@ -122,22 +122,14 @@ def read_bundle(folder: Path) -> Bundle:
 def run_domain(run: Run) -> dict[str, Any]:
     """What the run's healthy validation scans are like."""
     store = SliceStore.open(run.slices)
-    rows = scored_rows(store)
-    scores, index = read_scores(run.scores), store.index.iloc[rows].reset_index(drop=True)
-    if len(scores) != len(rows):
-        raise StageError(
-            f"{run.scores}: expected {len(rows)} rows, one for each scored slice, found "
-            f"{len(scores)}; run score again"
-        )
+    rows = store.select("healthy", "val")
     keys = ["source", "subject", "session"]
     scans = read_strings(run.slices / "scans.tsv", "\t").set_index(keys)
-    healthy = index[(index["role"] == "healthy") & (index["split"] == "val")]
     facts, subjects = [], []
-    for key, places in healthy.groupby(keys, sort=False).indices.items():
-        at = healthy.index[places]
-        row, mine = scans.loc[[key]].iloc[0], rows[at]
-        source, subject = index.loc[at[0], ["source", "subject"]]
+    of_scans = store.index.iloc[rows].groupby(keys, sort=False).indices
+    for key, places in of_scans.items():
+        row, mine = scans.loc[[key]].iloc[0], rows[places]
         statistics = {name: float(row[name]) for name in RECIPE_STATISTICS}
-        facts.append(scan_facts(store.images[mine], store.brain[mine], statistics, scores.loc[at]))
-        subjects.append(f"{source}/{subject}")
+        facts.append(scan_facts(store.images[mine], store.brain[mine], statistics))
+        subjects.append("/".join(store.index.loc[mine[0], ["source", "subject"]]))
     return domain_of(facts, subjects)

@@ -61,7 +61,7 @@ def judge_scan(
 ) -> Judgement:
     """Judge one scan from its slices and their ``scores``; with ``force`` even out of domain."""
     name, calibration = bundle.config.decision.score, bundle.calibration
-    facts = scan_facts(prepared.images, prepared.brain, prepared.statistics, scores)
+    facts = scan_facts(prepared.images, prepared.brain, prepared.statistics)
     found = outside(bundle.domain, facts)
     judged = force or not found
     ranks, fdr = p_values(calibration, scores, name), calibration["fdr"]

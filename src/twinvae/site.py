@@ -170,7 +170,7 @@ def _measure(
                 table = score_slices(
                     prepared, rows, bundle.models, scores, config.scoring, compute, fitted=fitted
                 )
-                facts = scan_facts(prepared.images, prepared.brain, prepared.statistics, table)
+                facts = scan_facts(prepared.images, prepared.brain, prepared.statistics)
             except Exception as error:  # as below
                 _skip(reason_of(error, job.scan.image), reasons, strict=strict)
                 continue

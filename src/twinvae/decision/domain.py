@@ -90,15 +90,13 @@ def scan_facts(
     images: npt.NDArray[np.uint16],
     brain: npt.NDArray[np.uint8],
     statistics: Mapping[str, float],
-    scores: pd.DataFrame,
 ) -> dict[str, float]:
     """The statistics of one scan.
 
     ``images`` (n, H, W) as stored, ``brain`` (n, H, W) 0 or 1, ``statistics`` as in
-    slices/scans.tsv. ``scores``, the scan's rows of a scores table, say nothing of the domain: what
-    a model makes of a scan is what a lesion shows by.
+    slices/scans.tsv. Scores have no part in it: what a model makes of a scan is what a lesion shows
+    by.
     """
-    del scores
     each = [
         np.percentile(x[mask > 0], list(_PERCENTILES)) / np.iinfo(np.uint16).max
         for x, mask in zip(images, brain, strict=True)
