@@ -73,7 +73,7 @@ $(MUTANTS_VENV)/.mutants: pyproject.toml
 	@touch $@
 
 mutants: $(MUTANTS_VENV)/.mutants  ## faults that the tests let through: SAMPLE=200 SEED=0 (hours; goes on)
-	$(MUTANTS_VENV)/bin/python benchmarks/mutants.py --sample $(or $(SAMPLE),200) --seed $(or $(SEED),0)
+	$(MUTANTS_VENV)/bin/python benchmarks/mutants --sample $(or $(SAMPLE),200) --seed $(or $(SEED),0)
 
 clean:
 	rm -rf $(VENV) $(PEERS_VENV) $(MUTANTS_VENV) build dist src/*.egg-info
