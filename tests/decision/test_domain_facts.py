@@ -79,7 +79,7 @@ def test_facts_of_a_scan_by_hand() -> None:
     brain[4] = 0  # a slice without brain says nothing
     statistics = {name: 0.1 * k for k, name in enumerate(RECIPE_STATISTICS)}
     statistics |= {"spacing_x_mm": 0.5, "spacing_y_mm": 2.0, "spacing_z_mm": 3.0, "pixel_mm": 0.9}
-    found = scan_facts(images, brain, statistics, pd.DataFrame())
+    found = scan_facts(images, brain, statistics)
     shares = {10: 0.75, 25: 0.75, 50: 0.5, 75: 0.25, 90: 0.25}
     for p, share in shares.items():
         each = [np.percentile(images[k][brain[k] == 1], p) / 65535 for k in range(4)]
@@ -87,9 +87,9 @@ def test_facts_of_a_scan_by_hand() -> None:
     assert (found["slice_mm"], found["in_plane_mm"]) == (3.0, 1.0)
     assert found["brain_ml"] == statistics["brain_ml"]
     assert found["smoothness"] == statistics["smoothness"]
-    coarse = scan_facts(images, brain, statistics | {"pixel_mm": 1.5}, pd.DataFrame())
+    coarse = scan_facts(images, brain, statistics | {"pixel_mm": 1.5})
     assert coarse["in_plane_mm"] == 1.5
-    none = scan_facts(images, 0 * brain, statistics, pd.DataFrame())
+    none = scan_facts(images, 0 * brain, statistics)
     assert {none[f"intensity_p{p}"] for p in shares} == {0.0}
 
 
