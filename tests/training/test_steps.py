@@ -14,8 +14,10 @@ import torch
 from test_fit import CPU, MODEL, OPTIONS, log, toy_data
 
 from twinvae.config import TrainConfig
+from twinvae.errors import StageError
 from twinvae.models import build_model
 from twinvae.training import Compute, SliceData, fit
+from twinvae.training.checkpoint import Checkpoint
 from twinvae.training.fit import _generator
 
 SHORT = OPTIONS.model_copy(update={"epochs": 2})
@@ -159,3 +161,37 @@ def test_a_training_is_made_anew_when_a_condition_has_changed(tmp_path: Path) ->
     assert run(tmp_path, options, data, kind="conditional_vae") == first
     again = run(tmp_path, options, _with(data, "condition", 41), kind="conditional_vae")
     assert again["fingerprint"] != first["fingerprint"]
+
+
+def test_a_training_cut_off_between_epochs_goes_on_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = OPTIONS.model_copy(update={"epochs": 4})
+    run(tmp_path / "whole", options)
+    save = fit.__globals__["save_checkpoint"]
+
+    def cut(folder: Path, model: object, optimisers: object, checkpoint: Checkpoint) -> None:
+        save(folder, model, optimisers, checkpoint)
+        if len(log(folder)) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(fit.__globals__, "save_checkpoint", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", options)
+    monkeypatch.setitem(fit.__globals__, "save_checkpoint", save)
+    run(tmp_path / "cut", options)
+    assert [row["epoch"] for row in log(tmp_path / "cut")] == [1, 2, 3, 4]
+    whole, again = (tmp_path / name / "weights.safetensors" for name in ("whole", "cut"))
+    assert whole.read_bytes() == again.read_bytes()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_objective_that_is_no_number_ends_the_training(tmp_path: Path, value: float) -> None:
+    """Whichever term it comes from: here the likelihood alone is finite."""
+    model = build_model(MODEL, 0)
+    plain = model.loss
+    model.loss = lambda *given, **named: plain(*given, **named)._replace(
+        objective=plain(*given, **named).objective * value, kl=torch.tensor(value)
+    )
+    with pytest.raises(StageError, match="diverged in epoch 1: expected a finite loss"):
+        fit(model, toy_data(), SHORT, CPU, seed=0, folder=tmp_path, label="toy")
