@@ -92,7 +92,8 @@ def test_finished_training_is_loaded_not_repeated(tmp_path) -> None:
 
 
 _SCRIPT = """
-import sys; sys.path.insert(0, {tests!r})
+import signal, sys; sys.path.insert(0, {tests!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 import time
 from pathlib import Path
 from training.test_fit import OPTIONS, train
