@@ -102,6 +102,12 @@ def test_matched_auroc_agrees_with_a_loop_over_pairs(
     matched = value(result, **where, metric="auroc_matched")
     assert matched == pytest.approx(wins + ties / 2, abs=1e-9)
     assert value(result, **where, metric="matched_pairs") == len(pairs) > 0
+    slices = result[(result["level"] == "slice") & (result["subset"] == "mixed")]
+    once = slices[(slices["score"] == "latent_l2") & (slices["min_tumour_px"] == 50)]["metric"]
+    for metric in ("matched_pairs", "adjusted_negatives", "adjusted_subjects"):
+        assert (once == metric).sum() == 1
+    order = once.tolist()
+    assert order.index("matched_pairs") == order.index("auroc_matched") + 1
     row = result[(result["metric"] == "auroc_matched") & (result["min_tumour_px"] == 50)].iloc[0]
     assert row["n_neg"] == pairs[["subject_y", "slice_y"]].drop_duplicates().shape[0]
 

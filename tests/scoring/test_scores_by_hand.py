@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from test_scores import FITTED, MODELS, SIDE, batch, brains, lesion
 
 from twinvae.models.mirror import mirror
-from twinvae.scoring import SCORES, SliceBatch, write_fitted
+from twinvae.scoring import SCORES, SliceBatch, write_fitted, write_scores
 from twinvae.scoring.aggregate import AGGREGATORS
+from twinvae.scoring.areas import area_unit, areas, pixel_range_mm2
 from twinvae.scoring.image import structural_similarity
 from twinvae.scoring.maps import MAPS
 from twinvae.scoring.registry import Score
@@ -141,3 +143,28 @@ def test_a_score_is_out_of_context_until_it_is_asked_for() -> None:
 def test_nothing_learned_leaves_no_file_where_there_was_none(tmp_path: Path) -> None:
     write_fitted(tmp_path / "fitted.safetensors", {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_areas_are_pixels_times_their_own_pixels_area() -> None:
+    table = pd.DataFrame({"brain_px": [10, 20], "tumour_px": [1.0, np.nan]})
+    assert areas(table, "brain").tolist() == [10.0, 20.0]
+    assert (area_unit(table), pixel_range_mm2(table)) == ("px", None)
+    known = table.assign(spacing_mm=[2.0, 0.5])
+    assert areas(known, "brain").tolist() == [40.0, 5.0]
+    np.testing.assert_array_equal(areas(known, "tumour"), [4.0, np.nan])
+    assert (area_unit(known), pixel_range_mm2(known)) == ("mm2", (0.25, 4.0))
+    assert pixel_range_mm2(known.iloc[:0]) is None
+
+
+@pytest.mark.parametrize(("count", "written"), [([3.0, 4.0], "3"), ([3.5, 4.0], "3.5")])
+def test_whole_counts_are_written_whole(tmp_path: Path, count: list, written: str) -> None:
+    table = pd.DataFrame(
+        {
+            "subject": ["a", "b"], "source": "s", "role": "mixed", "split": "test",
+            "slice": [0, 1], "position": 0.5, "brain_px": [7.0, 9.0], "tumour_px": count,
+            "latent_l2": [0.5, 0.25],
+        }
+    )  # fmt: skip
+    write_scores(tmp_path / "scores.tsv", table)
+    first = pd.read_csv(tmp_path / "scores.tsv", sep="\t", dtype=str).iloc[0]
+    assert (first["brain_px"], first["tumour_px"]) == ("7", written)

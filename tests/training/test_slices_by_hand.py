@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from twinvae.config import AugmentConfig
+from twinvae.config import AugmentConfig, ComputeConfig
+from twinvae.training import Compute
 from twinvae.training.augment import augment
 from twinvae.training.slices import conditioned_slices
 
@@ -99,3 +100,28 @@ def test_tumour_free_slices_of_labelled_training_subjects_alone_change_their_con
     }
     assert plain.train.tolist() == [0, 1, 2, 3, 4, 5, 8, 9, 10, 11]
     assert plain.val.tolist() == [6, 7]
+
+
+def test_brightness_stops_at_white() -> None:
+    options = NOTHING.model_copy(update={"brightness": 0.9})
+    _, target, _ = changed(options)
+    assert target.max() == 1
+    assert ((target > 0) & (target < 1)).any()
+
+
+@pytest.mark.parametrize(
+    ("gpu", "asked", "given"),
+    [(True, "auto", "cuda"), (True, "cpu", "cpu"), (True, "cuda", "cuda"), (False, "auto", "cpu"),
+     (False, "cpu", "cpu")],
+)  # fmt: skip
+def test_the_device_is_the_one_asked_for_or_the_best_there_is(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, asked: str, given: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    before = torch.get_num_threads()
+    options = ComputeConfig(device=asked, precision="bf16", threads=1)
+    found = Compute.resolve(options)
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+    assert (found.device.type, found.bf16) == (given, True)
+    assert not Compute.resolve(ComputeConfig(device="cpu", threads=before)).bf16
