@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from twinvae import bundle
 from twinvae.bundle import run_domain
+from twinvae.imaging import SliceStore
 from twinvae.run import Run
-from twinvae.scoring import read_scores
 
 
 @pytest.mark.parametrize(
     ("role", "split", "counts"),
-    [("healthy", "val", True), ("healthy", "test", False), ("mixed", "test", False),
-     ("mixed", "val", False)],
+    [("healthy", "val", True), ("healthy", "train", False), ("healthy", "test", False),
+     ("mixed", "test", False), ("mixed", "val", False)],
 )  # fmt: skip
 def test_domain_is_that_of_healthy_validation_scans(
     tiny_run: Run, monkeypatch: pytest.MonkeyPatch, role: str, split: str, counts: bool
 ) -> None:
-    before = run_domain(tiny_run)
-    scores = read_scores(tiny_run.scores)
-    healthy = scores[(scores["role"] == "healthy") & (scores["split"] == "val")]
+    before, store = run_domain(tiny_run), SliceStore.open(tiny_run.slices)
+    healthy = store.index[(store.index["role"] == "healthy") & (store.index["split"] == "val")]
     assert before["n_scans"] == len(healthy.drop_duplicates(["source", "subject"])) > 1
-    chosen = (scores["role"] == role) & (scores["split"] == split)
+    chosen = ((store.index["role"] == role) & (store.index["split"] == split)).to_numpy()
     assert chosen.any()
-
-    def strange(_path: object) -> pd.DataFrame:
-        return scores.assign(image_l2=scores["image_l2"].where(~chosen, 1e6))
-
-    monkeypatch.setattr(bundle, "read_scores", strange)
+    strange = np.where(chosen[:, None, None], store.images // 3, store.images)
+    monkeypatch.setattr(SliceStore, "open", lambda _folder: replace(store, images=strange))
     assert (run_domain(tiny_run) != before) is counts
