@@ -9,7 +9,7 @@ TORCH_INDEX_URL ?=
 # Peers live in an environment of their own: what they need must not change what twinvae runs with.
 PEERS_VENV ?= .venv-peers
 
-.PHONY: setup demo test lint bench-prepare bench-scores bench-evaluation bench-peers campaign clean
+.PHONY: setup demo test lint bench-domain bench-prepare bench-scores bench-evaluation bench-peers campaign clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -38,6 +38,10 @@ lint: setup
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench-domain: setup  ## which real and changed scans are out of domain: make bench-domain DATA=DIR
+	@test -n "$(DATA)" || { echo "bench-domain: expected DATA=FOLDER (see benchmarks/domain.py)"; exit 2; }
+	$(BIN)/python benchmarks/domain.py $(DATA)
 
 bench-prepare: setup  ## seconds and memory a scan, beside TorchIO and MONAI
 	$(BIN)/python benchmarks/prepare.py

@@ -45,6 +45,7 @@ def simulated(scores: int, subjects: int, slices: int) -> pd.DataFrame:
             "slice": np.tile(np.arange(slices), people),
             "position": position,
             "brain_px": area,
+            "spacing_mm": 1.0,
             "tumour_px": np.where(np.repeat(role, slices) == "mixed", tumour, 0.0),
         }
     )

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiny import TINY
+from tiny import TINY, tiny_config
 from twinvae.cohort import add_tumour_free, read_manifest, write_manifest
 from twinvae.config import load_config
 from twinvae.crossval import cross_validate, fold_tables
-from twinvae.errors import ConfigError
+from twinvae.errors import ConfigError, PartialFailureError
 from twinvae.files import read_json
 from twinvae.run import Run
 from twinvae.scoring import read_scores
@@ -64,6 +64,7 @@ def test_pooled_scores_hold_every_mixed_subject_once_with_the_threshold_at_zero(
     assert not mixed.duplicated(["source", "subject", "slice"]).any()
     assert not scores[scores["role"] == "healthy"].duplicated(["source", "subject", "slice"]).any()
     calibration = read_json(crossed.calibration)
+    assert calibration["size"] == "brain_mm2"
     for name, entry in calibration["scores"].items():
         if name == "trivial_brain_area":  # in mm², as in every fold
             assert 1_000 < scores[name].median() < 30_000
@@ -125,3 +126,26 @@ def test_stand_ins_are_cross_validated_with_their_patients(tiny_run: Run, tmp_pa
     stand_ins = scores[scores["role"] == "healthy"]
     assert (stand_ins["tumour_px"] == 0).all()
     assert {"val", "test"} == set(stand_ins["split"])
+
+
+def test_a_fold_that_fails_is_named_and_the_others_are_done(
+    tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from twinvae import crossval
+
+    stage = crossval.run_stage
+
+    def odd(run: Run, name: str, **more: object) -> bool:
+        if (run.folder.name, name) == ("fold-0", "score"):
+            raise MemoryError("too many slices")
+        return stage(run, name, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(crossval, "run_stage", odd)
+    config = tiny_config(cohort__phantom=None, cohort__manifest=str(tiny_run.manifest))
+    with pytest.raises(PartialFailureError, match=r"1 of 2 folds failed[\s\S]*fold 1: .*MemoryErr"):
+        cross_validate(config, tmp_path / "out", 2)
+    assert (tmp_path / "out/fold-1/calibration.json").is_file()
+    assert not (tmp_path / "out/report.html").exists()
+    monkeypatch.undo()
+    cross_validate(config, tmp_path / "out", 2)
+    assert (tmp_path / "out/report.html").is_file()

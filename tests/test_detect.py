@@ -53,6 +53,7 @@ def test_detection_gives_the_runs_own_scores(tiny_run: Run, detected) -> None:
         subject = one.name.removesuffix("_T2w").removeprefix("sub-")
         mine = scores[scores["subject"].str.endswith(subject) & (scores["role"] == "mixed")]
         assert one.slices["slice"].tolist() == mine["slice"].tolist()
+        assert one.slices["spacing_mm"].tolist() == mine["spacing_mm"].tolist()
         for name in [c for c in scores.columns if c in one.slices.columns[8:]]:
             np.testing.assert_allclose(one.slices[name], mine[name], rtol=1e-6, atol=1e-6)
 

@@ -12,13 +12,13 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from twinvae.cli import app
-from twinvae.decision.domain import depth_correlation, domain_of, outside
+from twinvae.decision.domain import distances, domain_of, outside
 from twinvae.detect import Detection, detect_scans
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore
 from twinvae.run import Run
 
-FACTS = {"spacing_x_mm": 1.0, "brain_ml": 1400.0, "intensity_p50": 0.45, "image_l2": 6.0}
+FACTS = {"slice_mm": 1.0, "brain_ml": 1400.0, "intensity_p50": 0.45, "white_over_grey": -0.4}
 
 
 def test_distance_from_the_healthy_median_by_hand() -> None:
@@ -30,54 +30,55 @@ def test_distance_from_the_healthy_median_by_hand() -> None:
     assert outside(domain, FACTS | {"brain_ml": 1900.0}) == ()
     (one,) = outside(domain, FACTS | {"brain_ml": 300.0})
     assert one.robust_z == pytest.approx(np.log(300 / 1400) / spread)
+    assert distances(domain, FACTS | {"brain_ml": 300.0})["brain_ml"] == one.robust_z
     assert str(one) == (
-        f"brain_ml is 300; healthy scans have 1000 to 1800 (robust z {one.robust_z:+.1f}, "
+        f"brain_ml is 300; healthy scans have 1000 to 1800 (z {one.robust_z:+.1f}, limit 6, "
         "0.214 times their median)"
     )
-    # What does not vary at all still has room: a factor of e^(6 · 0.05) for a voxel.
-    assert outside(domain, FACTS | {"spacing_x_mm": 1.3}) == ()
-    both = outside(domain, FACTS | {"spacing_x_mm": 2.0, "intensity_p50": 0.6})
-    assert [(o.statistic, o.factor) for o in both] == [
-        ("spacing_x_mm", 2.0),
-        ("intensity_p50", None),
-    ]
+    both = outside(domain, FACTS | {"slice_mm": 4.0, "intensity_p50": 0.7})
+    assert [(o.statistic, o.factor) for o in both] == [("slice_mm", 4.0), ("intensity_p50", None)]
+
+
+@pytest.mark.parametrize(("inside", "out"), [(2.0, 2.1), (0.25, 0.2)])
+def test_slices_twice_as_thick_or_a_quarter_as_thick_are_inside(inside: float, out: float) -> None:
+    domain = domain_of([FACTS] * 3, ["a", "b", "c"])
+    assert outside(domain, FACTS | {"slice_mm": inside}) == ()
+    (one,) = outside(domain, FACTS | {"slice_mm": out})
+    assert one.statistic == "slice_mm"
+
+
+def test_the_order_of_tissues_is_judged_by_its_sign_not_by_the_healthy_spread() -> None:
+    """However little healthy scans differ, weak order is no reason; the opposite one is."""
+    facts = [FACTS | {"white_over_grey": v} for v in (-0.41, -0.4, -0.39)]
+    domain = domain_of(facts, ["a", "b", "c"])
+    for inside in (-0.9, -0.1, 0.0, 0.11):
+        assert outside(domain, FACTS | {"white_over_grey": inside}) == ()
+    (one,) = outside(domain, FACTS | {"white_over_grey": 0.13})
+    assert one.statistic == "white_over_grey"
+    none = domain_of([FACTS | {"white_over_grey": 0.0}] * 3, ["a", "b", "c"])
+    assert outside(none, FACTS | {"white_over_grey": 0.25}) == ()  # no order to contradict
 
 
 def test_healthy_scans_are_rarely_out_of_the_domain_of_the_others() -> None:
     rng = np.random.default_rng(0)
-    facts = [
-        {name: value * np.exp(0.1 * rng.standard_t(5)) for name, value in FACTS.items()}
-        for _ in range(200)
-    ]
+    names = [name for name in FACTS if name != "white_over_grey"]
+    facts = [{n: FACTS[n] * np.exp(0.1 * rng.standard_t(5)) for n in names} for _ in range(200)]
     rate = domain_of(facts, [str(i) for i in range(200)])["leave_one_out_rate"]
+    least = {"slice_mm": np.log(2.05) / 6, "brain_ml": 0.1, "intensity_p50": 0.03}
     plain = 0
     for i, one in enumerate(facts):
         others = pd.DataFrame(facts[:i] + facts[i + 1 :])
-        level = np.where(others.columns == "intensity_p50", others, np.log(others))
-        mine = np.where(
-            others.columns == "intensity_p50", list(one.values()), np.log(list(one.values()))
-        )
-        middle = np.median(level, axis=0)
-        least = np.where(others.columns == "intensity_p50", 0.015, 0.05)
-        spread = np.maximum(1.4826 * np.median(np.abs(level - middle), axis=0), least)
-        beyond = (mine < level.min(axis=0)) | (mine > level.max(axis=0))
-        plain += bool(((np.abs(mine - middle) / spread > 6) & beyond).any())
+        odd = False
+        for name in names:
+            scale = np.asarray if name == "intensity_p50" else np.log
+            level, mine = scale(others[name]), scale(one[name])
+            middle = np.median(level)
+            spread = max(1.4826 * np.median(np.abs(level - middle)), least[name])
+            beyond = mine < level.min() or mine > level.max()
+            odd |= bool(abs(mine - middle) / spread > 6 and beyond)
+        plain += odd
     assert rate == plain / 200
     assert rate < 0.03
-
-
-def test_depth_tells_a_bright_rim_from_a_bright_core() -> None:
-    y, x = np.mgrid[-20:21, -20:21]
-    disc = x**2 + y**2 <= 18**2
-    rim = np.hypot(x, y)  # grows towards the edge, so that depth falls with it
-    assert depth_correlation(rim, disc) < -0.99
-    assert depth_correlation(30 - rim, disc) > 0.99
-    assert depth_correlation(7 * (30 - rim) + 2, disc) == pytest.approx(
-        depth_correlation(-rim, disc)
-    )
-    assert depth_correlation(np.ones_like(rim), disc) == 0
-    whole = depth_correlation(rim[2:-2, 2:-2], np.ones((37, 37), bool))  # the brain fills the slice
-    assert whole < -0.9
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_healthy_scans_in_any_unit_and_large_lesions_are_judged(
 
 @pytest.mark.parametrize(
     ("how", "statistic"),
-    [("flipped", "intensity_p"), ("squared", "intensity_p"), ("smaller voxels", "spacing")],
+    [("flipped", "intensity_p"), ("squared", "intensity_p"), ("smaller voxels", "brain_ml")],
 )
 def test_other_contrasts_and_grids_get_no_verdict_and_every_output_says_so(
     tiny_run: Run, healthy_scan: Path, tmp_path: Path, capsys, how: str, statistic: str

@@ -69,6 +69,10 @@ def test_same_numbers_as_a_runs_own(tmp_path: Path, write: Callable[[pd.DataFram
     assert read_json(out / "audit.json") == audit(scores, calibration, config, seed=3)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "their score" in page
+    assert any("no column spacing_mm" in warning for warning in found.warnings)
+    known = evaluate_table(write(others().assign(spacing_mm=0.9)), out, overrides=QUICK)
+    assert not any("spacing_mm" in warning for warning in known.warnings)
+    assert read_json(out / "audit.json")["support"]["pixel_mm2"] == [pytest.approx(0.81)] * 2
     assert "theirs.tsv" in page
 
 

@@ -12,8 +12,15 @@ import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from tiny import tiny_config
-from twinvae.config import load_config
-from twinvae.errors import CalibrationError, ConfigError, PartialFailureError, StageError
+from twinvae.cohort import read_manifest, write_manifest
+from twinvae.config import SourceConfig, SplitConfig, load_config
+from twinvae.errors import (
+    CalibrationError,
+    ConfigError,
+    PartialFailureError,
+    StageError,
+    TwinvaeError,
+)
 from twinvae.evaluation import read_metrics
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore
@@ -48,6 +55,12 @@ def test_scores_cover_validation_and_test_slices_and_no_training_slice(tiny_run:
     assert set(scores["split"]) == {"val", "test"}
     assert {"latent_l2", "image_l2", "healthy_mean_norm", "residual_local"} < set(scores.columns)
     assert sum(c.startswith("trivial_") for c in scores.columns) >= 6
+    scored = index[index["split"] != "train"].reset_index(drop=True)
+    assert scores["spacing_mm"].tolist() == scored["spacing_mm"].tolist()
+    areas = scored["brain_px"] * scored["spacing_mm"] ** 2
+    np.testing.assert_allclose(scores["trivial_brain_area"], areas, rtol=1e-5)
+    assert read_json(tiny_run.calibration)["size"] == "brain_mm2"
+    assert read_json(tiny_run.folder / "audit.json")["support"]["pixel_mm2"] is not None
 
 
 def test_metrics_can_be_recomputed_from_the_scores(tiny_run: Run) -> None:
@@ -151,8 +164,6 @@ def _tiny_without_phantom() -> dict:
 
 
 def test_index_command_pools_sources(tiny_run: Run, tmp_path) -> None:
-    from twinvae.config import SourceConfig, SplitConfig
-
     cohort = tiny_run.folder / "cohort"
     out = tmp_path / "manifest.tsv"
     for role in ("healthy", "mixed"):
@@ -176,3 +187,73 @@ def test_log_of_each_training_is_kept(tiny_run: Run) -> None:
     for role, epochs in (("healthy", 3), ("mixed", 2)):
         lines = (tiny_run.models / role / "log.jsonl").read_text().splitlines()
         assert [json.loads(line)["epoch"] for line in lines] == list(range(1, epochs + 1))
+
+
+def test_two_patients_can_be_listed_and_later_ones_fill_the_other_splits(
+    tiny_run: Run, tmp_path, capfd
+) -> None:
+    """The very case seen: a small folder, to be pooled with others later."""
+    scans = sorted((tiny_run.folder / "cohort/mixed").glob("sub-*/anat/*.nii.gz"))
+    out = tmp_path / "manifest.tsv"
+    for number, few in enumerate((scans[:2], scans[2:8])):
+        rows = "".join(f"M{scan.name[5:8]},{scan}\n" for scan in few)
+        table = tmp_path / f"{number}.csv"
+        table.write_text("subject,image\n" + rows)
+        source = SourceConfig(path=table, role="mixed", source="ours")
+        write_index([source], "T2w", SplitConfig(), out, append=True)
+        said = " ".join("".join(capfd.readouterr()).split())
+        assert ("2 mixed subjects are too few for every split; none in test" in said) == (
+            number == 0
+        )
+    splits = pd.read_csv(out, sep="\t").groupby("split")["subject"].nunique()
+    assert splits.to_dict() == {"train": 6, "val": 1, "test": 1}
+
+
+@pytest.mark.parametrize(
+    ("role", "split", "stage", "says"),
+    [
+        ("healthy", "train", "train", "train healthy: expected training slices, found none"),
+        ("mixed", "train", "train", "train mixed: expected training slices, found none"),
+        ("healthy", "val", "calibrate", "healthy validation slices, found 0"),
+        ("mixed", "test", "evaluate", "expected slices of the role mixed and the split test"),
+    ],
+)
+def test_a_stage_says_itself_which_subjects_it_lacks(
+    role: str, split: str, stage: str, says: str, tiny_run: Run, tmp_path
+) -> None:
+    table = read_manifest(tiny_run.manifest)
+    out = tmp_path / "manifest.tsv"
+    write_manifest(table[(table["role"] != role) | (table["split"] != split)], out)
+    changes = {"cohort__phantom": None, "cohort__manifest": str(out), "evaluation__resamples": 10}
+    run = Run.create(tiny_config(**changes), tmp_path / "run")
+    for name in STAGES[: STAGES.index(stage)]:
+        run_stage(run, name)
+    with pytest.raises(TwinvaeError, match=says):
+        run_stage(run, stage)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_resumed_run_gives_the_very_page_of_an_uninterrupted_one(
+    moment: str, tiny_run: Run, tmp_path, monkeypatch
+) -> None:
+    """Killed in training, just before and just after a checkpoint is written."""
+    import sys
+
+    training = sys.modules["twinvae.training.fit"]
+    run = Run.create(tiny_config(), tmp_path / "run")
+    save, saved = training.save_checkpoint, []
+
+    def killed(*given: object) -> None:
+        saved.append(1)
+        if len(saved) == 2 and moment == "before":
+            raise KeyboardInterrupt
+        save(*given)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(run)
+    run_stages(Run.open(run.folder))
+    for path in [run.folder / "report.html", *(run.folder / "figures").glob("[!.]*")]:
+        assert path.read_bytes() == (tiny_run.folder / path.relative_to(run.folder)).read_bytes()

@@ -19,7 +19,8 @@ from tiny import TINY
 from twinvae.cli import app
 from twinvae.config import load_config
 from twinvae.config.study import load_study
-from twinvae.errors import ConfigError, DataError
+from twinvae.cores import cores
+from twinvae.errors import ConfigError, DataError, PartialFailureError
 from twinvae.evaluation import over_seeds
 from twinvae.evaluation.auroc import auroc
 from twinvae.run import Run
@@ -28,12 +29,33 @@ from twinvae.study import run_study
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MODULE = """
+import os
+from pathlib import Path
+
+import torch
+
 from twinvae.models import VAE
 from twinvae.scoring.registry import score
 
 class OuterVAE(VAE):
     "A VAE from another package."
     source = "nowhere"
+
+    def loss(self, *given, **more):
+        Path(os.environ["THREADS"]).write_text(str(torch.get_num_threads()))
+        return super().loss(*given, **more)
+
+class OddVAE(OuterVAE):
+    "One that fails as a GPU does."
+
+    def loss(self, *given, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+class DeadlyVAE(OuterVAE):
+    "One that takes its process with it."
+
+    def loss(self, *given, **more):
+        os._exit(9)
 
 @score("outer_mean", "mean of x", "a package of someone else")
 def outer_mean(batch):
@@ -120,29 +142,39 @@ def test_another_packages_model_and_score_take_part_and_a_failing_cell_is_named(
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outer\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[twinvae.models]\nouter_vae = outer:OuterVAE\n[twinvae.scores]\nouter_mean = outer\n"
+        "[twinvae.models]\nouter_vae = outer:OuterVAE\nodd_vae = outer:OddVAE\n"
+        "deadly_vae = outer:DeadlyVAE\n[twinvae.scores]\nouter_mean = outer\n"
     )
     (info.parent / "outer.py").write_text(MODULE)
     # Cells are run by processes of their own, which must find the package too.
     places = [str(info.parent), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, places)))
-    kinds = {f"models.{role}.kind": "outer_vae" for role in ("healthy", "mixed")}
+    monkeypatch.setenv("THREADS", str(tmp_path / "threads"))
+    models = {
+        name: {f"models.{role}.kind": f"{name}_vae" for role in ("healthy", "mixed")}
+        for name in ("deadly", "odd", "outer")
+    }
     diverges = {"training.mixed.learning_rate": 1e30, "training.mixed.clip_norm": 1e30}
     path = study_file(
         tmp_path,
         tiny_run.manifest,
         seeds=[0],
-        models={"outer": kinds, "diverging": diverges},
+        models={**models, "diverging": diverges},
         settings={
             **{k: v for k, v in TINY.items() if not k.startswith(("cohort", "name"))},
             "scoring.scores": ["residual_local", "outer_mean"],
+            "compute.threads": None,
         },
     )
     command = [sys.executable, "-m", "twinvae", "study", str(path), "-o", str(tmp_path / "out")]
-    done = subprocess.run([*command, "--jobs", "1"], capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "1 of 2 cells failed" in done.stderr
+    done = subprocess.run([*command, "--jobs", "2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 6
+    assert "Traceback" not in done.stderr
+    assert "3 of 4 cells failed" in done.stderr
     assert "once/diverging/seed-0: training diverged" in done.stderr
+    assert "once/deadly/seed-0: its process died" in done.stderr
+    assert "once/odd/seed-0: OutOfMemoryError: CUDA out of memory" in done.stderr.replace("\n", "")
+    assert int((tmp_path / "threads").read_text()) == max(1, cores() // 2)
     table = pd.read_csv(tmp_path / "out" / "study.tsv", sep="\t")
     assert set(table["model"]) == {"outer"}
     assert "outer_mean" in set(table["score"])
@@ -221,3 +253,16 @@ def test_the_study_of_preset_best_is_of_preset_best(
     }.items():
         for get in (attrgetter(f"{part}.{name}") for name in names):
             assert get(mine) == get(best)
+
+
+def test_one_odd_set_of_scans_does_not_cost_the_others(tiny_run: Run, tmp_path: Path) -> None:
+    good = {"config": "demo", "settings": {"cohort.phantom": None}}
+    data = {
+        name: {**good, "settings": {**good["settings"], "cohort.manifest": str(manifest)}}
+        for name, manifest in (("gone", tmp_path / "no.tsv"), ("here", tiny_run.manifest))
+    }
+    models = {"untrained": {f"training.{role}.data": "none" for role in ("healthy", "mixed")}}
+    path = study_file(tmp_path, tiny_run.manifest, seeds=[0], data=data, models=models)
+    with pytest.raises(PartialFailureError, match=r"1 of 2 cells failed\n  gone/.*no such file"):
+        run_study(path, tmp_path / "out", jobs=1)
+    assert set(pd.read_csv(tmp_path / "out/study.tsv", sep="\t")["data"]) == {"here"}

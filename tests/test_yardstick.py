@@ -33,7 +33,10 @@ def test_every_validation_slice_comes_twice_alike_but_for_its_lesion(store):
     assert len(plain) == len(twin) == len(val)
     for name in ("source", "subject", "slice", "position", "brain_px"):
         assert plain[name].tolist() == twin[name].tolist()
+    lesion = (planted.images[twin.index] != planted.images[plain.index]).sum(axis=(1, 2))
+    own = lesion * (twin["pixel_mm"] / twin["spacing_mm"]) ** 2  # counted on the scan's own grid
     assert (twin["tumour_px"] > 0).all()
+    assert 0.5 < (twin["tumour_px"] / own).median() < 1.5
     before, after = (planted.images[part.index].astype(int) for part in (plain, twin))
     np.testing.assert_array_equal(before, store.images[val])
     np.testing.assert_array_equal(planted.brain[plain.index], planted.brain[twin.index])

@@ -11,8 +11,8 @@ from twinvae.progress import progress_bar
 from twinvae.run import STAGES
 
 KILLS = 100
-_IN_A_ROW = 10  # then the run may end
-_SHARE = 12  # of a run's time that passes before a kill, on average: one part in so many
+_IN_A_ROW = 15  # then the run may end
+_SHARE = 16  # of a run's time that passes before a kill, on average: one part in so many
 
 
 def kills(room: Room, rng: np.random.Generator, tally: Tally) -> None:

@@ -19,6 +19,7 @@ from twinvae.cli_options import (
     Seed,
     Settings,
     Threads,
+    TrustGrid,
     overrides_of,
 )
 from twinvae.cli_stage import do_stage
@@ -90,6 +91,7 @@ def index(
     series: Annotated[
         str | None, typer.Option(help="DICOM: series of this description or UID, as '*t2*tra*'.")
     ] = None,
+    trust_grid: TrustGrid = False,
     append: Annotated[bool, typer.Option(help="Add to an existing manifest.")] = False,
     overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
@@ -100,7 +102,8 @@ def index(
     from twinvae.outputs import check_new_file
     from twinvae.pipeline import write_index
 
-    shared = {"role": role, "layout": layout, "source": source, "series": series}
+    shared: dict[str, Any] = {"role": role, "layout": layout, "source": source, "series": series}
+    shared["trust_grid"] = trust_grid
     sources = [validated(SourceConfig, {"path": p, **shared}, "index") for p in paths]
     flags = out.with_suffix(".qc.tsv")
     if check:
@@ -225,6 +228,7 @@ def detect(
     brain_mask: Annotated[
         list[Path] | None, typer.Option(help="Brain mask of each scan, in the scans' order.")
     ] = None,
+    trust_grid: TrustGrid = False,
     maps: Annotated[
         str | None, typer.Option(help="Further maps, NAME[,NAME]; see twinvae scores maps.")
     ] = None,
@@ -252,6 +256,7 @@ def detect(
         scans,
         out,
         brain_masks=brain_mask,
+        trust_grid=trust_grid,
         maps=[name.strip() for name in maps.split(",")] if maps else (),
         strict=strict,
         force=force,

@@ -14,6 +14,7 @@ from twinvae.cli_options import (
     Seed,
     Settings,
     Threads,
+    TrustGrid,
     overrides_of,
 )
 from twinvae.cli_stage import do_stage
@@ -34,6 +35,7 @@ def calibrate(
     site: Annotated[str, typer.Option(help="Name of the site; default: the folder's.")] = "",
     by: Annotated[str, typer.Option(help="Who calibrates; kept in bundle.json.")] = "",
     layout: Annotated[str, typer.Option(help="auto recognises the layout.")] = "auto",
+    trust_grid: TrustGrid = False,
     force: Annotated[bool, typer.Option(help="Run: redo it even if nothing changed.")] = False,
     strict: Annotated[bool, typer.Option(help="A broken scan stops everything.")] = False,
     settings: Settings = None,
@@ -59,7 +61,7 @@ def calibrate(
 
     scans = healthy or mixed
     assert scans is not None
-    where = Site(scans, "healthy" if healthy else "mixed", site, by, layout)
+    where = Site(scans, "healthy" if healthy else "mixed", site, by, layout, trust_grid)
     name = site or scans.resolve().name
     target = out or folder.resolve().with_name(f"{folder.resolve().name}-{name}")
     origin = calibrate_on_site(folder, where, target, overrides=overrides, strict=strict)

@@ -17,6 +17,9 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Seed.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the output file if it is there.")
 ]
+TrustGrid = Annotated[
+    bool, typer.Option("--trust-grid", help="Masks of a scan's shape and voxels lie on its grid.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override one setting, as training.healthy.epochs=5; repeatable."),

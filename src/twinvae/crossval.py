@@ -15,8 +15,7 @@ import pandas as pd
 from twinvae.cohort import TUMOUR_FREE, read_manifest, write_manifest
 from twinvae.config import CohortConfig, RunConfig
 from twinvae.decision import calibrate
-from twinvae.decision.sample import AREA_COLUMN
-from twinvae.errors import ConfigError
+from twinvae.errors import ConfigError, PartialFailureError, reason_of
 from twinvae.files import read_json, write_json
 from twinvae.material import judged_tables
 from twinvae.outputs import claim
@@ -27,6 +26,8 @@ from twinvae.run import Run
 from twinvae.scoring import read_scores, write_scores
 from twinvae.scoring.table import score_columns
 from twinvae.training import check_networks
+
+_BRAIN_AREA = "trivial_brain_area"  # in mm², so on one scale in every fold already
 
 
 def cross_validate(
@@ -55,11 +56,22 @@ def cross_validate(
 
 
 def _cross_validated(whole: Run, folds: int, prepared: Sequence[Run], *, strict: bool) -> Run:
+    failed: dict[str, str] = {}
     runs = [_fold_on(whole, other) for other in prepared] or prepare_folds(whole, folds, strict)
     for number, run in enumerate(runs):
         console.print(f"[bold]fold {number + 1} of {folds}[/]")
-        for stage in ("train", "score", "calibrate"):
-            run_stage(run, stage)
+        try:
+            for stage in ("train", "score", "calibrate"):
+                run_stage(run, stage)
+        except Exception as error:  # the other folds are done all the same
+            failed[f"fold {number + 1}"] = reason_of(error, run.folder)
+            say(f"fold {number + 1} failed: {failed[f'fold {number + 1}']}")
+    if failed:
+        lines = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
+        raise PartialFailureError(
+            f"{len(failed)} of {folds} folds failed, so their test scores cannot be pooled with "
+            f"the others'; run it again to go on\n{lines}"
+        )
     write_scores(whole.scores, pooled_scores(runs))
     write_json(whole.calibration, calibrate(read_scores(whole.scores), whole.config.decision))
     judge(whole)
@@ -138,7 +150,7 @@ def pooled_scores(runs: list[Run]) -> pd.DataFrame:
         scores, calibration = read_scores(run.scores), read_json(run.calibration)
         reference = scores[(scores["role"] == "healthy") & (scores["split"] == "val")]
         for name in score_columns(scores):
-            if name == AREA_COLUMN:  # the same in every fold, and thresholds may depend on it
+            if name == _BRAIN_AREA:
                 continue
             threshold = calibration["scores"][name]["slice"]["thresholds"][0]["threshold"]
             spread = float(reference[name].std()) or 1.0

@@ -79,6 +79,7 @@ def detect_scans(
     out: Path,
     *,
     brain_masks: Sequence[Path] | None = None,
+    trust_grid: bool = False,
     maps: Sequence[str] = (),
     strict: bool = False,
     force: bool = False,
@@ -90,7 +91,8 @@ def detect_scans(
     A folder holds ``verdict.json``, ``slices.tsv``, ``healthy.nii.gz`` (the healthy reconstruction
     in the scan's units), ``residual.nii.gz`` (scan less reconstruction, as the models see them, in
     [−1, 1]), ``NAME.nii.gz`` for each of ``maps`` (names or patterns), all on the scan's own grid,
-    and ``report.html``. Scans without a mask in ``brain_masks`` must be skull-stripped.
+    and ``report.html``. Scans without a mask in ``brain_masks`` must be skull-stripped;
+    with ``trust_grid`` masks of the scan's shape and voxel size lie on its grid.
 
     A scan out of domain gets no verdict unless ``force``. One that cannot be used is reported and
     skipped: when others remain, ``PartialFailureError`` is raised at the end, else ``DataError``;
@@ -113,7 +115,7 @@ def detect_scans(
     extra = select_maps(maps, loaded.models)
     masks: Sequence[Path | None] = brain_masks or [None] * len(scans)
     todo = [
-        ScanFiles(subject=name, image=image, brain_mask=mask)
+        ScanFiles(subject=name, image=image, brain_mask=mask, trust_grid=trust_grid)
         for name, image, mask in zip(_names(scans), scans, masks, strict=True)
     ]
     with _results(out, todo, bundle):

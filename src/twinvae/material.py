@@ -125,8 +125,8 @@ class _Galleries:
             here = slice(at, at := at + len(batch.x))
             if shown is not None:
                 maps[here] = map_batch(batch, [shown], self.compute)[shown.name]
-            with torch.inference_mode(), self.compute.autocast():
-                x_h[here] = batch.x_h.float().cpu().numpy()[:, 0]
+            with torch.inference_mode():
+                x_h[here] = batch.x_h.cpu().numpy()[:, 0]
         return Gallery(
             images=images,
             reconstructions=x_h * brain,
@@ -155,18 +155,18 @@ def _log(folder: Path) -> list[dict[str, Any]]:
 
 
 def _made(run: Run) -> dict[str, object]:
-    """How the run was made, for the reader."""
+    """How the run was made, for the reader; no times, so that equal runs give equal pages."""
     facts = read_json(run.folder / "run.json")
     versions = ", ".join(f"{name} {v}" for name, v in facts["versions"].items() if v)
     trained = {title: read_json(f / "trained.json") for title, f in _trained(run).items()}
     return {
-        "Seed": facts["seed"],
+        "Seed": run.config.seed,
         "Source revision": facts["git_revision"] or "installed package",
         "Versions": f"Python {facts['python']}, {versions}",
         "Precision": run.config.compute.precision,
         **_thresholds(run),
         **{
-            f"Trained: {title}": f"{fact['parameters']:,} parameters, {fact['seconds']:.0f} s"
+            f"Trained: {title}": f"{fact['parameters']:,} parameters"
             for title, fact in trained.items()
         },
     }

@@ -22,13 +22,14 @@ from twinvae.checking import say_flags
 from twinvae.cohort import (
     add_tumour_free,
     assign_splits,
+    empty_splits,
     index_sources,
     read_manifest,
     write_manifest,
 )
 from twinvae.config import SourceConfig, SplitConfig, recipe_files
 from twinvae.decision import calibrate
-from twinvae.errors import ConfigError, PartialFailureError
+from twinvae.errors import ConfigError, DataError, PartialFailureError
 from twinvae.evaluation import MaskedSlices, audit, evaluate, evaluate_pixels, write_metrics
 from twinvae.files import checksum, file_state, read_json, write_json
 from twinvae.imaging import Shard, SliceStore, merge_shards, prepare_cohort, prepare_shard
@@ -122,11 +123,16 @@ def write_index(
     Raises ``OutputError`` when ``out`` exists, without ``append`` and ``overwrite``.
     """
     check_new_file(out, [source.path for source in sources], overwrite=append or overwrite)
-    table = index_sources(sources, contrast, split)
-    if append and out.is_file():
-        table = pd.concat([read_manifest(out), table], ignore_index=True)
+    before = read_manifest(out) if append and out.is_file() else None
+    table = index_sources(sources, contrast, split, before)
     write_manifest(table, out)
+    _say_empty_splits(table, split)
     return table
+
+
+def _say_empty_splits(table: pd.DataFrame, split: SplitConfig) -> None:
+    for sentence in empty_splits(table, split):
+        say(f"warning: {sentence}")
 
 
 def index(run: Run) -> None:
@@ -139,6 +145,7 @@ def index(run: Run) -> None:
     if cohort.tumour_free_as_healthy:
         table = add_tumour_free(table)
     write_manifest(table, run.manifest)
+    _say_empty_splits(table, cohort.split)
 
 
 def _sources(run: Run) -> Sequence[SourceConfig]:
@@ -213,8 +220,13 @@ def set_thresholds(run: Run) -> None:
 
 
 def judge(run: Run) -> None:
-    """Metrics and audit on the test subjects."""
+    """Metrics and audit on the test subjects; ``DataError`` when no mixed subject is one."""
     scores, calibration = read_scores(run.scores), read_json(run.calibration)
+    if not ((scores["role"] == "mixed") & (scores["split"] == "test")).any():
+        raise DataError(
+            f"{run.scores}: expected slices of the role mixed and the split test to judge, found "
+            f"none; list more mixed subjects (the bundle can be used without)"
+        )
     options = run.config.evaluation
     metrics = evaluate(scores, calibration, options)
     if run.maps.is_dir():

@@ -22,7 +22,7 @@ from twinvae.decision.domain import domain_of, scan_facts
 from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
 from twinvae.files import write_json, write_yaml
 from twinvae.imaging import FittedRecipe, PreparedScan, ScanFiles, prepare_scan
-from twinvae.imaging.execute import ways
+from twinvae.imaging.execute import DIED, ways
 from twinvae.outputs import check_replaceable, replaced
 from twinvae.progress import console, progress_bar
 from twinvae.scoring import moved, require_fitted, score_slices, select_scores
@@ -47,6 +47,8 @@ class Site:
     by: str = ""
     """Who calibrates."""
     layout: str = "auto"
+    trust_grid: bool = False
+    """Masks of the scan's shape and voxel size lie on its grid, whatever their headers say."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,11 @@ def _check(site: Site, overrides: Mapping[str, Any]) -> None:
 
 def _scans(site: Site, config: RunConfig) -> list[ScanFiles]:
     source = SourceConfig(
-        path=site.scans, role=site.role, layout=site.layout, source=site.name or None
+        path=site.scans,
+        role=site.role,
+        layout=site.layout,
+        source=site.name or None,
+        trust_grid=site.trust_grid,
     )
     table = index_sources([source], config.contrast, SplitConfig())
     return [ScanFiles.from_row(row) for _, row in table.assign(split="val").iterrows()]
@@ -150,7 +156,8 @@ def _measure(
     require_fitted(scores, bundle.fitted, "bundle")
     fitted = moved(bundle.fitted, compute.device)
     found: dict[ScanFiles, tuple[pd.DataFrame, dict[str, float]]] = {}
-    outcomes = ways(config.compute.jobs)(_prepared, [_Job(s, bundle.recipe) for s in scans])
+    jobs = [_Job(scan, bundle.recipe) for scan in scans]
+    outcomes = ways(config.compute.jobs)(_prepared, jobs, _lost)
     with progress_bar("calibrate", len(scans)) as bar, closing(outcomes):
         for job, prepared in outcomes:
             bar.note(job.scan.subject)
@@ -184,6 +191,10 @@ def _skip(reason: str, reasons: list[str], *, strict: bool) -> None:
         raise DataError(reason)
     reasons.append(reason)
     console.print(f"[red]skipped[/] {escape(reason)}", soft_wrap=True)
+
+
+def _lost(job: _Job) -> PreparedScan | str:
+    return f"{job.scan.image}: {DIED}"
 
 
 def _prepared(job: _Job) -> PreparedScan | str:

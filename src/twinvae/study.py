@@ -7,9 +7,8 @@ is trained alike (``OUT/trained``).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -20,8 +19,9 @@ import torch
 
 from twinvae.config import RunConfig
 from twinvae.config.study import StudyConfig, load_study
+from twinvae.cores import cores, end_with_parent, share_cores
 from twinvae.crossval import cross_validate, prepare_folds
-from twinvae.errors import PartialFailureError, TwinvaeError
+from twinvae.errors import PartialFailureError, reason_of
 from twinvae.evaluation import OVER_SEEDS_COLUMNS, over_seeds
 from twinvae.files import write_table
 from twinvae.outputs import claim, locked
@@ -77,9 +77,9 @@ def run_study(path: Path, out: Path | None = None, *, jobs: int | None = None) -
 
 
 def _studied(study: StudyConfig, folder: Path, out: Path, jobs: int | None) -> pd.DataFrame:
-    cells = list(_prepared_cells(study, folder, out))
-    failed = _run_cells(cells, jobs)
-    table = _table([cell for cell in cells if cell.name not in failed])
+    cells, failed = _prepared_cells(study, folder, out)
+    failed |= _run_cells([cell for cell in cells if cell.name not in failed], jobs)
+    table = _table([cell for cell in cells if cell.name not in failed], failed)
     write_table(out / "study.tsv", table, float_format="%.6g")
     if not table.empty:
         save_figure(study_figure(table), out, "study")
@@ -90,60 +90,98 @@ def _studied(study: StudyConfig, folder: Path, out: Path, jobs: int | None) -> p
     return table
 
 
-def _prepared_cells(study: StudyConfig, folder: Path, out: Path) -> Iterator[Cell]:
-    """Every cell, seeds innermost, once the slices of its data are prepared."""
-    for data, scans in study.data.items():
-        whole = Run.create(
-            study.run_config(data, None, study.seeds[0], folder), out / data / "prepared"
-        )
+def _prepared_cells(
+    study: StudyConfig, folder: Path, out: Path
+) -> tuple[list[Cell], dict[str, str]]:
+    """Every cell, seeds innermost, once its data are prepared; why some cannot be, by name."""
+    cells: list[Cell] = []
+    failed: dict[str, str] = {}
+    for data in study.data:
         console.print(f"[bold]{data}[/]")
-        if scans.folds is None:
-            runs = [whole]
-            for stage in ("index", "prepare"):
-                run_stage(whole, stage)
-        else:
-            runs = prepare_folds(whole, scans.folds)
-        for model in study.models:
-            for seed in study.seeds:
-                yield Cell(
-                    data=data,
-                    model=model,
-                    seed=seed,
-                    config=study.run_config(data, model, seed, folder),
-                    folder=out / data / model / f"seed-{seed}",
-                    prepared=tuple(run.folder for run in runs),
-                    pool=out / "trained",
-                )
+        runs: list[Run] = []
+        reason = None
+        try:
+            runs = _prepared(study, data, folder, out)
+        except Exception as error:  # one odd set of scans must not cost the others
+            reason = reason_of(error, data)
+            say(f"{data} cannot be prepared: {reason}")
+        mine = [
+            Cell(
+                data=data,
+                model=model,
+                seed=seed,
+                config=study.run_config(data, model, seed, folder),
+                folder=out / data / model / f"seed-{seed}",
+                prepared=tuple(run.folder for run in runs),
+                pool=out / "trained",
+            )
+            for model in study.models
+            for seed in study.seeds
+        ]
+        cells += mine
+        if reason is not None:
+            failed |= {cell.name: reason for cell in mine}
+    return cells, failed
+
+
+def _prepared(study: StudyConfig, data: str, folder: Path, out: Path) -> list[Run]:
+    """Runs with the slices of a set of scans: one, or one a fold."""
+    config = study.run_config(data, None, study.seeds[0], folder)
+    whole, folds = Run.create(config, out / data / "prepared"), study.data[data].folds
+    if folds is not None:
+        return prepare_folds(whole, folds)
+    for stage in ("index", "prepare"):
+        run_stage(whole, stage)
+    return [whole]
 
 
 def _run_cells(cells: Sequence[Cell], jobs: int | None) -> dict[str, str]:
     """Do every cell; the reasons of those that failed, by name."""
-    cores = os.cpu_count() or 1
-    jobs = jobs or (1 if torch.cuda.is_available() else cores)
+    jobs = jobs or (1 if torch.cuda.is_available() else cores())
+    jobs = max(1, min(jobs, len(cells)))
     failed: dict[str, str] = {}
-    pool = ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=_quietly, initargs=(cores // jobs,)
-    )
-    with pool, progress_bar("study", len(cells)) as bar:
-        waiting = {pool.submit(run_cell, cell): cell for cell in cells}
-        while waiting:
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                cell = waiting.pop(future)
-                try:
-                    future.result()
-                except (TwinvaeError, BrokenProcessPool) as error:
-                    failed[cell.name] = str(error) or type(error).__name__
-                    say(f"{cell.name} failed: {failed[cell.name]}")
-                bar.note(cell.name)
+    pool = ThreadPoolExecutor(jobs)
+    with progress_bar("study", len(cells)) as bar:
+        try:
+            started = {pool.submit(_in_own_process, cell, jobs): cell for cell in cells}
+            for future in as_completed(started):
+                name, reason = started[future].name, future.result()
+                if reason is not None:
+                    failed[name] = reason
+                    say(f"{name} failed: {reason}")
+                bar.note(name)
                 bar.advance()
+        finally:
+            pool.shutdown(cancel_futures=True)
     return failed
 
 
-def _quietly(threads: int) -> None:
-    """Set up a process for cells: its share of the cores, no bars of its own."""
-    torch.set_num_threads(max(1, threads))
+def _in_own_process(cell: Cell, jobs: int) -> str | None:
+    """Do a cell in a process that others do not share, so that its death is its own; why not."""
+    own = ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=_quietly, initargs=(jobs,)
+    )
+    with own:
+        try:
+            return own.submit(_tried, cell).result()
+        except BrokenProcessPool:
+            return "its process died, perhaps for lack of memory"
+
+
+def _quietly(jobs: int) -> None:
+    """Set up a process for a cell: its share of the cores, no bars of its own."""
+    share_cores(jobs)
+    end_with_parent()
     console.quiet = True
+
+
+def _tried(cell: Cell) -> str | None:
+    """Do a cell; why it cannot be done."""
+    try:
+        run_cell(cell)
+    except Exception as error:  # one odd cell must not cost the others
+        return reason_of(error, cell.name)
+    return None
 
 
 def run_cell(cell: Cell) -> None:
@@ -159,17 +197,21 @@ def run_cell(cell: Cell) -> None:
         run_stage(run, stage)
 
 
-def _table(cells: Sequence[Cell]) -> pd.DataFrame:
-    """What ``over_seeds`` says of each model on each set of scans."""
+def _table(cells: Sequence[Cell], failed: dict[str, str]) -> pd.DataFrame:
+    """What ``over_seeds`` says of each model on each set of scans; ``failed`` grows by the rest."""
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         groups.setdefault((cell.data, cell.model), []).append(cell)
     parts = [pd.DataFrame(columns=["data", "model", *OVER_SEEDS_COLUMNS])]
     with progress_bar("compare", len(groups)) as bar:
         for (data, model), group in groups.items():
-            tables = [read_scores(cell.scores) for cell in group]
-            found = over_seeds(tables, group[0].config.evaluation)
-            parts.append(found.assign(data=data, model=model)[parts[0].columns])
             bar.advance()
+            try:
+                tables = [read_scores(cell.scores) for cell in group]
+                found = over_seeds(tables, group[0].config.evaluation)
+            except Exception as error:  # as in ``_tried``
+                failed |= {cell.name: reason_of(error, f"{data}/{model}") for cell in group}
+                continue
+            parts.append(found.assign(data=data, model=model)[parts[0].columns])
     filled = [part for part in parts if not part.empty]
     return pd.concat(filled, ignore_index=True) if filled else parts[0]

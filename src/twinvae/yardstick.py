@@ -34,8 +34,9 @@ _BATCH = 256
 class PlantedSlices:
     """Healthy slices, and after them those of validation once more, each with a lesion.
 
-    Lesioned ones have the role "mixed" and their lesion's pixels, on the prepared grid, as
-    ``tumour_px``: what scores learn from healthy slices, they learn from the others.
+    Lesioned ones have the role "mixed" and their lesion's pixels as ``tumour_px``, like all pixels
+    of an index on the scan's own grid (at least 1): what scores learn from healthy slices, they
+    learn from the others.
     """
 
     images: NDArray[np.uint16]
@@ -79,7 +80,9 @@ def plant(store: SliceStore, planting: Planting, seed: int) -> PlantedSlices:
     if not len(val):
         raise CalibrationError(f"{store.folder}: expected healthy validation slices, found none")
     images, tumour_px = _with_lesions(store, val, planting, seed)
-    twins = store.index.iloc[val].assign(role="mixed", tumour_px=tumour_px)
+    twins = store.index.iloc[val].assign(role="mixed")
+    finer = (twins["pixel_mm"] / twins["spacing_mm"]).to_numpy(np.float64)
+    twins["tumour_px"] = np.maximum(1, np.rint(tumour_px * finer**2)).astype(np.int64)
     return PlantedSlices(
         images=np.concatenate([store.images[healthy], images]),
         brain=np.concatenate([store.brain[healthy], store.brain[val]]),
@@ -120,7 +123,7 @@ def judge_planted(
 def _with_lesions(
     store: SliceStore, rows: NDArray[np.int64], planting: Planting, seed: int
 ) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
-    """The slices ``rows`` with lesions, stored as slices are, and the lesions' pixels."""
+    """The slices ``rows`` with lesions, stored as slices are, and the lesions' stored pixels."""
     generator = torch.Generator().manual_seed(seed)
     images, counts = [], []
     for start in range(0, len(rows), _BATCH):

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from twinvae.cohort import COLUMNS, read_manifest, write_manifest
-from twinvae.cohort.manifest import manifest_table
+from twinvae.cohort.manifest import OPTIONAL, manifest_table
 from twinvae.errors import DataError
 
 
@@ -33,7 +33,8 @@ def test_round_trip_keeps_every_cell_and_writes_relative_paths(rows, tmp_path):
     assert str(tmp_path) not in text
     assert "../scans/a.nii.gz" in text
     back = read_manifest(path)
-    assert list(back.columns) == list(COLUMNS)
+    assert text.splitlines()[0].split("\t") == list(COLUMNS)  # an optional one only where used
+    assert list(back.columns) == [*COLUMNS, *OPTIONAL]
     assert back.to_dict("records") == manifest_table(rows).to_dict("records")
     assert back["subject"].tolist() == ["001", "NA"]  # neither a number nor a missing value
 

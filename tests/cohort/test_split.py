@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinvae.cohort import assign_splits, split_sizes
-from twinvae.cohort.manifest import manifest_table
+from twinvae.cohort import assign_splits, empty_splits, split_sizes
+from twinvae.cohort.manifest import SPLITS, manifest_table
 from twinvae.config import SplitConfig
-from twinvae.errors import DataError
 
 
 def cohort(n, source="s", role="mixed", scans=1, split=""):
@@ -125,8 +124,15 @@ def test_a_subject_of_both_roles_stays_in_one_split():
     assert (done.groupby("subject")["split"].nunique() == 1).all()
 
 
-def test_too_few_subjects_is_an_error_that_says_so():
-    with pytest.raises(DataError, match=r"s/mixed: expected enough subjects .* found 2 subjects"):
-        assign_splits(cohort(2), SplitConfig())
+def test_too_few_subjects_fill_the_splits_as_far_as_they_go():
+    for count, filled in ((1, [1, 0, 0]), (2, [1, 1, 0]), (3, [1, 1, 1])):
+        table = assign_splits(cohort(count), SplitConfig())
+        assert counts(table) == filled
+        said = empty_splits(table, SplitConfig())
+        assert [sentence.split("none in ")[1] for sentence in said] == (
+            [" and ".join(n for n, size in zip(SPLITS, filled, strict=True) if not size)]
+            if 0 in filled
+            else []
+        )
     two = SplitConfig(train=0.5, val=0.0, test=0.5)
     assert counts(assign_splits(cohort(2), two)) == [1, 0, 1]

@@ -67,7 +67,9 @@ def test_thresholds_are_percentiles_of_healthy_validation_only() -> None:
         [
             table,
             other.assign(split="train", subject=other["subject"] + "t"),
+            other.assign(split="test", subject=other["subject"] + "u"),
             other.assign(role="mixed", source="brats"),
+            other.assign(role="mixed", source="brats", split="test"),
         ],
         ignore_index=True,
     )

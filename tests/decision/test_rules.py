@@ -148,12 +148,32 @@ def test_scores_that_do_not_vary_are_no_error(rule: str) -> None:
     assert found.all() != RULES[rule].conformal
 
 
-def test_area_in_mm2_is_preferred_and_must_then_be_there() -> None:
+@pytest.mark.parametrize("rule", ["size_linear", "size_binned", "size_quantile", "mondrian"])
+def test_area_is_mm2_where_grids_are_known_and_they_must_then_be_known(rule: str) -> None:
+    table = simulated(20, 20, np.random.default_rng(11), trend=2.0).assign(spacing_mm=2.0)
+    result = calibrate(table, config(rule, percentile=90.0, bins=3, position_bins=1))
+    assert result["size"] == "brain_mm2"
+    finer = table.assign(brain_px=table["brain_px"] * 4, spacing_mm=1.0)  # the same brains
+    assert (called(result, finer)[0][1] == called(result, table)[0][1]).all()
+    assert (p_values(result, finer) == p_values(result, table)).all()
+    with pytest.raises(CalibrationError, match="expected the column spacing_mm"):
+        called(result, table.drop(columns="spacing_mm"))
+
+
+def test_thresholds_by_pixels_are_not_held_against_scans_of_known_grids() -> None:
     table = simulated(20, 20, np.random.default_rng(11), trend=2.0)
+    pixels = calibrate(table, config("size_linear", percentile=90.0))
+    assert pixels["size"] == "brain_px"
+    called(pixels, table)
+    with pytest.raises(CalibrationError, match=r"depend on brain_mm2, found .* brain_px"):
+        called(pixels, table.assign(spacing_mm=1.0))
+    flat = calibrate(table, config("percentile", percentile=90.0))
+    assert (called(flat, table.assign(spacing_mm=1.0))[0][1] == called(flat, table)[0][1]).all()
+
+
+def test_calibrations_of_earlier_versions_by_their_column_of_mm2_still_hold() -> None:
+    table = simulated(20, 20, np.random.default_rng(11), trend=2.0).assign(spacing_mm=2.0)
     table["trivial_brain_area"] = table["brain_px"] * 4.0
     result = calibrate(table, config("size_linear", percentile=90.0))
-    assert result["size"] == "trivial_brain_area"
-    finer = table.assign(brain_px=table["brain_px"] * 4)  # another grid, the same brains
-    assert (called(result, finer)[0][1] == called(result, table)[0][1]).all()
-    with pytest.raises(CalibrationError, match="expected the column trivial_brain_area"):
-        called(result, table.drop(columns="trivial_brain_area"))
+    old = {**result, "size": "trivial_brain_area"}
+    assert (called(old, table)[0][1] == called(result, table)[0][1]).all()

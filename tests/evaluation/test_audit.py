@@ -13,9 +13,11 @@ from sklearn.metrics import roc_auc_score
 from twinvae.config import DecisionConfig, EvaluationConfig
 from twinvae.decision import calibrate
 from twinvae.evaluation import audit, evaluate
+from twinvae.evaluation.resampling import interval
 from twinvae.evaluation.seen import UNKNOWN
 
 DECISION = DecisionConfig(percentiles=(95.0,), scan_percentile=70.0)
+LENIENT = DecisionConfig(percentiles=(50.0,), scan_percentile=50.0)
 CONFIG = EvaluationConfig(
     min_tumour_px=(50,), resamples=300, match_log_area=0.15, match_position=0.08
 )
@@ -42,6 +44,32 @@ def test_source_gap_and_realised_rates_agree_with_plain_computation(table: pd.Da
         "tumour_free_slices": len(free),
         "tumour_free_subjects": 16,
     }
+
+
+def test_source_gaps_interval_draws_healthy_and_mixed_subjects_apart() -> None:
+    # Few healthy subjects: drawn from one pot, their number would differ from draw to draw, and in
+    # an eighth of the draws there would be none.
+    table = simulated_scores(healthy=6, mixed=12)
+    options = CONFIG.model_copy(update={"resamples": 400})
+    found = audit(table, calibrate(table, LENIENT), options, seed=5)
+    gap = found["scores"]["latent_l2"]["source_gap_auroc"]
+
+    test = table[table["split"] == "test"]
+    free = test[(test["role"] == "healthy") | (test["tumour_px"] <= 50)]
+    people = {role: part.groupby("subject") for role, part in free.groupby("role")}
+    assert {role: part.ngroups for role, part in people.items()} == {"healthy": 3, "mixed": 12}
+    rng, aurocs = np.random.default_rng(1), []
+    for _ in range(400):
+        drawn = [
+            part.get_group(who)
+            for part in people.values()
+            for who in rng.choice(list(part.groups), part.ngroups)
+        ]
+        both = pd.concat(drawn)
+        aurocs.append(roc_auc_score(both["role"] == "mixed", both["latent_l2"]))
+    low, high = interval(np.array(aurocs), 3)
+    assert gap["ci_low"] == pytest.approx(low, abs=0.02)
+    assert gap["ci_high"] == pytest.approx(high, abs=0.02)
 
 
 def test_scanner_detector_is_caught() -> None:

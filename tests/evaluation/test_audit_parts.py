@@ -159,6 +159,7 @@ def test_warnings_say_what_is_too_little(table: pd.DataFrame) -> None:
         "tumour_free_subjects": 60,
         "adjusted_negatives": 12.0,
         "adjusted_subjects": 6.0,
+        "pixel_mm2": [1.0, 1.0],
     }
     assert warnings(enough) == []
     for key, low, says in (
@@ -166,6 +167,7 @@ def test_warnings_say_what_is_too_little(table: pd.DataFrame) -> None:
         ("adjusted_negatives", 9.0, "only 9.0 comparable"),
         ("adjusted_subjects", 4.0, "only 4.0 subjects"),
         ("tumour_free_subjects", 49, "49 subjects have a tumour-free slice"),
+        ("pixel_mm2", None, "no column spacing_mm, so areas were compared in pixels"),
     ):
         (only,) = warnings({**enough, key: low})
         assert says in only

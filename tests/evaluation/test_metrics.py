@@ -200,15 +200,18 @@ def test_adjusted_auroc_stands_beside_every_raw_one_with_what_it_rests_on(
 
 
 def test_strata_are_the_slices_they_name(table: pd.DataFrame, calibration: dict) -> None:
-    graded = table.assign(grade=np.where(table["subject"] < "s08", "HGG", "LGG"))
-    config = CONFIG.model_copy(update={"size_strata_px": (40, 100, 200)})
+    graded = table.assign(
+        grade=np.where(table["subject"] < "s08", "HGG", "LGG"),
+        spacing_mm=np.where(table["subject"] < "s05", 1.5, 2.0),
+    )
+    config = CONFIG.model_copy(update={"size_strata_mm2": (40, 400, 800)})
     result = evaluate(graded, calibration, config)
     rows = graded[(graded["role"] == "mixed") & (graded["split"] == "test")]
-    free, pixels = rows["tumour_px"] <= 50, rows["tumour_px"]
+    free, mm2 = rows["tumour_px"] <= 50, rows["tumour_px"] * rows["spacing_mm"] ** 2
     expected = {
-        "size:50-100": free | (pixels <= 100),
-        "size:100-200": free | ((pixels > 100) & (pixels <= 200)),
-        "size:200-": free | (pixels > 200),
+        "size_mm2:112.5-400": free | (mm2 <= 400),  # from 50 pixels of the finest grid
+        "size_mm2:400-800": free | ((mm2 > 400) & (mm2 <= 800)),
+        "size_mm2:800-": free | (mm2 > 800),
         "position:first": rows["position"] < 1 / 3,
         "position:middle": (rows["position"] >= 1 / 3) & (rows["position"] < 2 / 3),
         "position:last": rows["position"] >= 2 / 3,

@@ -90,7 +90,7 @@ prepare_cohort(Path(manifest), steps, Path(out), dask=address)
 def test_no_scheduler_there(tmp_path):
     pytest.importorskip("distributed", reason="needs twinvae[dask]")
     with pytest.raises(StageError, match="expected a Dask scheduler there, found none"):
-        list(OnDask("tcp://127.0.0.1:9", patience_s=0.5)(abs, [1]))
+        list(OnDask("tcp://127.0.0.1:9", patience_s=0.5)(abs, [1], abs))
 
 
 def test_dask_not_installed(monkeypatch, tmp_path):

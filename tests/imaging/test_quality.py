@@ -52,6 +52,7 @@ def test_a_sound_cohort_has_no_flag():
         ({"tumour_voxels": 0.0}, "tumour_empty", "without a voxel"),
         ({"tumour_outside_brain": 50.0}, "tumour_outside", "50.0% outside the brain"),
         ({"tumour_in_background": 30.0}, "tumour_outside", "30.0% on 0"),
+        ({"tumour_turn": "dull, but bright"}, "tumour_turned", "tumour mask: dull, but bright"),
         ({"content": "c1"}, "duplicate", "same voxels as s/01 (train)"),
         ({"content": "c1", "split": "test"}, "duplicate_across_splits", "s/01 (train)"),
         ({"failed": "unreadable", "why": "gone\n\tfile"}, "unreadable", "gone file"),

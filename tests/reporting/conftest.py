@@ -49,6 +49,7 @@ def fake_scores() -> pd.DataFrame:
                         "position": position,
                         "brain_px": np.round(4000 * np.sin(np.pi * (0.1 + 0.8 * position))),
                         "tumour_px": tumour,
+                        "spacing_mm": 2.0,
                         **{k: v + rng.normal(0, 0.7, 25) for k, v in columns.items()},
                     }
                 )

@@ -23,7 +23,7 @@ def test_the_curve_is_the_threshold_of_every_slice(fake: Any, rule: str) -> None
     calibration = calibrated(fake, rule=rule)
     ((area, value),) = threshold_curves(calibration, fake.scores, "residual_local")
     bounds = slice_thresholds(calibration, fake.scores, "residual_local")[0][1]
-    drawn = np.interp(fake.scores["brain_px"], area, value)
+    drawn = np.interp(fake.scores["brain_px"] * 0.04, area, value)  # pixels of 2 mm to cm²
     np.testing.assert_allclose(drawn, bounds, atol=0.02)
     assert (np.ptp(value) > 0) == (rule != "percentile")
 
@@ -37,12 +37,20 @@ def test_a_threshold_by_position_too_is_drawn_for_each_bin(fake: Any) -> None:
 
 
 def test_areas_are_in_square_centimetres_where_they_are_known(fake: Any) -> None:
-    scores = fake.scores.assign(trivial_brain_area=fake.scores["brain_px"] * 4.0)
-    calibration = calibrate(scores, DecisionConfig(score="residual_local"))
-    ((area, _),) = threshold_curves(calibration, scores, "residual_local")
-    assert area[-1] == pytest.approx(scores["brain_px"].max() * 0.04)
-    figure = figure_area(scores, "residual_local", calibration, 50)
-    assert "cm²" in figure.axes[0].get_xlabel()
+    for scores, factor, unit in (
+        (fake.scores, 0.04, "cm²"),
+        (fake.scores.drop(columns="spacing_mm"), 1.0, "pixels"),
+    ):
+        for rule in ("percentile", "size_linear"):
+            options = DecisionConfig(score="residual_local", percentiles=(90.0,), rule=rule)
+            calibration = calibrate(scores, options)
+            ((area, _),) = threshold_curves(calibration, scores, "residual_local")
+            assert area[-1] == pytest.approx(scores["brain_px"].max() * factor)
+            figure = figure_area(scores, "residual_local", calibration, 50)
+            assert unit in figure.axes[0].get_xlabel()
+            dots = figure.axes[0].collections[0].get_offsets()
+            healthy = scores.query("role == 'healthy' and split == 'test'")
+            np.testing.assert_allclose(dots[:, 0], healthy["brain_px"] * factor)
 
 
 def test_where_nothing_can_be_abnormal_nothing_is_drawn(fake: Any) -> None:

@@ -16,19 +16,25 @@ def test_strata_are_named_for_readers() -> None:
     assert [
         stratum_label(subset)
         for subset in (
-            "mixed", "size:50-100", "size:400-", "position:first", "grade:LGG", "mixed:site-b",
+            "mixed", "size_px:50-100", "size_px:400-", "size_mm2:43.9453-100", "size_mm2:1000-",
+            "position:first", "grade:LGG", "mixed:site-b",
         )
     ] == [
-        "all", "tumour 51–100 px", "tumour over 400 px", "lowest third of brain", "grade LGG",
-        "source site-b",
+        "all", "tumour 51–100 px", "tumour over 400 px", "tumour 44–100 mm²",
+        "tumour over 1000 mm²", "lowest third of brain", "grade LGG", "source site-b",
     ]  # fmt: skip
 
 
 def test_strata_without_one_class_are_left_out(fake: Any) -> None:
     there = strata_of(fake.metrics, 50)
     assert there[0] == "mixed"
-    assert "size:100-400" in there
-    assert "size:1000-" not in there  # the simulated tumours are smaller
+    assert "size_mm2:200-400" in there  # 2 mm: 50 pixels are 200 mm²
+    assert "size_mm2:400-1000" in there
+    assert "size_mm2:1000-" in there
+    none = fake.metrics.assign(
+        n_pos=fake.metrics["n_pos"].where(fake.metrics["subset"] != there[1], 0)
+    )
+    assert there[1] not in strata_of(none, 50)
     assert all(subset.startswith(("mixed", "size", "position")) for subset in there)
 
 

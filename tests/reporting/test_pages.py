@@ -116,6 +116,24 @@ def test_report_is_one_page_with_everything_inside(
     assert Image.open(tmp_path / "figures" / "figure1.png").size[0] > 1000
 
 
+def test_the_page_gives_tumour_sizes_in_mm2_beside_pixels(fake: Any, tmp_path: Path) -> None:
+    page = write_report(material(fake), tmp_path).read_text(encoding="utf-8")
+    text = parsed(page).text
+    assert "more than 50 tumour pixels (50 px = 200 mm²)" in text
+    assert "Brain areas are compared in mm²." in text
+    assert "<th>0 mm²</th><th>200 mm²</th><th>400 mm²</th>" in page  # k of 0, 50 and 100 pixels
+    assert "tumour 400–1000 mm²" in text
+    for pixel, says, unit in (([0.25, 4.0], "50 px = 12 to 200 mm² by the scan's grid", "mm²"),
+                              (None, "more than 50 tumour pixels. ", "pixels")):  # fmt: skip
+        support = {**fake.audit["support"], "pixel_mm2": pixel}
+        other = material(dataclasses.replace(fake, audit={**fake.audit, "support": support}))
+        text = parsed(write_report(other, tmp_path).read_text(encoding="utf-8")).text
+        assert says in text
+        assert f"Brain areas are compared in {unit}." in text
+    del support["pixel_mm2"]  # an audit that an earlier version wrote
+    assert "in pixels." in write_report(other, tmp_path).read_text(encoding="utf-8")
+
+
 def test_report_twice_gives_the_same_bytes(fake: Any, tmp_path: Path) -> None:
     small = material(fake)
     first = write_report(small, tmp_path / "a")

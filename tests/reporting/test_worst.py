@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from twinvae.reporting import worst_captions, worst_slices
+from twinvae.reporting import choose_slices, worst_captions, worst_slices
 
 FLAT: dict[str, Any] = {
     "decision_score": "s",
@@ -33,7 +33,19 @@ def test_false_positives_exceed_most_and_false_negatives_are_largest() -> None:
     assert wrong.tolist() == [1, 2]
     assert missed.tolist() == [8, 4, 6]
     assert [rows.tolist() for rows in worst_slices(scores, FLAT, 50, count=1)] == [[1], [8]]
-    assert worst_captions(scores, wrong, FLAT)[1] == "q\nslice 2, 40 px\n2 (d* 1)"
+    assert worst_captions(scores, wrong, FLAT)[1] == "q\nslice 2\n40 px\n2 (d* 1)"
+
+
+def test_the_largest_tumours_are_those_of_most_mm2() -> None:
+    scores = table(("p", 300, 0.9), ("q", 100, 0.2), ("r", 200, 0.5))
+    scores = scores.assign(spacing_mm=[0.5, 2.0, 1.0])  # 75, 400 and 200 mm²
+    _, missed = worst_slices(scores, FLAT, 50)
+    assert missed.tolist() == [1, 2, 0]
+    assert worst_captions(scores, missed, FLAT)[0] == "q\nslice 1\n100 px, 400 mm²\n0.2 (d* 1)"
+    twice = scores.assign(subject="p")  # one patient, scanned on three grids
+    assert choose_slices(twice, "mixed", 50).tolist() == [1]
+    healthy = twice.assign(role="healthy", tumour_px=0.0, brain_px=[900.0, 300.0, 500.0])
+    assert choose_slices(healthy, "healthy", 50).tolist() == [1]
 
 
 def test_a_threshold_that_follows_area_decides_what_is_worst() -> None:

@@ -79,7 +79,8 @@ def test_broken_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_score_from_outside_is_listed(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(package(tmp_path, "outside_scores", CODE))}
+    places = [str(package(tmp_path, "outside_scores", CODE)), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
     command = [sys.executable, "-m", "twinvae", "scores", "list"]
     listed = subprocess.run(
         command, env=environment, check=True, capture_output=True, text=True, timeout=120

@@ -225,25 +225,6 @@ def test_trained_models_find_a_planted_lesion(name: str, trained: Models) -> Non
     assert found[1].mean() > found[0].mean()
 
 
-BF16_TOLERANCE = 0.05
-"""Relative: bf16 keeps 8 bits of every product, and a gradient is a chain of products."""
-
-
-@pytest.mark.parametrize("trains", [False, True], ids=["random", "trained"])
-def test_gradient_scores_in_bf16_agree_with_fp32(trains: bool, trained: Models) -> None:
-    models = trained if trains else MODELS
-    clean, brain = brains(6, seed=3)
-    x = lesion(clean)
-    for name in (n for n in ALL if "gradient" in n):
-        full = values(name, x, brain, models)
-        with torch.autocast("cpu", torch.bfloat16):
-            half = values(name, x, brain, models)
-        assert half.dtype == torch.float32, name
-        torch.testing.assert_close(
-            half, full, rtol=BF16_TOLERANCE, atol=0, msg=lambda said, name=name: f"{name}: {said}"
-        )
-
-
 class _Centred(torch.nn.Module):
     """Encodes healthy slices at the prior's centre, and others by how they differ."""
 

@@ -3,7 +3,7 @@
 from twinvae.cohort.index import index_sources
 from twinvae.cohort.layouts import LAYOUTS, Layout
 from twinvae.cohort.manifest import COLUMNS, read_manifest, validate_manifest, write_manifest
-from twinvae.cohort.split import assign_splits, split_sizes
+from twinvae.cohort.split import assign_splits, empty_splits, split_sizes
 from twinvae.cohort.tumour_free import TUMOUR_FREE, add_tumour_free
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Layout",
     "add_tumour_free",
     "assign_splits",
+    "empty_splits",
     "index_sources",
     "read_manifest",
     "split_sizes",

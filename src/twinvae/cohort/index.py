@@ -16,10 +16,14 @@ from twinvae.errors import DataError
 
 
 def index_sources(
-    sources: Sequence[SourceConfig], contrast: str, split: SplitConfig
+    sources: Sequence[SourceConfig],
+    contrast: str,
+    split: SplitConfig,
+    before: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Index every source, pool them, and split the subjects: a table for ``write_manifest``.
 
+    ``before``: a manifest to add to; its rows come first, and its splits stay and count.
     ``contrast`` is written as in BIDS (T2w, T1w, FLAIR, …). Raises ``DataError`` when a source is
     missing or its layout not recognised, and for everything the manifest refuses.
     """
@@ -27,13 +31,15 @@ def index_sources(
     parts = [_index(source, name, contrast) for source, name in zip(sources, names, strict=True)]
     if not parts:
         raise DataError("index: expected at least one source, found none")
-    pooled = pd.concat(parts, ignore_index=True)
+    pooled = pd.concat([*([] if before is None else [before]), *parts], ignore_index=True)
     validate_manifest(pooled, "index", check_files=True)
     return assign_splits(pooled, split)
 
 
 def _index(source: SourceConfig, name: str, contrast: str) -> pd.DataFrame:
     rows = index_layout(source.path, source.layout, source.role, name, contrast, source.series)
+    if source.trust_grid:
+        rows.loc[rows["trust_grid"] == "", "trust_grid"] = "yes"
     validate_manifest(rows, str(source.path), check_files=True)
     return rows
 

@@ -12,15 +12,19 @@ from twinvae.errors import DataError
 from twinvae.files import file_and_volume, write_table
 
 COLUMNS = ("subject", "session", "source", "role", "image", "brain_mask", "tumour_mask", "split")
+OPTIONAL = ("trust_grid",)
+"""Columns that a manifest may leave out: `trust_grid`, yes where masks take the scan's affine."""
 PATH_COLUMNS = ("image", "brain_mask", "tumour_mask")
 ROLES = ("healthy", "mixed")
 SPLITS = ("train", "val", "test")
+TRUST = ("yes", "no", "")
 
 
 def read_manifest(path: Path, *, check_files: bool = True) -> pd.DataFrame:
     """Read and validate a manifest.tsv.
 
-    Returns a table with exactly the columns ``COLUMNS``, all of them strings; paths are absolute
+    Returns a table with exactly the columns ``COLUMNS`` and ``OPTIONAL``, all of them strings, an
+    optional one that the file leaves out empty; paths are absolute
     (relative ones are taken from the manifest's folder) and empty where there is none. ``split``
     may be empty: ``assign_splits`` fills it. With ``check_files=False`` files may be missing;
     reading the scan will say so. Raises ``DataError``.
@@ -32,20 +36,26 @@ def read_manifest(path: Path, *, check_files: bool = True) -> pd.DataFrame:
         raise DataError(
             f"{path}: expected the columns {' '.join(COLUMNS)}, missing {' '.join(missing)}"
         )
-    table = resolve_paths(table.loc[:, list(COLUMNS)], path.resolve().parent)
+    table = _with_optional(table).loc[:, [*COLUMNS, *OPTIONAL]]
+    table = resolve_paths(table, path.resolve().parent)
     validate_manifest(table, str(path), check_files=check_files)
     return table
 
 
 def write_manifest(table: pd.DataFrame, path: Path) -> None:
-    """Validate ``table`` and write it atomically as TSV, paths relative to the manifest."""
+    """Validate ``table`` and write it atomically as TSV, paths relative to the manifest.
+
+    Optional columns are left out where no row uses them.
+    """
     path = Path(path)
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
         raise DataError(f"{path}: cannot write a manifest without {' '.join(missing)}")
     validate_manifest(table, str(path), check_files=True)
     folder = path.resolve().parent
-    out = table.loc[:, list(COLUMNS)].copy()
+    table = _with_optional(table)
+    used = [name for name in OPTIONAL if (table[name] != "").any()]
+    out = table.loc[:, [*COLUMNS, *used]].copy()
     for name in PATH_COLUMNS:
         out[name] = [os.path.relpath(p, folder) if p else "" for p in out[name]]
     write_table(path, out)
@@ -59,6 +69,8 @@ def validate_manifest(table: pd.DataFrame, where: str, *, check_files: bool) -> 
         _refuse(where, table, table[name] == "", f"expected a value for {name}, found none")
     _refuse_unknown(where, table, "role", ROLES)
     _refuse_unknown(where, table, "split", (*SPLITS, ""))
+    if "trust_grid" in table:
+        _refuse_unknown(where, table, "trust_grid", TRUST)
     repeated = table.duplicated(["subject", "session", "source", "image"])
     _refuse(where, table, repeated, "expected each scan once, found it again")
     _refuse_two_splits(where, table)
@@ -74,7 +86,7 @@ def validate_manifest(table: pd.DataFrame, where: str, *, check_files: bool) -> 
 
 def manifest_table(rows: Iterable[dict[str, str]]) -> pd.DataFrame:
     """A manifest from rows; columns that a row leaves out are empty."""
-    table = pd.DataFrame(list(rows), columns=list(COLUMNS), dtype=object)
+    table = pd.DataFrame(list(rows), columns=[*COLUMNS, *OPTIONAL], dtype=object)
     return table.fillna("").astype(str)
 
 
@@ -108,6 +120,11 @@ def resolve_paths(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     for name in PATH_COLUMNS:
         table[name] = [os.path.normpath(folder / p) if p else "" for p in table[name]]
     return table
+
+
+def _with_optional(table: pd.DataFrame) -> pd.DataFrame:
+    """With every optional column, empty where there was none."""
+    return table.assign(**{name: "" for name in OPTIONAL if name not in table})
 
 
 def _exists(path: str) -> bool:

@@ -9,7 +9,6 @@ import pandas as pd
 
 from twinvae.cohort.manifest import SPLITS, validate_manifest
 from twinvae.config import SplitConfig
-from twinvae.errors import DataError
 
 
 def assign_splits(table: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
@@ -19,8 +18,8 @@ def assign_splits(table: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
     kept, and count towards the shares; all scans of a subject follow it. The draw depends on the
     seed, the source, the role and the subjects' names only, not on the order of the rows or on
     other sources. Of n subjects each split gets its share rounded by largest remainder (100 →
-    70/15/15, 274 → 192/41/41), but at least one where its share is not zero. Raises ``DataError``
-    where there are too few subjects for that.
+    70/15/15, 274 → 192/41/41), but at least one where its share is not zero; where subjects are too
+    few for that, ``train`` comes first and ``test`` last (``empty_splits`` tells).
     """
     table = table.reset_index(drop=True).copy()
     validate_manifest(table, "splits", check_files=False)
@@ -32,6 +31,19 @@ def assign_splits(table: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
         known.update(_draw(sorted(members), known, config, "/".join(stratum)))
     table["split"] = [known[person] for person in people]
     return table
+
+
+def empty_splits(table: pd.DataFrame, config: SplitConfig) -> list[str]:
+    """A sentence for each source and role that has no subject in a split that was asked for."""
+    said = []
+    for (source, role), rows in table.groupby(["source", "role"]):
+        lacking = [n for n in SPLITS if getattr(config, n) > 0 and n not in set(rows["split"])]
+        if lacking:
+            said.append(
+                f"{source}: {rows['subject'].nunique()} {role} subjects are too few for every "
+                f"split; none in {' and '.join(lacking)}"
+            )
+    return said
 
 
 def split_sizes(subjects: int, config: SplitConfig) -> dict[str, int]:
@@ -64,12 +76,6 @@ def _draw(
     room = {n: max(0, size - given[n]) for n, size in split_sizes(len(subjects), config).items()}
     while sum(room.values()) > len(open_subjects):
         room[max(SPLITS, key=lambda name: (room[name] + min(given[name], 1), room[name]))] -= 1
-    for name in SPLITS:
-        if getattr(config, name) > 0 and room[name] + given[name] == 0:
-            raise DataError(
-                f"{where}: expected enough subjects for every split asked for, found "
-                f"{len(subjects)} subjects and none for {name}"
-            )
     rng = np.random.default_rng([config.seed, zlib.crc32(where.encode())])
     order = rng.permutation(len(open_subjects))
     names = [name for name in SPLITS for _ in range(room[name])]

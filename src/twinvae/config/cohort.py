@@ -53,6 +53,9 @@ class SourceConfig(Documented):
     (`*t2*tra*`, any case), whatever their headers say; by default they are chosen by contrast."""
     source: str | None = None
     """Name of the source in every table; by default the folder's or file's name."""
+    trust_grid: bool = False
+    """Masks of the scan's shape and voxel size take the scan's affine, whatever origin or turn
+    their own header says; those that do not lie in the brain are refused all the same."""
 
 
 class SplitConfig(Documented):

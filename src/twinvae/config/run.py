@@ -132,17 +132,22 @@ class EvaluationConfig(Documented):
     resamples: int = Field(default=2000, ge=0)
     """Bootstrap resamples of subjects behind each interval; 0 leaves intervals out."""
     match_log_area: float = Field(default=0.15, gt=0)
-    """Pairs of slices count as similar when their log brain areas differ by less than this, …"""
+    """Pairs of slices count as similar when their log brain areas (of mm²) differ by less than
+    this, …"""
     match_position: float = Field(default=0.08, gt=0)
     """… and their relative positions by less than this. Matched AUROCs count such pairs; adjusted
     ones place a tumour slice among such tumour-free slices, nearer ones counting more."""
+    size_strata_mm2: tuple[float, ...] = (100, 400, 1000)
+    """Tumour areas in mm², rising, between which tumour slices are also judged apart by size."""
     size_strata_px: tuple[int, ...] = (100, 400, 1000)
-    """Tumour pixels, rising, between which tumour slices are also judged apart by size."""
+    """The same in pixels, for tables that do not say how large their pixels are."""
 
     @model_validator(mode="after")
     def _sizes_rise(self) -> Self:
-        if list(self.size_strata_px) != sorted({max(0, size) for size in self.size_strata_px}):
-            raise ValueError(f"size_strata_px must rise from 0 on, found {self.size_strata_px}")
+        for name in ("size_strata_mm2", "size_strata_px"):
+            sizes = getattr(self, name)
+            if list(sizes) != sorted({max(0, size) for size in sizes}):
+                raise ValueError(f"{name} must rise from 0 on, found {sizes}")
         return self
 
     @model_validator(mode="after")

@@ -32,7 +32,8 @@ def calibrate(scores: pd.DataFrame, config: DecisionConfig) -> dict[str, Any]:
         scan_rule            statistic verdicts use, rule, top_slices, guarantee
         origin               the scans behind the thresholds, in words
         fdr                  level and method for the slices of one scan
-        size                 the column that tells a slice's brain area
+        size                 what tells a slice's brain area: brain_mm2, or brain_px where the
+                             table has no spacing_mm
         scores: NAME:
           rule, percentile_method  names; how percentiles interpolate, as NumPy names it
           n_slices, n_subjects     healthy validation slices and subjects behind the thresholds

@@ -55,6 +55,12 @@ class Shape:
     """The same for the position in the brain."""
 
     @property
+    def by_area(self) -> bool:
+        """Whether the threshold depends on brain area at all."""
+        curves = (self.level, self.spread)
+        return bool(self.size_edges) or any(c is not None and len(c.size) > 1 for c in curves)
+
+    @property
     def bins(self) -> int:
         """How many bins there are."""
         return (len(self.size_edges) + 1) * (len(self.position_edges) + 1)

@@ -10,14 +10,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from twinvae.errors import CalibrationError
+from twinvae.scoring.areas import area_unit, areas
+from twinvae.scoring.table import SPACING
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 Unit = Literal["slice", "subject"]
 
-AREA_COLUMN = "trivial_brain_area"
-"""Brain area in mm², where the table has it; pixels mean something else on every grid."""
+BRAIN_MM2 = "brain_mm2"
+"""Brain area in mm²: ``brain_px`` times the square of ``spacing_mm``."""
+BRAIN_PX = "brain_px"
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Places:
     """Where slices lie, all arrays (n,): what a threshold may depend on."""
 
     size: FloatArray
-    """Brain area, in the unit of the column ``size_column`` names."""
+    """Brain area, in the unit that ``size_column`` names."""
     position: FloatArray
     """Relative position in the brain, 0 lowest to 1 highest."""
 
@@ -53,23 +56,25 @@ class Healthy:
 
 
 def size_column(table: pd.DataFrame) -> str:
-    """The column that tells a slice's brain area: mm² if there, else ``brain_px``."""
-    return AREA_COLUMN if AREA_COLUMN in table.columns else "brain_px"
+    """What tells a slice's brain area: ``brain_mm2``, or ``brain_px`` where grids are unknown."""
+    return BRAIN_MM2 if area_unit(table) == "mm2" else BRAIN_PX
 
 
 def places_of(table: pd.DataFrame, size: str) -> Places:
-    """Sizes (from the column ``size``) and positions of the rows of a scores table.
+    """Sizes and positions of the rows of a scores table.
 
-    Raises ``CalibrationError`` when the table lacks the column that thresholds depend on.
+    ``size``: ``brain_mm2``, or a column of the table (``brain_px``; calibrations of earlier
+    versions also ``trivial_brain_area``). Raises ``CalibrationError`` when the table lacks what
+    thresholds depend on.
     """
-    if size not in table.columns:
+    needed = SPACING if size == BRAIN_MM2 else size
+    if needed not in table.columns:
         raise CalibrationError(
-            f"scores: expected the column {size}, on which the calibrated thresholds depend; "
+            f"scores: expected the column {needed}, on which the calibrated thresholds depend; "
             f"found {', '.join(map(str, table.columns))}"
         )
-    return Places(
-        table[size].to_numpy(dtype=np.float64), table["position"].to_numpy(dtype=np.float64)
-    )
+    area = areas(table, "brain") if size == BRAIN_MM2 else table[size].to_numpy(dtype=np.float64)
+    return Places(area, table["position"].to_numpy(dtype=np.float64))
 
 
 def weights(subject: IntArray, unit: Unit) -> tuple[FloatArray, float]:

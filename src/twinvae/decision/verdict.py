@@ -12,9 +12,18 @@ import pandas as pd
 
 from twinvae.decision.fitted import FittedRule
 from twinvae.decision.ranks import Ranks
-from twinvae.decision.sample import BoolArray, FloatArray, Places, places_of
+from twinvae.decision.sample import (
+    BRAIN_MM2,
+    BRAIN_PX,
+    BoolArray,
+    FloatArray,
+    Places,
+    places_of,
+)
 from twinvae.decision.scans import STATISTICS, ScanSlices
 from twinvae.errors import CalibrationError
+from twinvae.scoring.areas import area_unit
+from twinvae.scoring.table import SPACING
 
 Calibration = Mapping[str, Any]
 """The content of ``calibration.json``; ``calibrate`` documents it."""
@@ -150,7 +159,14 @@ def _read(
     name = calibration["decision_score"] if score is None else score
     entry = _entry(calibration, name)
     fitted = FittedRule.from_json(entry["slice"])
-    places = places_of(rows, calibration.get("size", "brain_px"))
+    size = calibration.get("size", BRAIN_PX)
+    if size == BRAIN_PX and fitted.shape.by_area and area_unit(rows) == "mm2":
+        raise CalibrationError(
+            f"calibration: expected thresholds of {name} that depend on {BRAIN_MM2}, found ones "
+            f"that depend on {BRAIN_PX}, which is another area on every grid; calibrate anew on a "
+            f"scores table with the column {SPACING}"
+        )
+    places = places_of(rows, size)
     return entry, fitted, places, _without_nan(rows[name])
 
 

@@ -78,7 +78,7 @@ def evaluate(
             for k in config.min_tumour_px:
                 found += [{**head, **row} for row in whole.rows(level, k)]
     k = config.headline_min_tumour_px
-    for subset, rows in strata(known_mixed(scores, split), k, config.size_strata_px).items():
+    for subset, rows in strata(known_mixed(scores, split), k, config).items():
         part = _Subset(rows, calibration, config, seed)
         found += [{"split": split, "subset": subset, **row} for row in part.rows("slice", k)]
     return pd.DataFrame(found, columns=list(METRICS_COLUMNS))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray
+from twinvae.scoring.areas import areas, pixel_range_mm2
 from twinvae.scoring.table import score_columns
 
 
@@ -23,9 +24,12 @@ class Sample:
     """(n,) codes from 0."""
     n_subjects: int
     log_area: FloatArray
-    """(n,) natural logarithm of the brain's pixels; −inf without brain."""
+    """(n,) natural logarithm of the brain's area, in mm² where grids are known (``areas``); −inf
+    without brain."""
     position: FloatArray
     """(n,) relative position along the brain."""
+    pixel_mm2: tuple[float, float] | None = None
+    """Smallest and largest area of a pixel that was counted; None where areas are pixels."""
 
     def positive(self, min_tumour_px: int) -> BoolArray:
         """Which rows hold more than ``min_tumour_px`` tumour pixels; (n,)."""
@@ -34,7 +38,7 @@ class Sample:
 
 def sample_of(rows: pd.DataFrame) -> Sample:
     """The slices ``rows`` of a checked scores table."""
-    area = rows["brain_px"].to_numpy(dtype=np.float64)
+    area = areas(rows, "brain")
     log_area = np.full(len(rows), -np.inf)
     np.log(area, out=log_area, where=area > 0)
     subject, n_subjects = subject_codes(rows)
@@ -45,6 +49,7 @@ def sample_of(rows: pd.DataFrame) -> Sample:
         n_subjects=n_subjects,
         log_area=log_area,
         position=rows["position"].to_numpy(dtype=np.float64),
+        pixel_mm2=pixel_range_mm2(rows),
     )
 
 
@@ -70,7 +75,7 @@ def healthy_and_tumour_free(
 
 
 def by_subject(sample: Sample) -> Sample:
-    """One row a subject: its highest score, and its largest tumour area in one slice.
+    """One row a subject: its highest score, and the most tumour pixels in one slice.
 
     Covariates are left NaN: a subject has no position.
     """
@@ -88,4 +93,5 @@ def by_subject(sample: Sample) -> Sample:
         n_subjects=sample.n_subjects,
         log_area=unknown,
         position=unknown,
+        pixel_mm2=sample.pixel_mm2,
     )

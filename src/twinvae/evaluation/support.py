@@ -10,6 +10,7 @@ import numpy as np
 from twinvae.evaluation.resampling import BoolArray
 from twinvae.evaluation.sample import Sample
 from twinvae.evaluation.three_aurocs import ThreeAurocs
+from twinvae.scoring.table import SPACING
 
 FEW_SUBJECTS = 50
 """Below this many subjects with a tumour slice, or with a tumour-free one, intervals are rough."""
@@ -27,7 +28,8 @@ def support(sample: Sample, positive: BoolArray, aurocs: ThreeAurocs) -> dict[st
     ``tumour_slices``, ``tumour_free_slices``, and the subjects of each; ``matched_pairs``;
     ``placed_tumour_slices``, those with a comparable tumour-free slice; and for a typical one of
     them ``adjusted_negatives`` and ``adjusted_subjects``, the effective numbers of tumour-free
-    slices, and of their subjects, it is placed among (medians).
+    slices, and of their subjects, it is placed among (medians). ``pixel_mm2``: smallest and
+    largest area of a pixel of their grids, or None where areas could be compared in pixels only.
     """
     slices, subjects = aurocs.neighbours.typical
     return {
@@ -39,11 +41,12 @@ def support(sample: Sample, positive: BoolArray, aurocs: ThreeAurocs) -> dict[st
         "placed_tumour_slices": len(aurocs.neighbours.placed),
         "adjusted_negatives": slices,
         "adjusted_subjects": subjects,
+        "pixel_mm2": sample.pixel_mm2 and list(sample.pixel_mm2),
     }
 
 
 def warnings(found: Mapping[str, Any]) -> list[str]:
-    """One sentence for each count of ``support`` that is too low."""
+    """One sentence for each count of ``support`` that is too low, and for areas in pixels."""
     tumours, placed = found["tumour_slices"], found["placed_tumour_slices"]
     out = []
     for key, what in (("tumour_subjects", "a tumour"), ("tumour_free_subjects", "a tumour-free")):
@@ -66,5 +69,11 @@ def warnings(found: Mapping[str, Any]) -> list[str]:
         out.append(
             f"The tumour-free slices that a typical tumour slice is compared with are of only "
             f"{found['adjusted_subjects']:.1f} subjects (fewer than {FEW_NEGATIVE_SUBJECTS})."
+        )
+    if tumours and found["pixel_mm2"] is None:
+        out.append(
+            f"The scores table has no column {SPACING}, so areas were compared in pixels: matched "
+            f"and adjusted AUROCs, strata by size and the source gap hold only if all scans share "
+            f"one in-plane grid."
         )
     return out

@@ -7,17 +7,16 @@ must pickle; what must survive a crash it writes to disk itself.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
-import os
 import signal
-import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from twinvae.errors import StageError
+from twinvae.cores import cores, end_with_parent
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -27,9 +26,15 @@ class Execute(Protocol):
     """A way of running; close the generator to stop early."""
 
     def __call__(
-        self, work: Callable[[Job], Result], jobs: Iterable[Job]
+        self,
+        work: Callable[[Job], Result],
+        jobs: Iterable[Job],
+        lost: Callable[[Job], Result],
     ) -> Generator[tuple[Job, Result]]:
-        """Each of ``jobs`` with ``work`` of it, in the order they finish."""
+        """Each of ``jobs`` with ``work`` of it, in the order they finish.
+
+        Where a job takes the process down that does it, ``lost`` of it stands instead.
+        """
         ...
 
 
@@ -43,12 +48,15 @@ def ways(jobs: int | None = None, dask: str | None = None) -> Execute:
     return InProcesses(count) if count > 1 else here
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+DIED = "the process that worked on it died, perhaps for lack of memory"
+"""A reason for ``lost``."""
 
 
-def here(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Generator[tuple[Job, Result]]:
+def here(
+    work: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    lost: Callable[[Job], Result],
+) -> Generator[tuple[Job, Result]]:
     """One after another, in this process."""
     for job in jobs:
         yield job, work(job)
@@ -58,36 +66,57 @@ def here(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Generator[tuple[
 class InProcesses:
     """In ``count`` processes, with only a few jobs on their way at any time.
 
-    The calling script's main module must be importable (``if __name__ == "__main__"``). Raises
-    ``StageError`` when a process dies.
+    The calling script's main module must be importable (``if __name__ == "__main__"``). When a
+    process dies, the jobs that were on their way are done again, each in a process of its own, to
+    find the one that did it.
     """
 
     count: int
 
     def __call__(
-        self, work: Callable[[Job], Result], jobs: Iterable[Job]
+        self,
+        work: Callable[[Job], Result],
+        jobs: Iterable[Job],
+        lost: Callable[[Job], Result],
     ) -> Generator[tuple[Job, Result]]:
         """See ``Execute``."""
         waiting = iter(jobs)
+        on_way: list[Job] = []
+        while True:
+            yield from self._until_one_dies(work, waiting, on_way)
+            if not on_way:
+                return
+            while on_way:
+                job = on_way.pop()
+                alone = [job]
+                yield from InProcesses(1)._until_one_dies(work, iter(()), alone)
+                if alone:
+                    yield job, lost(job)
+
+    def _until_one_dies(
+        self, work: Callable[[Job], Result], waiting: Iterator[Job], on_way: list[Job]
+    ) -> Generator[tuple[Job, Result]]:
+        """Do ``on_way``, then ``waiting``; ``on_way`` is what is unfinished when a process dies."""
         queue: dict[Future[Result], Job] = {}
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(self.count, mp_context=context, initializer=_start_worker)
+        coming = itertools.chain(tuple(on_way), waiting)
+        on_way.clear()
         try:
             while True:
-                for job in waiting:
+                for job in itertools.islice(coming, 2 * self.count - len(queue)):
+                    on_way.append(job)
                     queue[pool.submit(work, job)] = job
-                    if len(queue) >= 2 * self.count:
-                        break
                 if not queue:
                     return
                 finished: set[Future[Result]] = wait(queue, return_when=FIRST_COMPLETED).done
                 for future in finished:
-                    yield queue.pop(future), future.result()
+                    result = future.result()
+                    job = queue.pop(future)
+                    on_way.remove(job)
+                    yield job, result
         except BrokenProcessPool:
-            raise StageError(
-                "prepare: a worker process died, perhaps for lack of memory; run it again to go "
-                "on where it stopped, with fewer jobs"
-            ) from None
+            return
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -95,11 +124,4 @@ class InProcesses:
 def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and do not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def follow() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=follow, daemon=True).start()
+    end_with_parent()

@@ -31,7 +31,10 @@ class OnDask:
     """How long to wait for the scheduler, and for a first worker."""
 
     def __call__(
-        self, work: Callable[[Job], Result], jobs: Iterable[Job]
+        self,
+        work: Callable[[Job], Result],
+        jobs: Iterable[Job],
+        lost: Callable[[Job], Result],
     ) -> Generator[tuple[Job, Result]]:
         """See ``Execute``; raises ``StageError`` when the cluster cannot be used."""
         distributed = _distributed()
@@ -50,7 +53,12 @@ class OnDask:
                 if not on_way:
                     return
                 future = next(finished)
-                yield on_way.pop(future), self._result(distributed, future)
+                job = on_way.pop(future)
+                try:
+                    result = future.result()
+                except distributed.KilledWorker:
+                    result = lost(job)
+                yield job, result
         finally:
             client.close()
 
@@ -77,15 +85,6 @@ class OnDask:
                     f"--dask {self.address}: expected twinvae {__version__} on every worker, "
                     f"found {found} on {worker}"
                 )
-
-    def _result(self, distributed: Any, future: Any) -> Any:
-        try:
-            return future.result()
-        except distributed.KilledWorker as error:
-            raise StageError(
-                f"--dask {self.address}: a scan took several workers with it, perhaps for lack "
-                f"of memory; run it again to go on where it stopped ({error})"
-            ) from None
 
 
 def version_here() -> str:

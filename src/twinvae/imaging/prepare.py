@@ -13,7 +13,7 @@ import pandas as pd
 from twinvae.cohort import read_manifest
 from twinvae.config import RecipeStep
 from twinvae.errors import DataError, StageError, reason_of
-from twinvae.imaging.execute import Execute, ways
+from twinvae.imaging.execute import DIED, Execute, ways
 from twinvae.imaging.fit import fit_recipe
 from twinvae.imaging.parts import (
     fitted_once,
@@ -142,7 +142,7 @@ def _run(todo: Sequence[_Job], execute: Execute, strict: bool) -> dict[Path, str
     """Prepare what is still to do; the reasons of the scans that could not be, by part."""
     left = [job for job in todo if not job.part.is_file()]
     reasons: dict[Path, str] = {}
-    outcomes = closing(execute(_prepare_part, left))
+    outcomes = closing(execute(_prepare_part, left, _lost))
     with progress_bar("prepare", len(todo)) as bar, outcomes as finished:
         bar.advance(len(todo) - len(left))
         for job, reason in finished:
@@ -153,6 +153,10 @@ def _run(todo: Sequence[_Job], execute: Execute, strict: bool) -> dict[Path, str
             bar.note(job.scan.subject)
             bar.advance()
     return reasons
+
+
+def _lost(job: _Job) -> str:
+    return f"{job.scan.image}: {DIED}"
 
 
 def _prepare_part(job: _Job) -> str | None:

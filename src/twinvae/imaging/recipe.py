@@ -15,8 +15,10 @@ from pydantic import TypeAdapter
 from twinvae.config import BrainMask, CropResize, RecipeStep, dump_config
 from twinvae.errors import DataError
 from twinvae.files import read_json
+from twinvae.imaging.anatomy import anatomy_statistics
 from twinvae.imaging.order import check_order
 from twinvae.imaging.orient import axis_codes
+from twinvae.imaging.place import check_brain_place, check_tumour_place
 from twinvae.imaging.quality.look import Facts, Look
 from twinvae.imaging.scan import (
     Knots,
@@ -137,13 +139,13 @@ def prepare_scan(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
     working = run_steps(scan, recipe.steps, recipe.fitted, look)
     pictures = working.pictures
     assert pictures is not None  # crop_resize is the last step
-    images = _quantised(working, pictures)
+    images, index = _quantised(working, pictures), _index(working, pictures)
     return PreparedScan(
         files=scan,
         images=images,
         brain=pictures.brain,
         tumour=pictures.tumour,
-        index=_index(working, pictures),
+        index=index,
         grid=ScanGrid(
             shape=working.own_shape,
             affine=working.own_affine,
@@ -156,7 +158,7 @@ def prepare_scan(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
             moved=working.moved,
         ),
         scale=working.scale,
-        statistics=_statistics(working, images, pictures.brain),
+        statistics=_statistics(working, images, pictures, index),
         facts=look.facts,
     )
 
@@ -178,9 +180,13 @@ def run_steps(
     if look is not None:
         look.as_read(working)
     for options, values in zip(steps, fitted, strict=True):
+        if isinstance(options, BrainMask):
+            check_brain_place(working)
         working = apply_step(options, working, values)
-        if look is not None and options.step == "brain_mask":
-            look.with_brain(working)
+        if isinstance(options, BrainMask):
+            if look is not None:
+                look.with_brain(working)
+            check_tumour_place(working)
     return working
 
 
@@ -218,10 +224,10 @@ def _index(working: Working, pictures: Pictures) -> pd.DataFrame:
 
 
 def _statistics(
-    working: Working, images: NDArray[np.uint16], brain: NDArray[np.uint8]
+    working: Working, images: NDArray[np.uint16], pictures: Pictures, index: pd.DataFrame
 ) -> dict[str, float]:
-    """What a scan was like: voxel size, brain volume, intensities before and after scaling."""
-    moved = working.moved
+    """What a scan was like: voxels, brain volume, intensities, and ``anatomy_statistics``."""
+    moved, brain = working.moved, pictures.brain
     x, y, z = working.counted_spacing_mm if moved is None else moved.spacing_mm
     voxels = working.brain_px.sum() if moved is None else np.count_nonzero(moved.brain)
     values: dict[str, float] = {
@@ -230,6 +236,7 @@ def _statistics(
         "spacing_z_mm": z,
         "brain_ml": round(float(voxels) * x * y * z / 1000, 3),
         "slices": float(len(working.kept)),
+        "pixel_mm": pictures.window.pixel_mm,
     }
     if working.scale:
         values["scan_low"], values["scan_high"] = working.scale[0][0], working.scale[-1][0]
@@ -238,4 +245,7 @@ def _statistics(
         value = float(np.percentile(inside, percentile)) / FULL_SCALE
         values[f"p{percentile:02d}"] = round(value, 6)
     values["mean"] = round(float(inside.mean()) / FULL_SCALE, 6)
-    return values
+    own = working.counted_brain if moved is None else moved.brain
+    position = index["position"].to_numpy(np.float64)
+    anatomy = anatomy_statistics(own, images, brain, position)
+    return values | {name: round(value, 6) for name, value in anatomy.items()}

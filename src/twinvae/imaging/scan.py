@@ -41,6 +41,8 @@ class ScanFiles:
     split: str = ""
     brain_mask: Path | None = None
     tumour_mask: Path | None = None
+    trust_grid: bool = False
+    """Masks of the scan's shape and voxel size lie on its grid, whatever their headers say."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, str] | pd.Series) -> Self:
@@ -54,6 +56,7 @@ class ScanFiles:
             split=row["split"],
             brain_mask=Path(row["brain_mask"]) if row["brain_mask"] else None,
             tumour_mask=Path(row["tumour_mask"]) if row["tumour_mask"] else None,
+            trust_grid=row.get("trust_grid", "") == "yes",
         )
 
 
@@ -157,9 +160,9 @@ def load_scan(files: ScanFiles, *, read_brain: bool = True) -> Working:
     volume = read_volume(files.image)
     brain = tumour = None
     if files.brain_mask is not None and read_brain:
-        brain = read_brain_mask(files.brain_mask, volume)
+        brain = read_brain_mask(files.brain_mask, volume, trust_grid=files.trust_grid)
     if files.tumour_mask is not None:
-        tumour = read_tumour_mask(files.tumour_mask, volume)
+        tumour = read_tumour_mask(files.tumour_mask, volume, trust_grid=files.trust_grid)
     x, y, z = volume.data.shape
     everything = np.broadcast_to(np.True_, volume.data.shape)
     # Formats round spacing differently; a tenth of a micron keeps their slices identical.

@@ -17,6 +17,7 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Affine = NDArray[np.float64]
 
+_SAME_SIDE = 0.01  # relative difference up to which two voxel sizes are the same
 _MAX_LABELS = 16  # a tumour mask with more different values than this is an image
 
 
@@ -52,13 +53,14 @@ def read_volume(path: Path) -> Volume:
     return Volume(data, affine)
 
 
-def read_brain_mask(path: Path, like: Volume) -> Bools:
+def read_brain_mask(path: Path, like: Volume, *, trust_grid: bool = False) -> Bools:
     """Read a brain mask, bool (X, Y, Z), on the grid of ``like``.
 
     It may hold zero and one other value. Raises ``DataError`` when it is empty, holds more values
-    or lies on another grid.
+    or lies on another grid; with ``trust_grid`` a grid of the same shape and voxel size is the
+    same, wherever the header puts it.
     """
-    data = _read_on_grid(Path(path), like)
+    data = _read_on_grid(Path(path), like, trust_grid)
     mask: Bools = data != 0
     if not mask.any():
         raise DataError(f"{path}: expected a brain mask, found no voxel inside it")
@@ -71,13 +73,13 @@ def read_brain_mask(path: Path, like: Volume) -> Bools:
     return mask
 
 
-def read_tumour_mask(path: Path, like: Volume) -> Bools:
+def read_tumour_mask(path: Path, like: Volume, *, trust_grid: bool = False) -> Bools:
     """Read a tumour mask, bool (X, Y, Z), on the grid of ``like``; every label counts as tumour.
 
     It may be empty. Raises ``DataError`` when its values are not a few whole, non-negative labels
-    or it lies on another grid.
+    or it lies on another grid, as ``read_brain_mask`` does.
     """
-    data = _read_on_grid(Path(path), like)
+    data = _read_on_grid(Path(path), like, trust_grid)
     mask: Bools = data != 0
     inside = data[mask]
     if inside.size:
@@ -140,15 +142,26 @@ def _read(path: Path) -> tuple[Floats, Affine]:
     return data, affine
 
 
-def _read_on_grid(path: Path, like: Volume) -> Floats:
+def _read_on_grid(path: Path, like: Volume, trust_grid: bool) -> Floats:
     data, affine = _read(path)
     if data.shape != like.data.shape:
         raise DataError(f"{path}: expected the scan's shape {like.data.shape}, found {data.shape}")
     ends = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
     ends[:, :3] *= np.array(data.shape) - 1
     apart = np.linalg.norm(ends @ (affine - like.affine).T, axis=1).max()
-    if apart > 0.1 * min(like.spacing_mm):
-        raise DataError(
-            f"{path}: expected the scan's affine, found one that puts voxels {apart:.3g} mm apart"
+    if apart <= 0.1 * min(like.spacing_mm):
+        return data
+    sides = Volume(data, affine).spacing_mm
+    same = np.allclose(sides, like.spacing_mm, rtol=_SAME_SIDE, atol=0)
+    if same and trust_grid:
+        return data
+    said = f"{path}: expected the scan's affine, found one that puts voxels {apart:.3g} mm apart"
+    if same:
+        said += (
+            "; shape and voxel size are the scan's: if only the header is wrong, say so with "
+            "--trust-grid (index, detect, calibrate) or yes in the manifest's column trust_grid"
         )
-    return data
+    elif trust_grid:
+        mine, its = (" × ".join(f"{s:.4g}" for s in three) for three in (sides, like.spacing_mm))
+        said += f", and voxels of {mine} mm where the scan's are {its}: --trust-grid needs the same"
+    raise DataError(said)

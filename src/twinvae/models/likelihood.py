@@ -8,14 +8,17 @@ import torch
 from torch import Tensor
 
 from twinvae.config import ModelConfig
+from twinvae.models.posterior import full_precision
 
 
 def log_density(x: Tensor, mean: Tensor, variance: Tensor, config: ModelConfig) -> Tensor:
     """Log-density of each pixel of ``x`` in [0, 1] under ``config.likelihood``.
 
     ``mean`` is the network's output before its sigmoid; ``variance`` that of logit(x) for the
-    logit-normal and of x itself for the others. The arguments broadcast.
+    logit-normal and of x itself for the others. The arguments broadcast; the result is at least
+    float32, whatever the network computed in.
     """
+    x, mean, variance = full_precision(x), full_precision(mean), full_precision(variance)
     if config.likelihood == "logit_normal":
         return logit_normal_log_density(x, mean, variance, config.clip)
     density = gaussian_log_density if config.likelihood == "gaussian" else laplace_log_density
@@ -24,6 +27,7 @@ def log_density(x: Tensor, mean: Tensor, variance: Tensor, config: ModelConfig) 
 
 def sum_pixels(density: Tensor, mask: Tensor | None) -> Tensor:
     """Sum of ``density`` (…, batch, 1, H, W) over pixels, or those inside ``mask``; (…, batch)."""
+    density = full_precision(density)
     if mask is not None:
         density = density * mask
     return density.flatten(-3).sum(-1)

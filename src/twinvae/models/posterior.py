@@ -11,6 +11,14 @@ from torch.nn import functional
 TINY = 1e-6  # keeps the variance away from zero when softplus underflows
 
 
+def full_precision(given: Tensor) -> Tensor:
+    """``given`` in float32 if a network left it in a shorter type; else as it is.
+
+    Densities and divergences are sums of thousands of terms and differences of near equals.
+    """
+    return given.float() if given.dtype in (torch.bfloat16, torch.float16) else given
+
+
 @dataclass(frozen=True)
 class DiagonalGaussian:
     """q(z | x) = N(mean, diag(variance)); both of shape (batch, latent)."""
@@ -30,5 +38,6 @@ class DiagonalGaussian:
 
     def kl_to_prior(self) -> Tensor:
         """KL(q ‖ N(0, I)) in nats, shape (batch,). Kingma & Welling 2014, appendix B."""
-        terms = self.mean.square() + self.variance - 1.0 - self.variance.log()
+        mean, variance = full_precision(self.mean), full_precision(self.variance)
+        terms = mean.square() + variance - 1.0 - variance.log()
         return 0.5 * terms.sum(dim=-1)

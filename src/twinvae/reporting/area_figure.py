@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from twinvae.decision import called, slice_thresholds
-from twinvae.decision.sample import size_column
+from twinvae.decision.sample import BRAIN_MM2, BRAIN_PX, places_of, size_column
 from twinvae.evaluation.resampling import FloatArray
 from twinvae.reporting.figures import slice_groups
 from twinvae.reporting.names import ordinal, percent, score_label
 from twinvae.reporting.style import BLUE, INK, SKY, VERMILLION, show_nothing, styled
+from twinvae.scoring.table import SPACING
 
 _COLOURS = (BLUE, SKY, VERMILLION)
 _MEDIANS = 8  # of the score, over bins of equally many slices
@@ -50,7 +51,7 @@ def figure_area(
     low, high = _limits(drawn[0], np.concatenate(drawn[1:]) if bounds else np.empty(0))
     for axes, (label, mask), colour in zip(panels, groups.items(), _COLOURS, strict=True):
         rows = scores.loc[mask]
-        size, unit = _area(rows)
+        size, unit = _area(calibration, rows)
         axes.scatter(
             size, rows[name].clip(low, high), s=7, color=colour, alpha=0.45, linewidths=0,
             rasterized=True,
@@ -77,26 +78,34 @@ def threshold_curves(
     """
     if name not in calibration["scores"]:
         return []
-    column = calibration.get("size", size_column(rows))
-    sizes = np.linspace(rows[column].min(), rows[column].max(), 400)
+    column = _column(calibration, rows)
+    there = places_of(rows, column).size
+    sizes = np.linspace(there.min(), there.max(), 400)
     positions = np.linspace(0, 1, 101)
-    made_up = pd.DataFrame(
-        {column: np.tile(sizes, len(positions)), "position": positions.repeat(len(sizes))}
-    ).assign(**{name: 0.0})
+    tiled = np.tile(sizes, len(positions))
+    made_up = pd.DataFrame({column: tiled, "position": positions.repeat(len(sizes)), name: 0.0})
+    if column == BRAIN_MM2:
+        made_up[BRAIN_PX], made_up[SPACING] = tiled, 1.0  # pixels of 1 mm²
     bound = slice_thresholds(calibration, made_up, name)[0][1]
     curves = np.unique(bound.reshape(len(positions), len(sizes)), axis=0)
     area = sizes * _per_unit(column)[0]
     return [(area, np.where(np.isfinite(curve), curve, np.nan)) for curve in curves]
 
 
+def _column(calibration: Mapping[str, Any], rows: pd.DataFrame) -> str:
+    """What areas are drawn by: what thresholds depend on, else what the rows have."""
+    size = str(calibration.get("size", BRAIN_PX))
+    return size_column(rows) if size == BRAIN_PX else size
+
+
 def _per_unit(column: str) -> tuple[float, str]:
-    return (1.0, "pixels") if column == "brain_px" else (1 / _MM2_IN_CM2, "cm²")
+    return (1.0, "pixels") if column == BRAIN_PX else (1 / _MM2_IN_CM2, "cm²")
 
 
-def _area(rows: pd.DataFrame) -> tuple[FloatArray, str]:
-    column = size_column(rows)
+def _area(calibration: Mapping[str, Any], rows: pd.DataFrame) -> tuple[FloatArray, str]:
+    column = _column(calibration, rows)
     factor, unit = _per_unit(column)
-    return rows[column].to_numpy(dtype=np.float64) * factor, unit
+    return places_of(rows, column).size * factor, unit
 
 
 def _limits(scores: FloatArray, bounds: FloatArray) -> tuple[float, float]:

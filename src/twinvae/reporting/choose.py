@@ -11,6 +11,7 @@ import pandas as pd
 from twinvae.decision import called, slice_thresholds
 from twinvae.decision.verdict import Calibration
 from twinvae.evaluation.sample import known_mixed
+from twinvae.scoring.areas import area_unit, areas
 
 
 def choose_slices(
@@ -26,8 +27,8 @@ def choose_slices(
     rows = rows[(rows["role"] == role) & (rows["split"] == split)]
     if role == "mixed":
         rows = rows[rows["tumour_px"] > min_tumour_px]
-    by = "tumour_px" if role == "mixed" else "brain_px"
-    best = rows.groupby(["source", "subject"], sort=True)[by].idxmax().to_numpy(dtype=np.int64)
+    rows = rows.assign(by=areas(rows, "tumour" if role == "mixed" else "brain"))
+    best = rows.groupby(["source", "subject"], sort=True)["by"].idxmax().to_numpy(dtype=np.int64)
     if len(best) > count:
         best = best[np.linspace(0, len(best) - 1, count).round().astype(np.int64)]
     return best
@@ -51,7 +52,7 @@ def worst_slices(
     tumour = (rows["tumour_px"] > min_tumour_px).to_numpy()
     return (
         _first_of_each(rows.assign(by=excess)[abnormal & ~tumour], count),
-        _first_of_each(rows.assign(by=rows["tumour_px"])[~abnormal & tumour], count),
+        _first_of_each(rows.assign(by=areas(rows, "tumour"))[~abnormal & tumour], count),
     )
 
 
@@ -73,12 +74,14 @@ def captions(scores: pd.DataFrame, rows: npt.NDArray[np.int64], score: str) -> l
 def worst_captions(
     scores: pd.DataFrame, rows: npt.NDArray[np.int64], calibration: Calibration
 ) -> list[str]:
-    """Subject, slice number with tumour pixels, score against its threshold; a line each."""
+    """Subject, slice number, tumour in pixels and mm², score against its threshold."""
     name = calibration["decision_score"]
     chosen = scores.iloc[rows]
     bounds = slice_thresholds(calibration, chosen, name)[0][1] if len(rows) else ()
+    known = area_unit(chosen) == "mm2"
+    mm2 = [f", {area:.0f} mm²" if known else "" for area in areas(chosen, "tumour")]
     return [
-        f"{row['subject']}\nslice {row['slice']}, {row['tumour_px']:.0f} px\n"
+        f"{row['subject']}\nslice {row['slice']}\n{row['tumour_px']:.0f} px{area}\n"
         f"{row[name]:.3g} (d* {bound:.3g})"
-        for (_, row), bound in zip(chosen.iterrows(), bounds, strict=True)
+        for (_, row), area, bound in zip(chosen.iterrows(), mm2, bounds, strict=True)
     ]

@@ -6,7 +6,7 @@ import pandas as pd
 
 KINDS = {"raw": "auroc", "matched": "auroc_matched", "adjusted": "auroc_adjusted"}
 """Kind of AUROC → its name in ``metrics.tsv``."""
-_PARTS = ("size", "position", "grade", "mixed")
+_PARTS = ("size_mm2", "size_px", "position", "grade", "mixed")
 THIRDS = {"first": "lowest third of brain", "middle": "middle third", "last": "highest third"}
 """Of the brain, as ``metrics.tsv`` and ``audit.json`` name them → for readers."""
 
@@ -14,9 +14,12 @@ THIRDS = {"first": "lowest third of brain", "middle": "middle third", "last": "h
 def stratum_label(subset: str) -> str:
     """A subset of ``metrics.tsv`` as a reader would say it."""
     part, _, which = subset.partition(":")
-    if part == "size":
+    if part in ("size_mm2", "size_px"):
         low, _, high = which.partition("-")
-        return f"tumour {int(low) + 1}–{high} px" if high else f"tumour over {low} px"
+        if part == "size_px":
+            return f"tumour {int(low) + 1}–{high} px" if high else f"tumour over {low} px"
+        lowest = f"{float(low):.0f}"
+        return f"tumour {lowest}–{float(high):.0f} mm²" if high else f"tumour over {lowest} mm²"
     if part == "position":
         return THIRDS[which]
     return f"{'source' if part == 'mixed' else part} {which}" if which else "all"

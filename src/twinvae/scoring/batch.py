@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from twinvae.config import ScoringConfig
 from twinvae.models import DiagonalGaussian, LatentModel, Model
+from twinvae.training import Compute
 
 _REACH = 6.0  # of a smoothing kernel, in standard deviations
 
@@ -29,6 +30,10 @@ class Models:
         self.mixed.to(device)
         return self
 
+    def computed_by(self, compute: Compute) -> Models:
+        """Both, their passes in the precision of ``compute`` and their results in float32."""
+        return Models(compute.network(self.healthy), compute.network(self.mixed))
+
 
 Fitted = Mapping[str, Mapping[str, Tensor]]
 """By name of the ``Fit`` or ``Reference``: the arrays it learned from healthy slices, float32."""
@@ -39,6 +44,9 @@ class SliceBatch:
 
     Reconstructions and encodings are computed when the first score asks for them and shared by the
     others, so that any number of closed-form scores costs one pass of each network.
+
+    Only the passes run in the precision of ``compute``: what they give, and all that scores make
+    of it, is float32.
     """
 
     def __init__(
@@ -52,6 +60,7 @@ class SliceBatch:
         models: Models,
         options: ScoringConfig,
         fitted: Fitted | None = None,
+        compute: Compute | None = None,
     ) -> None:
         self.x = x
         """Slices, float32 (n, 1, H, W) in [0, 1]."""
@@ -63,7 +72,10 @@ class SliceBatch:
         """Brain area before the resize in mm², (n,)."""
         self.pixel_mm = pixel_mm
         """Side of a pixel of ``x`` in mm, (n,)."""
-        self.models = models
+        self.models = models if compute is None else models.computed_by(compute)
+        """The two models; their passes in the precision asked for, their results in float32."""
+        self.models_in_float32 = models
+        """The same, their passes in float32 too: for what bf16 would not survive."""
         self.options = options
         self.fitted: Fitted = fitted or {}
         """What fitted scores learned before, by the name of their fit."""
@@ -107,12 +119,12 @@ class SliceBatch:
     @cached_property
     def features(self) -> list[Tensor]:
         """Activations of every layer of VAE's encoder for ``x``, each (n, channels, h, w)."""
-        return [layer.float() for layer in self.models.mixed.features(self.x)]
+        return self.models.mixed.features(self.x)
 
     @cached_property
     def features_h(self) -> list[Tensor]:
         """The same for ``x_h``."""
-        return [layer.float() for layer in self.models.mixed.features(self.x_h)]
+        return self.models.mixed.features(self.x_h)
 
     @cached_property
     def residual(self) -> Tensor:

@@ -169,7 +169,7 @@ def _observe(
     """What each fit looks at, (slices, d)."""
     parts: dict[str, list[NDArray[np.float64]]] = {}
     for batch in batches(slices, rows, models, options, compute):
-        with torch.no_grad(), compute.autocast():
+        with torch.no_grad(), compute.arithmetic():
             for name, fit in _fits(scores).items():
                 parts.setdefault(name, []).append(fit.observe(batch).double().cpu().numpy())
     return {name: np.concatenate(each) for name, each in parts.items()}

@@ -59,14 +59,13 @@ def latent_gradient(batch: SliceBatch) -> Tensor:
     At x = x_h, where the norm has no gradient, the map is 0. Always in float32: the direction of a
     small difference of encodings does not survive bf16.
     """
-    mixed, x_h = batch.models.mixed, batch.x_h.float()  # x_h itself as all scores see it
+    mixed = batch.models_in_float32.mixed
 
     def distance(x: Tensor) -> Tensor:
         return ((mixed.encode(x).mean - target).square().sum(1) + 1e-12).sqrt()
 
-    with torch.autocast(batch.x.device.type, enabled=False):
-        target = mixed.encode(x_h).mean.detach().clone()
-        return gradient(distance, batch.x).abs()
+    target = mixed.encode(batch.x_h).mean.detach().clone()  # x_h itself as all scores see it
+    return gradient(distance, batch.x).abs()
 
 
 def gradient(energy: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

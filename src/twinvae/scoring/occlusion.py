@@ -23,13 +23,16 @@ def latent_occlusion(batch: SliceBatch) -> Tensor:
 
     d(x) = ‖μ(x) − μ(x_h)‖₂ with x_h fixed, in latent units; patches are squares of
     ``scoring.occlusion_patch_mm``, ``scoring.occlusion_stride_mm`` apart, from beyond one border
-    to beyond the other. Negative where x_h would look more abnormal to VAE than x does.
+    to beyond the other. Negative where x_h would look more abnormal to VAE than x does. Always in
+    float32: what one patch changes does not survive bf16.
     """
-    before = (batch.posterior.mean - batch.posterior_h.mean).square().sum(1).sqrt()
-    return torch.stack([_one_slice(batch, i, before[i]) for i in range(len(batch.x))])
+    mixed = batch.models_in_float32.mixed
+    healthy = mixed.encode(batch.x_h).mean  # x_h itself as all scores see it
+    before = (mixed.encode(batch.x).mean - healthy).square().sum(1).sqrt()
+    return torch.stack([_one_slice(batch, i, healthy[i], before[i]) for i in range(len(batch.x))])
 
 
-def _one_slice(batch: SliceBatch, i: int, before: Tensor) -> Tensor:
+def _one_slice(batch: SliceBatch, i: int, healthy: Tensor, before: Tensor) -> Tensor:
     """The map of slice ``i``, (1, H, W); every patch is one image of one batch."""
     pixel_mm = float(batch.pixel_mm[i])
     side = max(1, round(batch.options.occlusion_patch_mm / pixel_mm))
@@ -40,8 +43,8 @@ def _one_slice(batch: SliceBatch, i: int, before: Tensor) -> Tensor:
     if not len(patches):
         return torch.zeros_like(batch.x[i])
     replaced = torch.where(patches, batch.x_h[i], batch.x[i])
-    mean = batch.models.mixed.encode(replaced).mean
-    after = (mean - batch.posterior_h.mean[i]).square().sum(1).sqrt()
+    mean = batch.models_in_float32.mixed.encode(replaced).mean
+    after = (mean - healthy).square().sum(1).sqrt()
     weights = patches.float()
     fall = (weights * (before - after).view(-1, 1, 1, 1)).sum(0)
     return fall / weights.sum(0).clamp(min=1)

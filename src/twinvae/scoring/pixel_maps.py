@@ -30,7 +30,7 @@ def map_batch(
     batch: SliceBatch, maps: Sequence[AbnormalityMap], compute: Compute
 ) -> dict[str, NDArray[np.float32]]:
     """Every map of a batch, by name, float32 (n, H, W)."""
-    with torch.no_grad(), compute.autocast():
+    with torch.no_grad(), compute.arithmetic():
         return {entry.name: entry.of(batch).float().cpu().numpy()[:, 0] for entry in maps}
 
 

@@ -15,7 +15,7 @@ from twinvae.progress import progress_bar
 from twinvae.scoring.batch import Fitted, Models, SliceBatch
 from twinvae.scoring.context import in_context
 from twinvae.scoring.registry import Score
-from twinvae.scoring.table import KEY_COLUMNS
+from twinvae.scoring.table import KEY_COLUMNS, SPACING
 from twinvae.training import Compute, to_tensor
 
 
@@ -66,6 +66,7 @@ def batches(
             models=models,
             options=options,
             fitted=fitted,
+            compute=compute,
         )
 
 
@@ -80,7 +81,7 @@ def score_slices(
     fitted: Fitted | None = None,
     label: str | None = None,
 ) -> pd.DataFrame:
-    """One row for each of ``rows``: the key columns, then one float64 column a score.
+    """One row for each of ``rows``: key columns, spacing, then one float64 column a score.
 
     ``rows`` must hold whole scans when scores in context are among ``scores``.
 
@@ -97,7 +98,7 @@ def score_slices(
 
 def score_batch(batch: SliceBatch, scores: Sequence[Score], compute: Compute) -> pd.DataFrame:
     """One row a slice, one float64 column a score."""
-    with torch.no_grad(), compute.autocast():
+    with torch.no_grad(), compute.arithmetic():
         # A score and the same in context begin alike.
         values = {
             each: each(batch).double().cpu().numpy()
@@ -121,4 +122,4 @@ def score_table(
         values[names] = in_context(
             values[names].to_numpy(), index, options.context, options.baseline
         )
-    return pd.concat([index[list(KEY_COLUMNS)], values], axis=1)
+    return pd.concat([index[[*KEY_COLUMNS, SPACING]], values], axis=1)

@@ -26,8 +26,12 @@ KEY_COLUMNS = (
     "tumour_px",
 )
 """The columns every table has, in the order they are written."""
-OPTIONAL_COLUMNS = ("session", "grade")
-"""Columns that are allowed, and are not scores: the scan's session, the tumour's grade."""
+SPACING = "spacing_mm"
+"""In-plane spacing in mm of the grid that the row's pixels were counted on (the side of a square
+pixel, else the root of its area). Runs write it; ``areas`` says what is lost without it."""
+OPTIONAL_COLUMNS = (SPACING, "session", "grade")
+"""Columns that are allowed, and are not scores: besides the spacing, the scan's session and the
+tumour's grade."""
 ROLES = ("healthy", "mixed")
 SPLITS = ("train", "val", "test")
 TRIVIAL_PREFIX = "trivial_"
@@ -52,8 +56,9 @@ def read_scores(path: Path) -> pd.DataFrame:
 
     Returns the key columns (``subject``, ``source``, ``role``, ``split`` as text; ``slice`` as
     int64; ``position``, ``brain_px`` and ``tumour_px`` as float64, ``tumour_px`` NaN where it is
-    not known and 0 for healthy scans) and every further column as a float64 score. Raises
-    ``DataError`` naming the file, the line (the header is line 1) and the column.
+    not known and 0 for healthy scans), the optional ones (``spacing_mm`` as float64 above 0, in
+    every row or in none) and every further column as a float64 score. Raises ``DataError`` naming
+    the file, the line (the header is line 1) and the column.
     """
     path = Path(path)
     try:
@@ -93,12 +98,14 @@ def check_scores(table: pd.DataFrame, where: str = "scores") -> pd.DataFrame:
     out["role"] = _text(table["role"], where, "role", ROLES)
     out["split"] = _text(table["split"], where, "split", SPLITS)
     for column in OPTIONAL_COLUMNS:
-        if column in table.columns:
+        if column in table.columns and column != SPACING:
             out[column] = table[column].astype(str).to_numpy()
     out["slice"] = _integers(table["slice"], where, "slice")
     out["position"] = _numbers(table["position"], where, "position")
     out["brain_px"] = _numbers(table["brain_px"], where, "brain_px", at_least_zero=True)
     out["tumour_px"] = _tumour_px(table, where)
+    if SPACING in table.columns:
+        out[SPACING] = _spacing_mm(table, where)
     scores = {name: _numbers(table[name], where, name) for name in names}
     _one_split_a_subject(out, where)
     return pd.concat([out, pd.DataFrame(scores, index=out.index)], axis=1)
@@ -114,7 +121,8 @@ def write_scores(path: Path, scores: pd.DataFrame) -> None:
         values = table[column]
         if bool((values.dropna() % 1 == 0).all()):
             table[column] = values.astype("Int64")
-    order = [*KEY_COLUMNS, *(c for c in table.columns if c not in KEY_COLUMNS)]
+    first = [*KEY_COLUMNS, *(c for c in (SPACING,) if c in table.columns)]
+    order = [*first, *(c for c in table.columns if c not in first)]
     write_table(path, table[order])
 
 
@@ -183,6 +191,15 @@ def _tumour_px(table: pd.DataFrame, where: str) -> npt.NDArray[np.float64]:
         raise _fail(where, row, "tumour_px", "0 in a healthy scan", table["tumour_px"].iloc[row])
     counts[healthy] = 0.0
     return counts
+
+
+def _spacing_mm(table: pd.DataFrame, where: str) -> npt.NDArray[np.float64]:
+    spacing = _numbers(table[SPACING], where, SPACING)
+    wrong = np.flatnonzero(spacing <= 0)
+    if wrong.size:
+        row = int(wrong[0])
+        raise _fail(where, row, SPACING, "a number above 0", table[SPACING].iloc[row])
+    return spacing
 
 
 def _one_split_a_subject(table: pd.DataFrame, where: str) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import copy
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from twinvae.config import ComputeConfig
+from twinvae.cores import cores
 from twinvae.errors import ConfigError
+from twinvae.models import DiagonalGaussian
+
+PASSES = ("features", "encode", "decode", "reconstruct")
+"""Methods of a model that are passes of its network; everything else is arithmetic."""
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -25,10 +35,49 @@ class Compute:
         has_gpu = torch.cuda.is_available()
         if options.device == "cuda" and not has_gpu:
             raise ConfigError("compute.device: expected a CUDA GPU for 'cuda', found none")
-        torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(min(options.threads or cores(), cores()))
         name = options.device if options.device != "auto" else ("cuda" if has_gpu else "cpu")
         return cls(torch.device(name), options.precision == "bf16")
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The precision context of every forward pass."""
+        """The precision context of training's forward passes.
+
+        What a model makes of its network's answers in there, likelihoods and divergences, stays in
+        float32: they are sums of float32 numbers, which autocast leaves alone.
+        """
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """The context of all that is not a network's pass: float32, whatever is around it."""
+        return torch.autocast(self.device.type, enabled=False)
+
+    def network(self, model: _Network) -> _Network:
+        """``model``, its passes in this precision and their results in float32.
+
+        A view that shares all weights. What it computes from its own passes, such as a likelihood,
+        is in float32; so is whatever the caller computes.
+        """
+        if not self.bf16:
+            return model
+        view = copy.copy(model)
+        for name in PASSES:
+            if hasattr(model, name):
+                setattr(view, name, self._within(getattr(model, name)))
+        return view
+
+    def _within(self, network_pass: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any, **named: Any) -> Any:
+            with self.autocast():
+                found = network_pass(*given, **named)
+            return _in_float32(found)
+
+        return run
+
+
+def _in_float32(found: Any) -> Any:
+    """What a pass gives: a tensor, a posterior, or several tensors."""
+    if isinstance(found, Tensor):
+        return found.float()
+    if isinstance(found, DiagonalGaussian):
+        return DiagonalGaussian(found.mean.float(), found.variance.float())
+    return type(found)(_in_float32(each) for each in found)

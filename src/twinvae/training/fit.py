@@ -101,7 +101,9 @@ def fit(
     stops being finite.
     """
     if not len(data.train):
-        raise DataError(f"{label}: expected training slices, found none")
+        raise DataError(
+            f"{label}: expected training slices, found none; list subjects of the split train"
+        )
     model.to(compute.device).train()
     training = _Training(model, _optimisers(model, options), data, options, compute, seed)
     fingerprint = _fingerprint(training)
@@ -142,9 +144,9 @@ def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fre
         bar.advance(done * steps)
         for epoch in range(done, options.epochs):
             log.append(training.epoch(epoch, bar))
-            checkpoint = Checkpoint(epoch + 1, fingerprint)
-            save_checkpoint(folder, model, optimisers, checkpoint)
+            # The log first: a kill between the two then leaves a line too many, which is cut.
             write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in log))
+            save_checkpoint(folder, model, optimisers, Checkpoint(epoch + 1, fingerprint))
     model.eval()
     save_model(model, folder)
     seconds = sum(row["seconds"] for row in log)
@@ -325,7 +327,7 @@ def _content(data: SliceData, rows: NDArray[np.intp]) -> str:
 
 
 def _resumed_log(path: Path, epochs: int) -> list[dict[str, Any]]:
-    """The log's first ``epochs`` lines: a kill may have come between checkpoint and log."""
+    """The log's first ``epochs`` lines: a kill may have come between log and checkpoint."""
     if not epochs or not path.is_file():
         return []
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -70,10 +70,10 @@ def _reconstructed(
 ) -> NDArray[np.uint16]:
     """The healthy model's reconstructions of ``rows``, stored as slices are; (n, H, W)."""
     parts = [np.empty((0, *store.images.shape[1:]), np.uint16)]
-    healthy.to(compute.device).eval()
+    network = compute.network(healthy.to(compute.device).eval())
     for start in range(0, len(rows), _BATCH):
         x = to_tensor(store.images[rows[start : start + _BATCH]], compute.device)
-        with torch.inference_mode(), compute.autocast():
-            x_h = healthy.reconstruct(x)
+        with torch.inference_mode():
+            x_h = network.reconstruct(x)
         parts.append(np.rint(x_h.squeeze(1).cpu().numpy() * 65535).astype(np.uint16))
     return np.concatenate(parts)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from twinvae.cohort.manifest import COLUMNS, manifest_table, read_strings, resolve_paths
+from twinvae.cohort.manifest import COLUMNS, OPTIONAL, manifest_table, read_strings, resolve_paths
 from twinvae.config import Role
 from twinvae.errors import DataError
 
@@ -61,9 +61,10 @@ def _delimiter(path: Path) -> str:
 
 
 def _refuse_misspelt(path: Path, names: list[str]) -> None:
-    absent = [name for name in COLUMNS if name not in names]
+    ours = (*COLUMNS, *OPTIONAL)
+    absent = [name for name in ours if name not in names]
     for name in names:
-        if name not in COLUMNS:
+        if name not in ours:
             near = difflib.get_close_matches(name.lower(), absent, n=1, cutoff=0.85)
             if near:
                 raise DataError(f"{path}: unknown column {name!r}: did you mean {near[0]!r}?")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from twinvae.cohort.phantom.layout import (
 )
 from twinvae.cohort.phantom.subject import Subject, body_of, has_tumour, make_subject
 from twinvae.config import PhantomConfig, Role
+from twinvae.cores import cores, end_with_parent
+from twinvae.errors import StageError
 from twinvae.files import read_json, write_json
 from twinvae.outputs import claim, locked, remove
 from twinvae.progress import progress_bar
@@ -66,7 +68,7 @@ def _generate_all(out: Path, options: PhantomConfig, jobs: int | None) -> None:
     if options.labels is not None:  # a process then reads each label map once
         todo.sort(key=lambda subject: label_map_of(options, *subject))
     with progress_bar("phantom", total=len(todo)) as bar:
-        for role, index in _run(out, options, todo, jobs or _cores()):
+        for role, index in _run(out, options, todo, jobs or cores()):
             bar.note(subject_id(role, index))
             bar.advance()
     for role in _ROLES:
@@ -101,13 +103,6 @@ def _stamp(options: PhantomConfig) -> dict[str, Any]:
     return stamp
 
 
-def _cores() -> int:
-    """Cores this process may use; systems other than Linux do not say, and count them all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _run(
     out: Path, options: PhantomConfig, todo: list[tuple[Role, int]], jobs: int
 ) -> Iterator[tuple[Role, int]]:
@@ -119,7 +114,8 @@ def _run(
         return
     # Spawned, not forked: the parent may hold torch's threads, which a fork would break.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context) as pool:
+    workers = min(jobs, len(todo))
+    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
         futures = {
             pool.submit(_generate, out, options, role, index): (role, index) for role, index in todo
         }
@@ -127,9 +123,13 @@ def _run(
             for future in as_completed(futures):
                 future.result()
                 yield futures[future]
-        except BaseException:
+        except BrokenProcessPool:
+            raise StageError(
+                "phantom: a process died, perhaps for lack of memory; run it again to go on where "
+                "it stopped, with fewer jobs"
+            ) from None
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _generate(out: Path, options: PhantomConfig, role: Role, index: int) -> None:

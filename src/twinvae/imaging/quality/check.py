@@ -11,7 +11,7 @@ import pandas as pd
 from twinvae.cohort import read_manifest
 from twinvae.config import BrainMask, Reorient
 from twinvae.errors import TwinvaeError
-from twinvae.imaging.execute import ways
+from twinvae.imaging.execute import DIED, ways
 from twinvae.imaging.quality.flags import IDENTITY, flag_scans
 from twinvae.imaging.quality.look import Look
 from twinvae.imaging.recipe import run_steps
@@ -29,7 +29,8 @@ def check_cohort(manifest: Path, *, jobs: int | None = None) -> pd.DataFrame:
     table = read_manifest(manifest, check_files=False)
     scans = [ScanFiles.from_row(row) for _, row in table.iterrows()]
     rows: dict[int, dict[str, Any]] = {}
-    outcomes = closing(ways(jobs if len(scans) > 1 else 1)(_look_at, list(enumerate(scans))))
+    way = ways(jobs if len(scans) > 1 else 1)
+    outcomes = closing(way(_look_at, list(enumerate(scans)), _lost))
     with progress_bar("check", len(scans)) as bar, outcomes as finished:
         for (number, scan), row in finished:
             rows[number] = row
@@ -41,6 +42,10 @@ def check_cohort(manifest: Path, *, jobs: int | None = None) -> pd.DataFrame:
 def scan_row(scan: ScanFiles) -> dict[str, str]:
     """Who a scan is of, and its file."""
     return {**{name: getattr(scan, name) for name in IDENTITY}, "image": str(scan.image)}
+
+
+def _lost(numbered: tuple[int, ScanFiles]) -> dict[str, Any]:
+    return {**scan_row(numbered[1]), "failed": "unreadable", "why": DIED}
 
 
 def _look_at(numbered: tuple[int, ScanFiles]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ FLAGS = {
     "duplicate": "the same voxels occur again",
     "left_right": "left and right may be swapped: no orientation, or two that disagree",
     "tumour_outside": "more than 1 % of the tumour mask lies outside the brain or on zero voxels",
+    "tumour_turned": "the tumour mask would lie on bright tissue if an axis were turned round",
     "tumour_empty": "the tumour mask holds no voxel",
     "brain_volume": "brain volume far from the source's others, or of no human brain",
     "brain_area": "largest brain area of a slice far from the source's others",
@@ -36,6 +37,7 @@ NUMBERS = (
     *("tumour_voxels", "tumour_in_background", "tumour_outside_brain"),
 )
 COLUMNS = (*IDENTITY, "image", "flags", "why", *NUMBERS, "content", "duplicate_of")
+_TEXT = (*COLUMNS, "failed", "tumour_turn")
 
 
 def flag_scans(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -45,10 +47,10 @@ def flag_scans(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     could not be looked at says so in ``failed`` (a flag) and ``why``.
     """
     table = pd.DataFrame(list(rows))
-    for name in (*COLUMNS, "failed"):
+    for name in _TEXT:
         if name not in table:
             table[name] = np.nan if name in NUMBERS else ""
-    text = [name for name in (*COLUMNS, "failed") if name not in NUMBERS]
+    text = [name for name in _TEXT if name not in NUMBERS]
     table[text] = table[text].astype(object).fillna("").astype(str)
     found: list[dict[str, str]] = [
         {failed: " ".join(why.split())} if failed else {}

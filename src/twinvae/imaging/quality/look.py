@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from twinvae.imaging.place import brighter_turn
 from twinvae.imaging.quality.content import content_hash
 from twinvae.imaging.quality.header import orientation_facts
 from twinvae.imaging.scan import Working
@@ -50,6 +51,7 @@ class Look:
         if scan.tumour is not None:
             outside = np.count_nonzero(scan.tumour) - np.count_nonzero(scan.tumour & scan.brain)
             self.facts["tumour_outside_brain"] = float(outside)
+            self.facts["tumour_turn"] = brighter_turn(scan.tumour, scan.brain, scan.image)
 
 
 def _rounded(value: float) -> float:

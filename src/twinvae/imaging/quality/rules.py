@@ -133,6 +133,12 @@ def _tumour(table: pd.DataFrame, rows: Rows) -> Found:
             yield row, ("tumour_outside", said)
 
 
+def _turned(table: pd.DataFrame, rows: Rows) -> Found:
+    for row in rows:
+        if table["tumour_turn"][row]:
+            yield row, ("tumour_turned", f"tumour mask: {table['tumour_turn'][row]}")
+
+
 def _duplicates(table: pd.DataFrame, rows: Rows) -> Found:
     del rows
     # A patient who stands in for a healthy person is listed twice on purpose.
@@ -161,6 +167,7 @@ RULES = (
     Rule(_duplicates, within_source=False),
     Rule(_left_right),
     Rule(_tumour),
+    Rule(_turned),
     Rule(_size),
     Rule(_spacing),
     Rule(_clipped),
