@@ -11,34 +11,34 @@ from twinvae.progress import progress_bar
 from twinvae.run import STAGES
 
 KILLS = 100
-_IN_A_ROW = 15  # then the run may end
-_SHARE = 16  # of a run's time that passes before a kill, on average: one part in so many
+_AT_A_STAGE = 3  # at most, in each chain
 
 
 def kills(room: Room, rng: np.random.Generator, tally: Tally) -> None:
     """Kill, resume, kill again; at each chain's end all is as if nothing had happened.
 
-    Chains begin at stages drawn by chance, so that the short ones are hit too.
+    Within a chain each stage is met in turn, up to three times in a row, after a share of its time
+    drawn by chance; if it is done sooner, the kill meets the next.
     """
     done, chain, at = 0, 0, []
     with progress_bar("kills", KILLS) as bar:
         while done < KILLS:
-            folder = room.start("killed", str(rng.choice(STAGES)))
+            folder, before = room.new("killed"), done
             chain += 1
             words = ["run", room.config, "-o", folder]
-            for _ in range(min(_IN_A_ROW, KILLS - done)):
-                command = Command(words, room.log)
-                time.sleep(rng.exponential(room.run_s / _SHARE))
-                at.append(next_stage(folder))
-                if not command.kill():
-                    at.pop()
-                    break
-                done += 1
-                bar.advance()
+            for stage in STAGES:
+                for _ in range(min(int(rng.integers(1, _AT_A_STAGE + 1)), KILLS - done)):
+                    command = Command(words, room.log)
+                    time.sleep(rng.uniform(0, room.took[stage]))
+                    hit = next_stage(folder)
+                    if command.kill():
+                        at.append(hit)
+                        done += 1
+                        bar.advance()
+                twinvae([*words, "--until", stage], room.log)
             kind, what = verdict(twinvae(words, room.log), room.wanted, folder)
-            hit = done - tally.tried
-            for _ in range(hit - 1):
+            for _ in range(done - before - 1):
                 tally.add("survived", "")
-            if hit:
+            if done > before:
                 tally.add(kind, f"chain {chain}: {what}")
     tally.notes.append(f"{chain} chains; the stage that was hit: {counted(at)}")

@@ -180,15 +180,15 @@ class Room:
         self.config.write_text(yaml.safe_dump(dump_config(tiny_config()), sort_keys=False))
         self.log = folder / "log.txt"
         self.reference = folder / "reference"
-        self.run_s, self.wanted = 0.0, dict[str, str]()
+        self.wanted: dict[str, str] = {}
+        self.took: dict[str, float] = {}
+        """Seconds of each stage."""
 
     def do_run(self) -> None:
         """The run that others are held against."""
-        started = time.monotonic()
         ended = twinvae(["run", self.config, "-o", self.reference], self.log)
         if ended.code:
             raise SystemExit(f"the undisturbed run failed: {ended.end}")
-        self.run_s = time.monotonic() - started
         self.wanted |= content(self.reference)
         self._by_stages()
 
@@ -198,7 +198,9 @@ class Room:
         for stage in STAGES:
             if again.is_dir():
                 copy(again, self.before(stage))
+            started = time.monotonic()
             twinvae(["run", self.config, "-o", again, "--until", stage], self.log)
+            self.took[stage] = time.monotonic() - started
         if apart := differing(self.wanted, content(again)):
             raise SystemExit(f"two undisturbed runs differ: {apart}")
         shutil.rmtree(again)
