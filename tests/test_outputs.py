@@ -292,12 +292,14 @@ def test_two_processes_do_not_share_an_output(given: Given, tmp_path: Path) -> N
     assert not (out / "summary.tsv").exists()
 
 
-def test_leftovers_of_a_killed_writer_are_cleared_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", ["", "slices", "cohort/healthy/sub-1/anat"])
+def test_leftovers_of_a_killed_writer_are_cleared_away(below: str, tmp_path: Path) -> None:
     outputs.claim(tmp_path / "run", "run")
     host = os.uname().nodename
-    gone = tmp_path / "run" / f".twinvae-new-{host}-999999999~abc"
-    alive = tmp_path / "run" / f".twinvae-new-{host}-{os.getpid()}~abc"
-    elsewhere = tmp_path / "run" / ".twinvae-new-elsewhere-999999999~abc"
+    folder = tmp_path / "run" / below
+    gone = folder / f".twinvae-new-{host}-999999999~abc"
+    alive = folder / f".twinvae-new-{host}-{os.getpid()}~abc"
+    elsewhere = folder / ".twinvae-new-elsewhere-999999999~abc"
     for room in (gone, alive, elsewhere):
         write_text(room / "half.npy", "")
     outputs.claim(tmp_path / "run", "run")
