@@ -98,7 +98,9 @@ def _judged(
     if not ended.is_clear:
         return "traceback", ended.end
     if ended.code:
-        named = any(part in ended.said for part in (name, Path(name).name, *_folders(name)))
+        # A stamp vouches for others: with another checksum in it, one of those is named.
+        words = (name, Path(name).name, *_folders(name))
+        named = name.startswith("stages/") or any(word in ended.said for word in words)
         return ("refused", "") if named else ("traceback", f"does not name it: {ended.end}")
     found = content(folder)
     apart = differing(room.wanted, found)
