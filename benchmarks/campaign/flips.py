@@ -45,7 +45,8 @@ def writer_of(name: str) -> str | None:
 def run_flips(room: Room, rng: np.random.Generator, tally: Tally) -> None:
     """Flip, then run again: once as it is, once with all later stages to be done anew."""
     done: list[str] = []
-    todo = list(_flips(room, rng))
+    mended = 0
+    todo = _flips(room, rng)
     with progress_bar("bit flips in a run", len(todo)) as bar:
         for name, keep_time, later in todo:
             folder = copy(room.reference, room.new("flipped"))
@@ -58,8 +59,10 @@ def run_flips(room: Room, rng: np.random.Generator, tally: Tally) -> None:
             where = f"{name} ({how}, {'later stages anew' if later else 'run again'})"
             tally.add(*_counted(kind, f"{where}: {what}"))
             done.append(kind)
-            if kind == "refused" and done.count("refused") <= _MENDED and not later:
+            told = kind == "refused" and "delete it and run again" in ended.said
+            if told and mended < _MENDED and not later and not name.startswith("stages/"):
                 _mend(room, folder, name, tally)
+                mended += 1
             bar.advance()
     tally.notes.append(counted(done))
 
