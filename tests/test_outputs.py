@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -21,7 +22,7 @@ from twinvae.cli import app
 from twinvae.detect import _names, detect_scans
 from twinvae.errors import OutputError, StageError
 from twinvae.files import atomic_path, new_folder, write_text
-from twinvae.imaging import FittedRecipe, PreparedScan, ScanFiles
+from twinvae.imaging import FittedRecipe, PreparedScan, ScanFiles, new_array
 from twinvae.models import build_model, save_model
 from twinvae.pipeline import run_stage, run_stages
 from twinvae.run import Run
@@ -291,12 +292,14 @@ def test_two_processes_do_not_share_an_output(given: Given, tmp_path: Path) -> N
     assert not (out / "summary.tsv").exists()
 
 
-def test_leftovers_of_a_killed_writer_are_cleared_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", ["", "slices", "cohort/healthy/sub-1/anat"])
+def test_leftovers_of_a_killed_writer_are_cleared_away(below: str, tmp_path: Path) -> None:
     outputs.claim(tmp_path / "run", "run")
     host = os.uname().nodename
-    gone = tmp_path / "run" / f".twinvae-new-{host}-999999999~abc"
-    alive = tmp_path / "run" / f".twinvae-new-{host}-{os.getpid()}~abc"
-    elsewhere = tmp_path / "run" / ".twinvae-new-elsewhere-999999999~abc"
+    folder = tmp_path / "run" / below
+    gone = folder / f".twinvae-new-{host}-999999999~abc"
+    alive = folder / f".twinvae-new-{host}-{os.getpid()}~abc"
+    elsewhere = folder / ".twinvae-new-elsewhere-999999999~abc"
     for room in (gone, alive, elsewhere):
         write_text(room / "half.npy", "")
     outputs.claim(tmp_path / "run", "run")
@@ -329,6 +332,29 @@ def test_tensors_that_do_not_fit_on_the_disk_are_said_like_any_file(tmp_path: Pa
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (few, most))
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_arrays_have_their_room_on_the_disk_before_they_are_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sparse file that meets a full disk ends the process with SIGBUS."""
+    array = new_array(tmp_path / "a.npy", np.float32, (100, 64, 64))
+    status = (tmp_path / "a.npy").stat()
+    assert status.st_blocks * 512 >= status.st_size == array.nbytes + 128
+    assert not np.load(tmp_path / "a.npy").any()
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        new_array(tmp_path / "b.npy", np.uint8, (2, 3))
+
+
+def test_every_array_that_is_filled_in_place_is_made_in_one_place() -> None:
+    package = Path(outputs.__file__).parent
+    using = [p.name for p in package.rglob("*.py") if "open_memmap(" in p.read_text()]
+    assert using == ["store.py"]
 
 
 def test_a_full_disk_costs_nothing_and_is_said_in_one_line(

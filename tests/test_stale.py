@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,20 @@ def test_a_file_edited_by_hand_is_never_used_unnoticed(name: str, stage: str, ru
     with pytest.raises(StageError, match=r"expected the file as the stage .* wrote it") as error:
         run_stage(run, stage)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["slices/images.npy", "scores.tsv", "bundle/recipe.json", "metrics.tsv", "report.html"]
+)
+def test_a_flipped_bit_under_an_old_time_is_not_said_to_be_well(name: str, run: Run) -> None:
+    """Disks lose bits without touching the time of a file."""
+    path = run.folder / name
+    status, raw = path.stat(), bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(bytes(raw))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(StageError, match=name):
+        redone(run)
 
 
 def test_an_edited_table_is_taken_as_it_is_when_asked_to(run: Run) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from room import Ended, Room, Tally, content, copy, counted, differing, twinvae
 
+from twinvae.outputs import MARKER
 from twinvae.progress import progress_bar
 from twinvae.run import STAGES, Run
 
@@ -111,8 +112,8 @@ def _judged(
         return "redone", ""
     if apart == [name] and found[name] == damaged:
         # Nothing was computed from it, but there it lies, and the run said that all is well.
-        scan = name.startswith("cohort/")
-        return ("no matter", "") if scan else ("unseen", "the damaged file stays, not a word")
+        idle = name.startswith("cohort/") or Path(name).name == MARKER
+        return ("no matter", "") if idle else ("unseen", "the damaged file stays, not a word")
     return "wrong", f"differ: {apart[:6]}"
 
 

@@ -46,7 +46,7 @@ def claim(folder: Path, kind: Kind, inputs: Iterable[Path] = ()) -> None:
         write_json(folder / MARKER, {"made_by": "twinvae", "kind": kind})
     elif found != kind:
         raise OutputError(f"{folder}: expected a new folder or a {kind}, found a {found}")
-    for left in folder.glob(f"{TEMPORARY}*"):
+    for left in list(folder.rglob(f"{TEMPORARY}*")):
         if _abandoned(left):
             shutil.rmtree(left, ignore_errors=True)
 

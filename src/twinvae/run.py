@@ -174,6 +174,7 @@ class Run:
             for name in (*before, stage):
                 self.check_written(name)
         if not self.pending(stage, extra) and not force and not listing:
+            self.check_written(stage, thoroughly=True)  # what is kept is what will be read
             return False
         for name in before:
             if force:

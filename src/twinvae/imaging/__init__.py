@@ -13,7 +13,7 @@ from twinvae.imaging.recipe import (
 )
 from twinvae.imaging.scan import ScanFiles
 from twinvae.imaging.shard import Shard
-from twinvae.imaging.store import Block, SliceStore
+from twinvae.imaging.store import Block, SliceStore, new_array
 from twinvae.imaging.volume import (
     Volume,
     read_brain_mask,
@@ -37,6 +37,7 @@ __all__ = [
     "fit_recipe",
     "in_scan_units",
     "merge_shards",
+    "new_array",
     "prepare_cohort",
     "prepare_scan",
     "prepare_shard",

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from twinvae.cohort.manifest import read_strings
 from twinvae.errors import DataError, StageError
@@ -130,10 +130,22 @@ class SliceStore:
         return np.flatnonzero(wanted).astype(np.int64)
 
 
+def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """A .npy file of zeros, mapped to be filled; its room on the disk is taken at once.
+
+    Raises ``OSError`` when the disk is too full. Met later, while the map is written, a full disk
+    would end the process with a signal (SIGBUS) and no word.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
 def _write_arrays(room: Path, blocks: Iterable[Block], shape: tuple[int, int, int]) -> pd.DataFrame:
     arrays = {
-        name: np.lib.format.open_memmap(room / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-        for name, dtype in _ARRAYS.items()
+        name: new_array(room / f"{name}.npy", dtype, shape) for name, dtype in _ARRAYS.items()
     }
     rows: list[pd.DataFrame] = []
     at = 0

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from twinvae.config import ScoringConfig
+from twinvae.imaging import new_array
 from twinvae.outputs import replaced
 from twinvae.progress import progress_bar
 from twinvae.scoring.batch import Fitted, Models, SliceBatch
@@ -50,10 +51,7 @@ def write_maps(
     with replaced(folder, "maps") as room:
         shape = (len(rows), *slices.images.shape[1:])
         files = {
-            entry.name: np.lib.format.open_memmap(
-                room / f"{entry.name}.npy", mode="w+", dtype=np.float32, shape=shape
-            )
-            for entry in maps
+            entry.name: new_array(room / f"{entry.name}.npy", np.float32, shape) for entry in maps
         }
         at = 0
         with progress_bar("maps", len(rows)) as bar:
