@@ -1,10 +1,9 @@
 """Damaged headers: a clear refusal, or exactly the volume that the header, as it now is, describes.
 
-The oracles below read shape and place out of the bytes on their own, by the formats' documents.
+The oracles read shape and place out of the bytes on their own, by the formats' documents.
 """
 
 import gzip
-import re
 import struct
 
 import numpy as np
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from small_brain import save
 
 from dicom_files import classic, read
+from header_oracles import mha_says, nifti_says
 from twinvae.errors import DataError, TwinvaeError
 from twinvae.imaging import read_volume
 
@@ -55,33 +55,6 @@ def read_or_refuse(path):
     assert np.isfinite(volume.data).all()
     assert np.isfinite(volume.affine).all()
     return volume
-
-
-def quaternion_affine(raw, order):
-    """nifti1.h, method 2."""
-    b, c, d, *offset = struct.unpack(f"{order}6f", raw[256:280])
-    a = np.sqrt(max(0.0, 1.0 - (b * b + c * c + d * d)))
-    turn = np.array([
-        [a*a + b*b - c*c - d*d, 2*b*c - 2*a*d, 2*b*d + 2*a*c],
-        [2*b*c + 2*a*d, a*a + c*c - b*b - d*d, 2*c*d - 2*a*b],
-        [2*b*d - 2*a*c, 2*c*d + 2*a*b, a*a + d*d - c*c - b*b],
-    ])  # fmt: skip
-    pixdim = struct.unpack(f"{order}4f", raw[76:92])
-    sides = np.array([pixdim[1], pixdim[2], pixdim[3] * (-1 if pixdim[0] == -1 else 1)])
-    return np.column_stack([turn * sides, offset])
-
-
-def nifti_says(raw):
-    """Shape and affine of a NIfTI-1 header; the affine None where only pixdim is left."""
-    order = "<" if struct.unpack("<i", raw[:4])[0] == 348 else ">"
-    dim = struct.unpack(f"{order}8h", raw[40:56])
-    shape = [n for n in dim[1 : dim[0] + 1]]
-    while len(shape) > 3 and shape[-1] == 1:
-        shape.pop()
-    qform, sform = struct.unpack(f"{order}2h", raw[252:256])
-    if sform > 0:
-        return shape, np.array(struct.unpack(f"{order}12f", raw[280:328])).reshape(3, 4)
-    return shape, quaternion_affine(raw, order) if qform > 0 else None
 
 
 @FUZZ
@@ -139,19 +112,6 @@ def test_a_gzip_bomb_is_not_unpacked(folder, nifti):
     (folder / "bomb.nii.gz").write_bytes(gzip.compress(bytes(raw) + bytes(50_000_000)))
     with pytest.raises(DataError, match=r"shape \(32767, 32767, 32767\)"):
         read_volume(folder / "bomb.nii.gz")
-
-
-def mha_says(raw):
-    """Shape, spacing and origin (LPS) as its text has them."""
-    text = raw.split(b"ElementDataFile")[0].decode("latin-1")
-
-    def numbers(key, default):
-        found = re.search(rf"^{key} *= *(.*?)\s*$", text, re.MULTILINE)
-        return [float(word) for word in found[1].split()] if found else default
-
-    shape = [int(n) for n in numbers("DimSize", [])]
-    spacing = numbers("ElementSpacing", None) or numbers("ElementSize", None)
-    return shape, spacing, numbers("Offset", None) or numbers("Origin", [0.0] * 3)
 
 
 @FUZZ
