@@ -92,7 +92,7 @@ def test_changed_code_of_a_stage_is_noticed(
     stage: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not changed_by(run, stage)
-    parts, digest = run_module._CODE[stage], run_module.code_digest
+    parts, digest = provenance.STAGE_CODE[stage], run_module.code_digest
     monkeypatch.setattr(
         run_module, "code_digest", lambda p: digest(p) + ("-new" if p == parts else "")
     )

@@ -34,8 +34,8 @@ from tiny import tiny_config
 from twinvae.__main__ import main
 from twinvae.config import dump_config
 from twinvae.files import TEMPORARY, checksum
-from twinvae.provenance import code_digest, made_with
-from twinvae.run import _CODE, STAGES
+from twinvae.provenance import STAGE_CODE, code_digest, made_with
+from twinvae.run import STAGES
 
 Words = Sequence[str | Path]
 LIMIT_S = 300.0  # a command that takes longer hangs
@@ -165,7 +165,7 @@ def _import_all() -> None:
         importlib.import_module(module.name)
     codecs.lookup("utf-8-sig")
     made_with()
-    for parts in _CODE.values():
+    for parts in STAGE_CODE.values():
         code_digest(parts)
 
 

@@ -15,6 +15,16 @@ from typing import Any
 
 from twinvae import __version__
 
+STAGE_CODE: dict[str, tuple[str, ...]] = {
+    "index": ("cohort", "dicom"),
+    "prepare": ("imaging", "cohort/manifest.py", "dicom"),
+    "train": ("models", "training", "planting"),
+    "score": ("scoring", "models", "training/compute.py"),
+    "calibrate": ("decision", "scoring", "bundle.py"),
+    "evaluate": ("evaluation", "decision", "scoring"),
+    "report": ("reporting", "evaluation", "decision", "scoring", "material.py"),
+}
+"""Folders and files of the package that decide what each stage gives."""
 _PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "nibabel", "scikit-learn")
 _HERE = Path(__file__).resolve().parent
 

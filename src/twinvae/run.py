@@ -20,7 +20,7 @@ from twinvae.errors import OutputError, StageError
 from twinvae.files import checksum, digest, read_json, write_json, write_yaml
 from twinvae.outputs import Kind, claim, locked, own_files
 from twinvae.progress import say
-from twinvae.provenance import code_digest, made_with
+from twinvae.provenance import STAGE_CODE, code_digest, made_with
 
 STAGES = ("index", "prepare", "train", "score", "calibrate", "evaluate", "report")
 
@@ -151,7 +151,7 @@ class Run:
         }
         settings = {key: self._plain[key] for key in _SETTINGS[stage]}
         compute = self._plain["compute"]["precision"] if stage in ("train", "score") else None
-        return digest([settings, compute, sums, extra, code_digest(_CODE[stage])])
+        return digest([settings, compute, sums, extra, code_digest(STAGE_CODE[stage])])
 
     def stage(
         self,
@@ -267,15 +267,6 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "calibrate": ("decision", "contrast", "name"),
     "evaluate": ("evaluation", "decision"),
     "report": ("name", "about", "evaluation", "decision"),
-}
-_CODE: dict[str, tuple[str, ...]] = {
-    "index": ("cohort", "dicom"),
-    "prepare": ("imaging", "cohort/manifest.py", "dicom"),
-    "train": ("models", "training", "planting"),
-    "score": ("scoring", "models", "training/compute.py"),
-    "calibrate": ("decision", "bundle.py"),
-    "evaluate": ("evaluation", "decision"),
-    "report": ("reporting", "material.py"),
 }
 _WRITES: dict[str, tuple[str, ...]] = {
     "index": ("manifest.tsv",),

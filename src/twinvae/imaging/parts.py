@@ -23,9 +23,7 @@ from twinvae.files import (
 from twinvae.imaging.recipe import FittedRecipe, PreparedScan
 from twinvae.imaging.scan import ScanFiles
 from twinvae.imaging.store import Block
-from twinvae.provenance import code_digest
-
-_CODE = ("imaging", "dicom")
+from twinvae.provenance import STAGE_CODE, code_digest
 
 
 def part_path(folder: Path, scan: ScanFiles, recipe: FittedRecipe) -> Path:
@@ -127,7 +125,8 @@ def _reason_path(part: Path) -> Path:
 
 def _made_by(steps: Sequence[RecipeStep]) -> list[Any]:
     """The code, and the files that the steps themselves read."""
-    return [code_digest(_CODE), *(file_state(path) for path in recipe_files(steps))]
+    own = (file_state(path) for path in recipe_files(steps))
+    return [code_digest(STAGE_CODE["prepare"]), *own]
 
 
 def _state(scan: ScanFiles) -> list[Any]:

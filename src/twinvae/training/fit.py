@@ -23,7 +23,7 @@ from twinvae.errors import DataError, StageError
 from twinvae.files import atomic_path, digest, read_json, write_json, write_text
 from twinvae.models import Loss, Model, load_model, save_model
 from twinvae.progress import Bar, progress_bar
-from twinvae.provenance import code_digest
+from twinvae.provenance import STAGE_CODE, code_digest
 from twinvae.training.augment import augment
 from twinvae.training.checkpoint import (
     ADVERSARY,
@@ -39,7 +39,6 @@ _FINISHED = "trained.json"
 MODEL_FILES = ("model.json", "weights.safetensors", "log.jsonl", _FINISHED)
 """What a finished training leaves, in the order it is written."""
 _VALIDATION_SLICES = 512  # enough to see overfitting; more would only cost time
-_CODE = ("models", "training", "planting")
 _FINAL_RATE = 0.02  # where the cosine schedule ends, as a share of the learning rate
 
 
@@ -304,7 +303,7 @@ def _fingerprint(training: _Training) -> str:
     data = training.data
     return digest(
         {
-            "code": code_digest(_CODE),
+            "code": code_digest(STAGE_CODE["train"]),
             "model": dump_config(training.model.config),
             "training": dump_config(training.options),
             "seed": training.seed,
