@@ -37,7 +37,8 @@ class Bundle:
     domain: dict[str, Any]
     """What healthy validation scans are like (``decision.domain``)."""
     about: dict[str, Any]
-    """Content of bundle.json: format, version, who calibrated it anew on what, and checksums."""
+    """Content of bundle.json: format, version, who calibrated it anew on what, and ``files``, the
+    checksum of every other file by its name."""
 
 
 def load_models(folder: Path) -> Models:
@@ -70,14 +71,6 @@ def seal(folder: Path, about: Mapping[str, Any]) -> None:
     write_json(folder / _ABOUT, {**sealed, "seal": digest(sealed)})
 
 
-def bundle_files(folder: Path) -> list[str]:
-    """Names of a bundle's files, without bundle.json, each the very file that was packed.
-
-    Raises ``DataError`` when ``folder`` is no bundle, another version's, or not as it was written.
-    """
-    return sorted(_about(Path(folder))["files"])
-
-
 def _about(folder: Path) -> dict[str, Any]:
     """Content of bundle.json, once all it says of the files is found true."""
     path = folder / _ABOUT
@@ -105,7 +98,10 @@ def _about(folder: Path) -> dict[str, Any]:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read a bundle; raises ``DataError`` as ``bundle_files`` does."""
+    """Read a bundle.
+
+    Raises ``DataError`` when ``folder`` is none, another version's, or not as it was packed.
+    """
     folder = Path(folder)
     about = _about(folder)
     return Bundle(

@@ -118,27 +118,40 @@ def detect_scans(
         ScanFiles(subject=name, image=image, brain_mask=mask, trust_grid=trust_grid)
         for name, image, mask in zip(_names(scans), scans, masks, strict=True)
     ]
+    failures: list[str] = []
     with _results(out, todo, bundle):
-        found: list[Detection] = []
-        failures: list[str] = []
-        with progress_bar("detect", len(todo), hidden=len(todo) == 1) as bar:
-            for scan in todo:
-                bar.note(scan.subject)
-                place = out / scan.subject
-                try:
-                    found.append(detect_scan(loaded, scan, place, compute, extra, force=force))
-                except Exception as error:  # one odd scan must not cost the others
-                    if strict:
-                        raise
-                    failures.append(reason_of(error, scan.image))
-                    console.print(f"[red]skipped[/] {escape(failures[-1])}", soft_wrap=True)
-                bar.advance()
+        found = list(_each(loaded, todo, out, compute, extra, failures, strict=strict, force=force))
         if found:
             _add_to_summary(out / _SUMMARY, found)
     if failures:
         kind = PartialFailureError if found else DataError
         raise kind(f"{len(failures)} of {len(scans)} scans skipped:\n  " + "\n  ".join(failures))
     return found
+
+
+def _each(
+    bundle: Bundle,
+    todo: Sequence[ScanFiles],
+    out: Path,
+    compute: Compute,
+    maps: Sequence[AbnormalityMap],
+    failures: list[str],
+    *,
+    strict: bool,
+    force: bool,
+) -> Iterator[Detection]:
+    """Judge one scan after another; why some cannot be is said, and added to ``failures``."""
+    with progress_bar("detect", len(todo), hidden=len(todo) == 1) as bar:
+        for scan in todo:
+            bar.note(scan.subject)
+            try:
+                yield detect_scan(bundle, scan, out / scan.subject, compute, maps, force=force)
+            except Exception as error:  # one odd scan must not cost the others
+                if strict:
+                    raise
+                failures.append(reason_of(error, scan.image))
+                console.print(f"[red]skipped[/] {escape(failures[-1])}", soft_wrap=True)
+            bar.advance()
 
 
 @contextmanager
@@ -231,8 +244,8 @@ def _score(
     parts, healthy, extra = [], [], []
     for batch in batches(prepared, rows, bundle.models, options, compute, fitted):
         parts.append(score_batch(batch, scores, compute))
-        with torch.no_grad(), compute.autocast():
-            healthy.append(batch.x_h.float().cpu().numpy()[:, 0])
+        with torch.no_grad():
+            healthy.append(batch.x_h.cpu().numpy()[:, 0])
         extra.append(map_batch(batch, maps, compute))
     joined = {entry.name: np.concatenate([part[entry.name] for part in extra]) for entry in maps}
     return score_table(prepared, rows, parts, scores, options), np.concatenate(healthy), joined

@@ -130,8 +130,8 @@ def remove(folder: Path, files: Iterable[Path] | None = None) -> None:
 
 def check_new_file(path: Path, inputs: Iterable[Path] = (), *, overwrite: bool = False) -> None:
     """Raise ``OutputError`` when the file ``path`` exists, unless ``overwrite``, or is an input."""
-    if any(path.resolve() == given.resolve() for given in inputs):
-        raise OutputError(f"{path}: expected another place for the output than the input")
+    for given in inputs:
+        _keep_from(path, given)
     if path.is_dir():
         raise OutputError(f"{path}: expected the name of a file to write, found a folder")
     if path.exists() and not overwrite:
@@ -145,13 +145,17 @@ def _keep_apart(output: Path, inputs: Iterable[Path]) -> None:
     """An output within an input would mix with what the user gave; derivatives/ is meant for it."""
     out = output.resolve()
     for given in inputs:
+        _keep_from(output, given)
         source = given.resolve()
-        if out == source:
-            raise OutputError(f"{output}: expected another place for the output than the input")
         if source in out.parents and out.relative_to(source).parts[0] != "derivatives":
             raise OutputError(
                 f"{output}: expected a place outside the input {given}, or in its derivatives/"
             )
+
+
+def _keep_from(output: Path, given: Path) -> None:
+    if output.resolve() == given.resolve():
+        raise OutputError(f"{output}: expected another place for the output than the input")
 
 
 def _refuse(folder: Path, kind: Kind, foreign: list[str]) -> None:
@@ -204,8 +208,6 @@ def _abandoned(room: Path) -> bool:
         return False
     try:
         os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:  # one that may not be asked is alive
+        return isinstance(error, ProcessLookupError)
     return False

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from rich.markup import escape
 
-from twinvae.bundle import Bundle, bundle_files, read_bundle, seal
+from twinvae.bundle import Bundle, read_bundle, seal
 from twinvae.cohort import index_sources
 from twinvae.config import Role, RunConfig, SourceConfig, SplitConfig, dump_config, load_config
 from twinvae.decision import calibrate, transfer
@@ -102,7 +102,7 @@ def calibrate_on_site(
         calibration = transfer(bundle.calibration, measured.scores)
     done = {**origin, "by": site.by, "when": datetime.now(UTC).date().isoformat()}
     with replaced(out, "bundle") as room:
-        for name in bundle_files(folder):
+        for name in bundle.about["files"]:
             (room / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, room / name)
         write_json(room / "calibration.json", {**calibration, "origin": origin})
