@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from twinvae import run as run_module
 from twinvae.bundle import read_bundle
 from twinvae.config import load_config
 from twinvae.errors import DataError, StageError
-from twinvae.files import checksum
+from twinvae.files import checksum, read_json
 from twinvae.pipeline import run_stage
 from twinvae.run import STAGES, Run
 from twinvae.training.fit import _Training
@@ -155,6 +156,31 @@ def test_a_flipped_bit_under_an_old_time_is_not_said_to_be_well(name: str, run: 
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(StageError, match=name):
         redone(run)
+
+
+@pytest.mark.parametrize("word", ["made_with", "fingerprint", "sha256", "seal"])
+@pytest.mark.parametrize("stage", ["index", "score"])
+def test_an_edited_stamp_is_named_and_made_anew(stage: str, word: str, run: Run) -> None:
+    """A stamp vouches for files: an edited one must not speak ill, or well, of them."""
+    path = run.folder / "stages" / f"{stage}.json"
+    written = [p for p in run.folder.rglob("*") if p.is_file() and p.parent != path.parent]
+    before = {p: checksum(p) for p in written}
+    raw = bytearray(path.read_bytes())
+    at = raw.index(f'"{word}"'.encode())
+    raw[raw.index(b'"', at + len(word) + 2) + 2] ^= 1  # in the text that follows
+    path.write_bytes(bytes(raw))
+    with pytest.raises(StageError, match=rf"{stage}\.json: expected the stage's stamp") as error:
+        redone(run)
+    assert "delete it" in str(error.value)
+    path.unlink()
+    assert redone(run)[0] == stage
+    assert {p: checksum(p) for p in before} == before
+
+
+def test_stamps_of_a_version_without_seals_are_done_again(run: Run) -> None:
+    path = run.folder / "stages" / "index.json"
+    path.write_text(json.dumps({k: v for k, v in read_json(path).items() if k != "seal"}))
+    assert redone(run) == ["index"]
 
 
 def test_an_edited_table_is_taken_as_it_is_when_asked_to(run: Run) -> None:

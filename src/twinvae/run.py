@@ -80,7 +80,7 @@ class Run:
         They stay where they are; links lead there.
         """
         for stage in ("index", "prepare"):
-            write_json(self._stamp(stage), other._done(stage))
+            self._write_sealed(stage, other._done(stage))
         for name in ("manifest.tsv", "slices"):
             link = self.folder / name
             if not link.is_symlink():
@@ -228,7 +228,10 @@ class Run:
             for path in _outputs(self.folder, stage)
         }
         stamp = {"fingerprint": fingerprint, "made_with": made_with(), "wrote": wrote}
-        write_json(self._stamp(stage), stamp)
+        self._write_sealed(stage, stamp)
+
+    def _write_sealed(self, stage: str, stamp: dict[str, Any]) -> None:
+        write_json(self._stamp(stage), {**stamp, "seal": digest(stamp)})
 
     def _written(self, stage: str) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = self._done(stage).get("wrote", {})
@@ -238,8 +241,16 @@ class Run:
         return self.folder / "stages" / f"{stage}.json"
 
     def _done(self, stage: str) -> dict[str, Any]:
+        """The stage's stamp; empty when it was not done, or by a version that sealed none."""
         path = self._stamp(stage)
         stamp: dict[str, Any] = read_json(path) if path.is_file() else {}
+        if "seal" not in stamp:
+            return {}
+        if stamp.pop("seal") != digest(stamp):
+            raise StageError(
+                f"{path}: expected the stage's stamp as it was written, found it edited or "
+                f"damaged; delete it and run again to have the stage {stage} done anew"
+            )
         return stamp
 
 
