@@ -238,7 +238,7 @@ def copy(folder: Path, to: Path) -> Path:
 TIMES = {
     "models/*/trained.json": "seconds",
     "models/*/log.jsonl": "seconds",
-    "stages/*.json": "wrote fingerprint",  # checksums and times of the files above
+    "stages/*.json": "wrote fingerprint seal",  # checksums and times of the files above
 }
 _UNSEEN = (".twinvae.lock",)
 
