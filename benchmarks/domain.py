@@ -26,14 +26,14 @@ import pandas as pd
 import torch
 from scipy import ndimage
 
-from twinvae.bundle import Bundle, read_bundle
 from twinvae.cohort import index_sources
 from twinvae.config import SourceConfig, SplitConfig, load_config
 from twinvae.decision.domain import distances, outside, scan_facts
+from twinvae.detection.bundle import Bundle, read_bundle
 from twinvae.errors import DataError
 from twinvae.imaging import ScanFiles, prepare_scan
-from twinvae.pipeline import run_stage, run_stages
-from twinvae.run import Run
+from twinvae.runs.folder import Run
+from twinvae.runs.stages import run_stage, run_stages
 
 CONTRASTS = ("T2w", "FLAIR", "T1w")
 SEED = 0

@@ -27,11 +27,10 @@ import torch
 from numpy.typing import NDArray
 from peers_anomalib import Backbone, anomalib_scores
 
-from twinvae.bundle import load_models
 from twinvae.errors import ConfigError, StageError, TwinvaeError
 from twinvae.imaging import SliceStore
-from twinvae.run import Run
-from twinvae.scoring import batches, read_scores, scored_rows, write_scores
+from twinvae.runs.folder import Run
+from twinvae.scoring import Models, batches, read_scores, scored_rows, write_scores
 from twinvae.training import Compute
 
 Array = NDArray[np.float64]
@@ -73,7 +72,7 @@ def detectors(seed: int) -> dict[str, Detector]:
 def encodings(run: Run, store: SliceStore, rows: NDArray[np.int64]) -> dict[str, Array]:
     """Posterior means (len(rows), latent) of ``rows`` by each model that has an encoding."""
     compute = Compute.resolve(run.config.compute)
-    models = load_models(run.models).to(compute.device)
+    models = Models.load(run.models).to(compute.device)
     able = [role for role in ("healthy", "mixed") if getattr(models, role).has_encoding]
     if not able:
         raise ConfigError(f"{run.models}: expected a model with an encoding, found none")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tiny import tiny_config
-from twinvae.pipeline import run_stages
-from twinvae.run import Run
+from twinvae.runs.folder import Run
+from twinvae.runs.stages import run_stages
 
 torch.set_num_threads(1)
 

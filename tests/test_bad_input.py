@@ -21,16 +21,16 @@ import SimpleITK as sitk
 import yaml
 
 from dicom_files import classic, enhanced, header
-from twinvae.bundle import read_bundle
 from twinvae.cohort import read_manifest
 from twinvae.cohort.layouts import index_layout
 from twinvae.config import DecisionConfig, load_config
 from twinvae.decision import calibrate
-from twinvae.detect import detect_scans
+from twinvae.detection.bundle import read_bundle
+from twinvae.detection.detect import detect_scans
 from twinvae.errors import CalibrationError, ConfigError, DataError, StageError, TwinvaeError
 from twinvae.imaging import read_brain_mask, read_tumour_mask, read_volume
-from twinvae.pipeline import run_stage
-from twinvae.run import Run
+from twinvae.runs.folder import Run
+from twinvae.runs.stages import run_stage
 from twinvae.scoring import read_scores
 
 CODES = {ConfigError: 2, DataError: 3, StageError: 4, CalibrationError: 5}

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from twinvae.bundle import run_domain
 from twinvae.imaging import SliceStore
-from twinvae.run import Run
+from twinvae.runs.folder import Run
+from twinvae.runs.pack import run_domain
 
 
 @pytest.mark.parametrize(

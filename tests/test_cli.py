@@ -13,7 +13,7 @@ import yaml
 
 from tiny import TINY
 from twinvae.config import load_config
-from twinvae.run import Run
+from twinvae.runs.folder import Run
 
 
 def twinvae(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -44,8 +44,8 @@ def _without_coverage() -> dict[str, str]:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys, twinvae.cli; print([m for m in ('torch','pandas','nibabel','matplotlib') "
-    code += "if m in sys.modules])"
+    code = "import sys, twinvae.commands.app; "
+    code += "print([m for m in ('torch','pandas','nibabel','matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

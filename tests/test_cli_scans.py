@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from test_cli import twinvae
-from twinvae.run import Run
+from twinvae.runs.folder import Run
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from dicom_files import classic, enhanced
 from twinvae.config import BrainMask, CropResize, PercentileScale, Reorient, SelectSlices
-from twinvae.detect import detect_scans
+from twinvae.detection.detect import detect_scans
 from twinvae.imaging import ScanFiles, SliceStore, fit_recipe, prepare_scan
-from twinvae.run import Run
+from twinvae.runs.folder import Run
 from twinvae.scoring import read_scores
 
 STEPS = (

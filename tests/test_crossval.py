@@ -11,10 +11,10 @@ import pytest
 from tiny import TINY, tiny_config
 from twinvae.cohort import add_tumour_free, read_manifest, write_manifest
 from twinvae.config import load_config
-from twinvae.crossval import cross_validate, fold_tables
 from twinvae.errors import ConfigError, PartialFailureError
 from twinvae.files import read_json
-from twinvae.run import Run
+from twinvae.runs.crossval import cross_validate, fold_tables
+from twinvae.runs.folder import Run
 from twinvae.scoring import read_scores
 
 

@@ -13,14 +13,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tiny import tiny_config
-from twinvae.bundle import read_bundle
-from twinvae.detect import detect_scans
+from twinvae.detection.bundle import read_bundle
+from twinvae.detection.detect import detect_scans
 from twinvae.errors import ConfigError, DataError, PartialFailureError
 from twinvae.evaluation import read_metrics
 from twinvae.files import read_json, write_json
 from twinvae.imaging import SliceStore
-from twinvae.pipeline import run_stage
-from twinvae.run import Run
+from twinvae.runs.folder import Run
+from twinvae.runs.stages import run_stage
 from twinvae.scoring import map_rows, read_scores
 
 IN_CONTEXT = "residual_mirror_zscore_local_context"

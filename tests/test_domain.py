@@ -11,11 +11,11 @@ import pytest
 from scipy import ndimage
 from typer.testing import CliRunner
 
-from twinvae.cli import app
-from twinvae.detect import Detection, detect_scans
+from twinvae.commands.app import app
+from twinvae.detection.detect import Detection, detect_scans
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore
-from twinvae.run import Run
+from twinvae.runs.folder import Run
 
 
 @pytest.fixture(scope="module")

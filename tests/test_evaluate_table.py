@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from twinvae.cli import app
+from twinvae.commands.app import app
 from twinvae.config import DecisionConfig, EvaluationConfig
 from twinvae.decision import calibrate
 from twinvae.errors import ConfigError, DataError
-from twinvae.evaluate_table import evaluate_table
 from twinvae.evaluation import audit, evaluate, read_metrics
 from twinvae.evaluation.seen import TUMOURS
 from twinvae.files import read_json
+from twinvae.runs.evaluate_table import evaluate_table
 from twinvae.scoring import read_scores
 
 QUICK = {"evaluation.resamples": 100, "evaluation.min_tumour_px": [0, 50]}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from twinvae.bundle import load_models
 from twinvae.imaging import SliceStore, unit_images
-from twinvae.material import _Galleries, _map_behind, report_material
-from twinvae.run import Run
-from twinvae.scoring import read_scores
+from twinvae.runs.folder import Run
+from twinvae.runs.report_data import _Galleries, _map_behind, report_material
+from twinvae.scoring import Models, read_scores
 
 
 @pytest.mark.parametrize(
@@ -22,7 +21,7 @@ from twinvae.scoring import read_scores
     ],
 )
 def test_the_map_is_the_one_behind_the_score(tiny_run: Run, score: str, shown: str) -> None:
-    assert _map_behind(score, load_models(tiny_run.models)).name == shown
+    assert _map_behind(score, Models.load(tiny_run.models)).name == shown
 
 
 def test_mistakes_show_their_own_slices_and_residuals(tiny_run: Run) -> None:

@@ -18,14 +18,14 @@ from typer.testing import CliRunner
 
 from tiny import TINY, tiny_config
 from twinvae import __main__, outputs
-from twinvae.cli import app
-from twinvae.detect import _names, detect_scans
+from twinvae.commands.app import app
+from twinvae.detection.detect import _names, detect_scans
 from twinvae.errors import OutputError, StageError
 from twinvae.files import atomic_path, new_folder, write_text
 from twinvae.imaging import FittedRecipe, PreparedScan, ScanFiles, new_array
 from twinvae.models import build_model, save_model
-from twinvae.pipeline import run_stage, run_stages
-from twinvae.run import Run
+from twinvae.runs.folder import Run
+from twinvae.runs.stages import run_stage, run_stages
 from twinvae.scoring import write_fitted
 from twinvae.training.checkpoint import Checkpoint, save_checkpoint
 

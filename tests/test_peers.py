@@ -14,11 +14,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from twinvae.bundle import load_models
 from twinvae.errors import ConfigError, DataError, StageError
 from twinvae.imaging import SliceStore
-from twinvae.run import Run
-from twinvae.scoring import read_scores, write_scores
+from twinvae.runs.folder import Run
+from twinvae.scoring import Models, read_scores, write_scores
 from twinvae.scoring.table import score_columns
 from twinvae.training import to_tensor
 
@@ -67,7 +66,7 @@ def fakes(peers: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, 
 
 def healthy_means(run: Run, role: str) -> np.ndarray:
     """Encodings of healthy training slices, one at a time, by hand."""
-    store, models = SliceStore.open(run.slices), load_models(run.models)
+    store, models = SliceStore.open(run.slices), Models.load(run.models)
     rows = np.flatnonzero((store.index["role"] == "healthy") & (store.index["split"] == "train"))
     x = to_tensor(store.images[rows], torch.device("cpu"))
     with torch.no_grad():
@@ -100,7 +99,7 @@ def test_table_is_the_runs_with_a_column_a_peer(
     names = [f"pyod_{name}_{role}" for role in ("healthy", "mixed") for name in ("knn", "ecod")]
     assert score_columns(table) == (*score_columns(own), *names)
     assert table[own.columns].equals(own)
-    store, models = SliceStore.open(tiny_run.slices), load_models(tiny_run.models)
+    store, models = SliceStore.open(tiny_run.slices), Models.load(tiny_run.models)
     rows = np.flatnonzero(store.index["split"] != "train")
     with torch.no_grad():
         z = models.mixed.encode(to_tensor(store.images[rows], torch.device("cpu"))).mean.numpy()

@@ -24,8 +24,8 @@ from twinvae.errors import (
 from twinvae.evaluation import read_metrics
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore
-from twinvae.pipeline import run_stage, run_stages, write_index
-from twinvae.run import STAGES, Run
+from twinvae.runs.folder import STAGES, Run
+from twinvae.runs.stages import run_stage, run_stages, write_index
 from twinvae.scoring import read_scores
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from evaluation.simulated import simulated_scores
 from twinvae.config import DecisionConfig
-from twinvae.crossval import pooled_scores
 from twinvae.decision import calibrate
 from twinvae.files import write_json
+from twinvae.runs.crossval import pooled_scores
 from twinvae.scoring import write_scores
 
 DECISION = DecisionConfig(percentiles=(95.0, 90.0), scan_percentile=70.0)

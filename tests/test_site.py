@@ -10,10 +10,11 @@ import pytest
 from scipy.stats import norm
 from typer.testing import CliRunner
 
-from twinvae.bundle import read_bundle
-from twinvae.cli import app
+from twinvae.commands.app import app
 from twinvae.decision import calibrate, scan_verdict, slice_threshold, transfer
-from twinvae.detect import detect_scans
+from twinvae.detection.bundle import read_bundle
+from twinvae.detection.detect import detect_scans
+from twinvae.detection.recalibrate import Site, calibrate_on_site
 from twinvae.errors import (
     CalibrationError,
     ConfigError,
@@ -23,9 +24,8 @@ from twinvae.errors import (
 )
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore
-from twinvae.run import Run
+from twinvae.runs.folder import Run
 from twinvae.scoring import read_scores
-from twinvae.site import Site, calibrate_on_site
 
 CPU = {"compute.threads": 1, "compute.jobs": 1, "compute.device": "cpu"}
 

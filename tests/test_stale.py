@@ -14,13 +14,13 @@ import pytest
 
 from tiny import TINY, tiny_config
 from twinvae import provenance
-from twinvae import run as run_module
-from twinvae.bundle import read_bundle
 from twinvae.config import load_config
+from twinvae.detection.bundle import read_bundle
 from twinvae.errors import DataError, StageError
 from twinvae.files import checksum, read_json
-from twinvae.pipeline import run_stage
-from twinvae.run import STAGES, Run
+from twinvae.runs import folder as run_module
+from twinvae.runs.folder import STAGES, Run
+from twinvae.runs.stages import run_stage
 from twinvae.training.fit import _Training
 
 
@@ -83,7 +83,7 @@ def test_a_changed_setting_redoes_what_depends_on_it(
 
 def changed_by(run: Run, stage: str) -> bool:
     """Whether the stage has something to do, without doing it."""
-    from twinvae.pipeline import _read
+    from twinvae.runs.stages import _read
 
     return run.pending(stage, _read(run, stage))
 

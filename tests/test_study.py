@@ -16,16 +16,16 @@ import yaml
 from typer.testing import CliRunner
 
 from tiny import TINY
-from twinvae.cli import app
+from twinvae.commands.app import app
 from twinvae.config import load_config
 from twinvae.config.study import load_study
-from twinvae.cores import cores
 from twinvae.errors import ConfigError, DataError, PartialFailureError
 from twinvae.evaluation import over_seeds
 from twinvae.evaluation.auroc import auroc
-from twinvae.run import Run
+from twinvae.parallel.cores import cores
+from twinvae.runs.folder import Run
+from twinvae.runs.study import run_study
 from twinvae.scoring import read_scores
-from twinvae.study import run_study
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MODULE = """

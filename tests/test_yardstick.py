@@ -10,14 +10,13 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from tiny import tiny_config
-from twinvae.bundle import load_models
-from twinvae.cli import app
+from twinvae.commands.app import app
 from twinvae.errors import CalibrationError
 from twinvae.imaging import SliceStore
 from twinvae.planting import Planting
-from twinvae.scoring import score_and_fit, select_scores
+from twinvae.runs.planted_auroc import YARDSTICK_COLUMNS, plant, planted_aurocs, planting_for
+from twinvae.scoring import Models, score_and_fit, select_scores
 from twinvae.training import Compute
-from twinvae.yardstick import YARDSTICK_COLUMNS, plant, planted_aurocs, planting_for
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def test_aurocs_agree_with_scikit_learn_and_area_is_blind(tiny_run, store):
 
     planted = plant(store, planting_for(tiny_run.config), seed=0)
     options, compute = tiny_run.config.scoring, Compute.resolve(tiny_run.config.compute)
-    models = load_models(tiny_run.models)
+    models = Models.load(tiny_run.models)
     table, _ = score_and_fit(
         planted, planted.judged, models, select_scores(options.scores, models), options, compute
     )

@@ -17,7 +17,7 @@ from room import Ended, Room, Tally, Words, content, copy, twinvae, verdict
 
 from tiny import TINY
 from twinvae.progress import progress_bar
-from twinvae.run import STAGES
+from twinvae.runs.folder import STAGES
 
 _MIB = 2**20
 _NOBODY = 65534

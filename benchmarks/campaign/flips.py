@@ -10,7 +10,7 @@ from room import Ended, Room, Tally, content, copy, counted, differing, twinvae
 
 from twinvae.outputs import MARKER
 from twinvae.progress import progress_bar
-from twinvae.run import STAGES, Run
+from twinvae.runs.folder import STAGES, Run
 
 _LARGE = 20_000  # bytes; files above get three flips, others one
 _SCANS = 3  # of the generated scans: each flip that is noticed costs a whole run

@@ -8,7 +8,7 @@ import numpy as np
 from room import Command, Room, Tally, counted, next_stage, twinvae, verdict
 
 from twinvae.progress import progress_bar
-from twinvae.run import STAGES
+from twinvae.runs.folder import STAGES
 
 KILLS = 100
 _AT_A_STAGE = 3  # at most, in each chain

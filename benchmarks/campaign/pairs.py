@@ -9,7 +9,7 @@ from disk import Given
 from room import Command, Ended, Room, Tally, Words, content, counted, differing, twinvae, verdict
 
 from twinvae.progress import progress_bar
-from twinvae.run import STAGES
+from twinvae.runs.folder import STAGES
 
 RUNS, OTHERS = 12, 12
 

@@ -35,7 +35,7 @@ from twinvae.__main__ import main
 from twinvae.config import dump_config
 from twinvae.files import TEMPORARY, checksum
 from twinvae.provenance import STAGE_CODE, code_digest, made_with
-from twinvae.run import STAGES
+from twinvae.runs.folder import STAGES
 
 Words = Sequence[str | Path]
 LIMIT_S = 300.0  # a command that takes longer hangs

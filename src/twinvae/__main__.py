@@ -6,7 +6,7 @@ import sys
 
 from rich.markup import escape
 
-from twinvae.cli import app
+from twinvae.commands.app import app
 from twinvae.errors import TwinvaeError
 from twinvae.progress import console
 

@@ -20,9 +20,9 @@ STAGE_CODE: dict[str, tuple[str, ...]] = {
     "prepare": ("imaging", "cohort/manifest.py", "dicom"),
     "train": ("models", "training", "planting"),
     "score": ("scoring", "models", "training/compute.py"),
-    "calibrate": ("decision", "scoring", "bundle.py"),
+    "calibrate": ("decision", "scoring", "runs/pack.py"),
     "evaluate": ("evaluation", "decision", "scoring"),
-    "report": ("reporting", "evaluation", "decision", "scoring", "material.py"),
+    "report": ("reporting", "evaluation", "decision", "scoring", "runs/report_data.py"),
 }
 """Folders and files of the package that decide what each stage gives."""
 _PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "nibabel", "scikit-learn")

@@ -5,9 +5,9 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_files import classic, enhanced, uid
-from twinvae.cli import app
 from twinvae.cohort import read_manifest
 from twinvae.cohort.layouts import index_layout, recognised
+from twinvae.commands.app import app
 from twinvae.errors import ConfigError, DataError
 from twinvae.imaging.scan import ScanFiles, load_scan
 

@@ -8,9 +8,9 @@ from shipped_patients import PATIENTS
 from shipped_volunteers import VOLUNTEERS
 from typer.testing import CliRunner
 
-from twinvae.cli import app
 from twinvae.cohort import LAYOUTS, index_sources, read_manifest, write_manifest
 from twinvae.cohort.layouts import recognised
+from twinvae.commands.app import app
 from twinvae.config import SourceConfig, SplitConfig
 from twinvae.errors import ConfigError, DataError
 from twinvae.imaging.scan import ScanFiles, load_scan

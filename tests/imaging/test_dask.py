@@ -13,7 +13,7 @@ from small_brain import STEPS
 
 from twinvae.errors import ConfigError, StageError
 from twinvae.imaging import prepare_cohort
-from twinvae.imaging.execute_dask import OnDask
+from twinvae.parallel.dask_cluster import OnDask
 
 SLOW = """
 import time

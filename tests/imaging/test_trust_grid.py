@@ -12,10 +12,11 @@ import pytest
 from small_brain import STEPS, Brain, make_brain, save
 from typer.testing import CliRunner
 
-from twinvae.cli import app
 from twinvae.cohort import read_manifest, write_manifest
 from twinvae.cohort.manifest import manifest_table
-from twinvae.detect import detect_scans
+from twinvae.commands.app import app
+from twinvae.detection.detect import detect_scans
+from twinvae.detection.recalibrate import Site, calibrate_on_site
 from twinvae.errors import DataError
 from twinvae.imaging import (
     ScanFiles,
@@ -29,8 +30,7 @@ from twinvae.imaging import (
 )
 from twinvae.imaging.place import brighter_turn
 from twinvae.imaging.quality.check import check_cohort
-from twinvae.run import Run
-from twinvae.site import Site, calibrate_on_site
+from twinvae.runs.folder import Run
 
 
 def elsewhere(affine: np.ndarray) -> np.ndarray:

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from tiny import TINY, tiny_config
-from twinvae.bundle import load_models, read_bundle
 from twinvae.config import RunConfig, TrainConfig
+from twinvae.detection.bundle import read_bundle
 from twinvae.errors import ConfigError
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore
 from twinvae.models import VAE, build_model, load_model
-from twinvae.pipeline import run_stages
-from twinvae.run import Run
-from twinvae.scoring import read_scores
+from twinvae.runs.folder import Run
+from twinvae.runs.stages import run_stages
+from twinvae.scoring import Models, read_scores
 from twinvae.training import Compute, check_networks, train_twins
 from twinvae.training.slices import conditioned_slices, role_slices, with_reconstructions
 
@@ -101,7 +101,7 @@ def test_conditional_model_is_trained_once_and_serves_as_both(tiny_run: Run, tmp
     run_stages(run)
     assert sorted(p.name for p in run.models.iterdir()) == ["shared"]
     assert [p.name for p in (run.bundle / "models").iterdir()] == ["shared"]
-    models = load_models(run.models)
+    models = Models.load(run.models)
     assert models.healthy.expand.weight is models.mixed.expand.weight
     assert (models.healthy.role, models.mixed.role) == ("healthy", "mixed")
     packed = read_bundle(run.bundle).models
@@ -118,7 +118,7 @@ def test_conditional_model_is_trained_once_and_serves_as_both(tiny_run: Run, tmp
 
     back = Run.create(mixed_data("own"), folder)  # and back to a pair: nothing stale is read
     run_stages(back, until="train")
-    assert isinstance(load_models(back.models).mixed, VAE)
+    assert isinstance(Models.load(back.models).mixed, VAE)
     assert sorted(p.name for p in back.models.iterdir()) == ["healthy", "mixed"]
 
 

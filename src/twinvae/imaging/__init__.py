@@ -12,7 +12,6 @@ from twinvae.imaging.recipe import (
     unit_images,
 )
 from twinvae.imaging.scan import ScanFiles
-from twinvae.imaging.shard import Shard
 from twinvae.imaging.store import Block, SliceStore, new_array
 from twinvae.imaging.volume import (
     Volume,
@@ -21,6 +20,7 @@ from twinvae.imaging.volume import (
     read_volume,
     write_volume,
 )
+from twinvae.parallel.shard import Shard
 
 __all__ = [
     "FULL_SCALE",

@@ -13,7 +13,6 @@ import pandas as pd
 from twinvae.cohort import read_manifest
 from twinvae.config import RecipeStep
 from twinvae.errors import DataError, StageError, reason_of
-from twinvae.imaging.execute import DIED, Execute, ways
 from twinvae.imaging.fit import fit_recipe
 from twinvae.imaging.parts import (
     fitted_once,
@@ -32,9 +31,10 @@ from twinvae.imaging.quality.check import scan_row
 from twinvae.imaging.quality.flags import flag_scans
 from twinvae.imaging.recipe import FittedRecipe, prepare_scan
 from twinvae.imaging.scan import ScanFiles
-from twinvae.imaging.shard import Shard
 from twinvae.imaging.store import SliceStore
 from twinvae.outputs import remove
+from twinvae.parallel.pool import DIED, Execute, ways
+from twinvae.parallel.shard import Shard
 from twinvae.progress import progress_bar
 
 

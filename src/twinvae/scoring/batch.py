@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from twinvae.config import ScoringConfig
-from twinvae.models import DiagonalGaussian, LatentModel, Model
+from twinvae.models import DiagonalGaussian, LatentModel, Model, load_twins
 from twinvae.training import Compute
 
 _REACH = 6.0  # of a smoothing kernel, in standard deviations
@@ -23,6 +24,11 @@ class Models:
 
     healthy: Model
     mixed: Model
+
+    @classmethod
+    def load(cls, folder: Path) -> Models:
+        """VAE-H and VAE as ``twin_folders`` finds them in ``folder``, on the CPU."""
+        return cls(*load_twins(folder))
 
     def to(self, device: torch.device) -> Models:
         """Move both to ``device``; returns self."""

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from twinvae.config import ComputeConfig
-from twinvae.cores import cores
 from twinvae.errors import ConfigError
 from twinvae.models import DiagonalGaussian
+from twinvae.parallel.cores import cores
 
 PASSES = ("features", "encode", "decode", "reconstruct")
 """Methods of a model that are passes of its network; everything else is arithmetic."""

@@ -28,10 +28,10 @@ from twinvae.cohort.phantom.layout import (
 )
 from twinvae.cohort.phantom.subject import Subject, body_of, has_tumour, make_subject
 from twinvae.config import PhantomConfig, Role
-from twinvae.cores import cores, end_with_parent
 from twinvae.errors import StageError
 from twinvae.files import read_json, write_json
 from twinvae.outputs import claim, locked, remove
+from twinvae.parallel.cores import cores, end_with_parent
 from twinvae.progress import progress_bar
 
 # Raise this whenever the generator's voxels change, so that folders made before are made anew.

@@ -11,11 +11,11 @@ import pandas as pd
 from twinvae.cohort import read_manifest
 from twinvae.config import BrainMask, Reorient
 from twinvae.errors import TwinvaeError
-from twinvae.imaging.execute import DIED, ways
 from twinvae.imaging.quality.flags import IDENTITY, flag_scans
 from twinvae.imaging.quality.look import Look
 from twinvae.imaging.recipe import run_steps
 from twinvae.imaging.scan import ScanFiles
+from twinvae.parallel.pool import DIED, ways
 from twinvae.progress import progress_bar
 
 _STEPS = (Reorient(), BrainMask())

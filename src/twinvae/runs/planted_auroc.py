@@ -14,14 +14,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from twinvae.bundle import load_models
 from twinvae.config import RunConfig, ScoringConfig
 from twinvae.errors import CalibrationError
 from twinvae.evaluation.auroc import pair_wins
 from twinvae.evaluation.resampling import interval, multiplicities
 from twinvae.imaging import FULL_SCALE, SliceStore
 from twinvae.planting import Planting, plant_in_slices
-from twinvae.run import Run
+from twinvae.runs.folder import Run
 from twinvae.scoring import Models, score_and_fit, select_scores
 from twinvae.scoring.table import score_columns
 from twinvae.training import Compute, to_tensor
@@ -58,7 +57,7 @@ def planted_aurocs(
     plants the same lesions whatever the models. See ``judge_planted`` for what is returned.
     """
     compute = Compute.resolve(run.config.compute)
-    models = load_models(run.models).to(compute.device)
+    models = Models.load(run.models).to(compute.device)
     planted = plant(SliceStore.open(run.slices), planting or planting_for(run.config), seed)
     return judge_planted(planted, models, run.config.scoring, compute, resamples=resamples)
 

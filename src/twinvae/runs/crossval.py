@@ -17,12 +17,12 @@ from twinvae.config import CohortConfig, RunConfig
 from twinvae.decision import calibrate
 from twinvae.errors import ConfigError, PartialFailureError, reason_of
 from twinvae.files import read_json, write_json
-from twinvae.material import judged_tables
 from twinvae.outputs import claim
-from twinvae.pipeline import judge, raise_if_skipped, run_stage
 from twinvae.progress import console, say
 from twinvae.reporting import ReportMaterial, write_report
-from twinvae.run import Run
+from twinvae.runs.folder import Run
+from twinvae.runs.report_data import judged_tables
+from twinvae.runs.stages import judge, raise_if_skipped, run_stage
 from twinvae.scoring import read_scores, write_scores
 from twinvae.scoring.table import score_columns
 from twinvae.training import check_networks

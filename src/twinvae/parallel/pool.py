@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from twinvae.cores import cores, end_with_parent
+from twinvae.parallel.cores import cores, end_with_parent
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -41,7 +41,7 @@ class Execute(Protocol):
 def ways(jobs: int | None = None, dask: str | None = None) -> Execute:
     """The way for ``jobs`` processes (default: one per core), or for a Dask scheduler's address."""
     if dask is not None:
-        from twinvae.imaging.execute_dask import OnDask
+        from twinvae.parallel.dask_cluster import OnDask
 
         return OnDask(dask)
     count = cores() if jobs is None else jobs

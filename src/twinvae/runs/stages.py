@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twinvae.bundle import load_models, write_bundle
-from twinvae.checking import say_flags
 from twinvae.cohort import (
     add_tumour_free,
     assign_splits,
@@ -36,8 +34,11 @@ from twinvae.imaging import Shard, SliceStore, merge_shards, prepare_cohort, pre
 from twinvae.imaging.quality import read_flags
 from twinvae.outputs import check_new_file, remove
 from twinvae.progress import console, say
-from twinvae.run import STAGES, Run
+from twinvae.runs.checks import say_flags
+from twinvae.runs.folder import STAGES, Run
+from twinvae.runs.pack import write_bundle
 from twinvae.scoring import (
+    Models,
     map_rows,
     read_scores,
     score_and_fit,
@@ -202,7 +203,7 @@ def score(run: Run) -> None:
     compute = Compute.resolve(run.config.compute)
     store = SliceStore.open(run.slices)
     rows = scored_rows(store)
-    models = load_models(run.models).to(compute.device)
+    models = Models.load(run.models).to(compute.device)
     scores = select_scores(options.scores, models)
     maps = select_maps(options.maps, models)
     table, fitted = score_and_fit(store, rows, models, scores, options, compute, label="score")
@@ -247,8 +248,8 @@ def judge_pixels(run: Run) -> pd.DataFrame:
 
 def report(run: Run) -> None:
     """Draw the figures and write the page."""
-    from twinvae.material import report_material
     from twinvae.reporting import write_report
+    from twinvae.runs.report_data import report_material
 
     write_report(report_material(run), run.folder)
 

@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from twinvae.bundle import load_models
 from twinvae.config import dump_config
 from twinvae.decision.verdict import Calibration
 from twinvae.evaluation import read_metrics
@@ -30,7 +29,7 @@ from twinvae.reporting import (
     worst_captions,
     worst_slices,
 )
-from twinvae.run import Run
+from twinvae.runs.folder import Run
 from twinvae.scoring import (
     MAPS,
     AbnormalityMap,
@@ -96,7 +95,7 @@ class _Galleries:
     @classmethod
     def of(cls, run: Run, store: SliceStore) -> Self:
         compute = Compute.resolve(run.config.compute)
-        models = load_models(run.models).to(compute.device)
+        models = Models.load(run.models).to(compute.device)
         return cls(run, store, scored_rows(store), models, compute)
 
     def typical(self, scores: pd.DataFrame, chosen: NDArray[np.int64], *, masks: bool) -> Gallery:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from twinvae import __version__
-from twinvae.cohort.manifest import read_strings
-from twinvae.config import RunConfig, dump_config, load_config
-from twinvae.decision.domain import RECIPE_STATISTICS, domain_of, scan_facts
+from twinvae.config import RunConfig, load_config
 from twinvae.errors import DataError
-from twinvae.files import checksum, digest, read_json, write_json, write_yaml
-from twinvae.imaging import FittedRecipe, SliceStore
-from twinvae.models import load_twins, twin_folders
-from twinvae.outputs import replaced
-from twinvae.run import Run
+from twinvae.files import checksum, digest, read_json, write_json
+from twinvae.imaging import FittedRecipe
 from twinvae.scoring import Fitted, Models, read_fitted
 
 FORMAT = 2
@@ -39,28 +33,6 @@ class Bundle:
     about: dict[str, Any]
     """Content of bundle.json: format, version, who calibrated it anew on what, and ``files``, the
     checksum of every other file by its name."""
-
-
-def load_models(folder: Path) -> Models:
-    """VAE-H and VAE as ``twin_folders`` finds them in ``folder``, on the CPU, ready to score."""
-    return Models(*load_twins(folder))
-
-
-def write_bundle(run: Run) -> None:
-    """Pack recipe, both models, calibration and fitted scores of a run."""
-    with replaced(run.bundle, "bundle") as folder:
-        for trained in set(twin_folders(run.models).values()):
-            packed = folder / "models" / trained.name
-            packed.mkdir(parents=True)
-            for name in ("model.json", "weights.safetensors"):
-                shutil.copyfile(trained / name, packed / name)
-        shutil.copyfile(run.slices / "recipe.json", folder / "recipe.json")
-        shutil.copyfile(run.calibration, folder / "calibration.json")
-        if run.fitted.is_file():
-            shutil.copyfile(run.fitted, folder / "fitted.safetensors")
-        write_json(folder / "domain.json", run_domain(run))
-        write_yaml(folder / "config.yaml", dump_config(run.config))
-        seal(folder, {})
 
 
 def seal(folder: Path, about: Mapping[str, Any]) -> None:
@@ -108,24 +80,8 @@ def read_bundle(folder: Path) -> Bundle:
         config=load_config(folder / "config.yaml"),
         recipe=FittedRecipe.read(folder / "recipe.json"),
         calibration=read_json(folder / "calibration.json"),
-        models=load_models(folder / "models"),
+        models=Models.load(folder / "models"),
         fitted=read_fitted(folder / "fitted.safetensors"),
         domain=read_json(folder / "domain.json"),
         about=about,
     )
-
-
-def run_domain(run: Run) -> dict[str, Any]:
-    """What the run's healthy validation scans are like."""
-    store = SliceStore.open(run.slices)
-    rows = store.select("healthy", "val")
-    keys = ["source", "subject", "session"]
-    scans = read_strings(run.slices / "scans.tsv", "\t").set_index(keys)
-    facts, subjects = [], []
-    of_scans = store.index.iloc[rows].groupby(keys, sort=False).indices
-    for key, places in of_scans.items():
-        row, mine = scans.loc[[key]].iloc[0], rows[places]
-        statistics = {name: float(row[name]) for name in RECIPE_STATISTICS}
-        facts.append(scan_facts(store.images[mine], store.brain[mine], statistics))
-        subjects.append("/".join(store.index.loc[mine[0], ["source", "subject"]]))
-    return domain_of(facts, subjects)

@@ -1,11 +1,14 @@
-"""Options that several commands share, and what they change in a configuration."""
+"""What several commands share: options, what they change in a configuration, help with examples."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+Command = TypeVar("Command", bound=Callable[..., None])
 
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 Preset = Annotated[str, typer.Argument(help="Preset name or YAML file.", show_default=False)]
@@ -24,6 +27,16 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override one setting, as training.healthy.epochs=5; repeatable."),
 ]
+
+
+def example(line: str) -> Callable[[Command], Command]:
+    """Say at the end of a command's help how it is typed."""
+
+    def add(command: Command) -> Command:
+        command.__dict__["example"] = line
+        return command
+
+    return add
 
 
 def overrides_of(

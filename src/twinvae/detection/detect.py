@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from rich.markup import escape
 
 from twinvae import __version__
-from twinvae.bundle import Bundle, read_bundle
 from twinvae.cohort.manifest import read_strings
 from twinvae.decision import ScanVerdict
+from twinvae.detection.bundle import Bundle, read_bundle
+from twinvae.detection.verdict import Judgement, judge_scan, summary, verdict_json, warnings
 from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
 from twinvae.files import file_and_volume, write_json, write_table
 from twinvae.imaging import (
@@ -30,7 +31,6 @@ from twinvae.imaging import (
     unit_images,
     write_volume,
 )
-from twinvae.judgement import Judgement, judge_scan, summary, verdict_json, warnings
 from twinvae.outputs import LOCK, MARKER, check_replaceable, claim, locked, remove, replaced
 from twinvae.progress import console, progress_bar
 from twinvae.reporting import ScanMaterial, write_scan_page

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twinvae.bundle import Bundle
 from twinvae.decision import (
     ScanVerdict,
     called,
@@ -19,6 +18,7 @@ from twinvae.decision import (
     slice_thresholds,
 )
 from twinvae.decision.domain import Outside, outside, scan_facts
+from twinvae.detection.bundle import Bundle
 from twinvae.imaging import PreparedScan
 
 DISCLAIMER = "Research software, not for clinical use."

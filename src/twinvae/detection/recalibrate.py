@@ -14,16 +14,16 @@ import numpy as np
 import pandas as pd
 from rich.markup import escape
 
-from twinvae.bundle import Bundle, read_bundle, seal
 from twinvae.cohort import index_sources
 from twinvae.config import Role, RunConfig, SourceConfig, SplitConfig, dump_config, load_config
 from twinvae.decision import calibrate, transfer
 from twinvae.decision.domain import domain_of, scan_facts
+from twinvae.detection.bundle import Bundle, read_bundle, seal
 from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
 from twinvae.files import write_json, write_yaml
 from twinvae.imaging import FittedRecipe, PreparedScan, ScanFiles, prepare_scan
-from twinvae.imaging.execute import DIED, ways
 from twinvae.outputs import check_replaceable, replaced
+from twinvae.parallel.pool import DIED, ways
 from twinvae.progress import console, progress_bar
 from twinvae.scoring import moved, require_fitted, score_slices, select_scores
 from twinvae.training import Compute

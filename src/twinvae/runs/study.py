@@ -19,17 +19,17 @@ import torch
 
 from twinvae.config import RunConfig
 from twinvae.config.study import StudyConfig, load_study
-from twinvae.cores import cores, end_with_parent, share_cores
-from twinvae.crossval import cross_validate, prepare_folds
 from twinvae.errors import PartialFailureError, reason_of
 from twinvae.evaluation import OVER_SEEDS_COLUMNS, over_seeds
 from twinvae.files import write_table
 from twinvae.outputs import claim, locked
-from twinvae.pipeline import run_stage
+from twinvae.parallel.cores import cores, end_with_parent, share_cores
 from twinvae.progress import console, progress_bar, say
 from twinvae.reporting import study_figure
 from twinvae.reporting.style import save_figure
-from twinvae.run import Run
+from twinvae.runs.crossval import cross_validate, prepare_folds
+from twinvae.runs.folder import Run
+from twinvae.runs.stages import run_stage
 from twinvae.scoring import read_scores
 
 

@@ -1,0 +1,100 @@
+"""Commands that look things up: presets, settings, networks, models, scores, layouts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from twinvae.commands.options import Preset, example
+
+
+@example("twinvae describe paper")
+def describe(preset: Preset) -> None:
+    """Show both networks: layers, output shapes, parameter counts."""
+    from twinvae.config import load_config
+    from twinvae.models import build_model, layer_table
+
+    networks = load_config(preset).models
+    for title, options in (("VAE-H (healthy)", networks.healthy), ("VAE (mixed)", networks.mixed)):
+        model = build_model(options, seed=0)
+        typer.echo(f"{title}: {options.kind}, {options.activation}, latent {options.latent_size}")
+        for name, what, shape, count in layer_table(model):
+            typer.echo(f"  {name:16} {what:30} {shape:>12} {count:>12,}")
+        total = sum(p.numel() for p in model.parameters())
+        typer.echo(f"  {'total':16} {'':30} {'':>12} {total:>12,}")
+
+
+@example("twinvae config list")
+def config_list() -> None:
+    """Name the presets."""
+    from twinvae.config import load_config, preset_names
+
+    for name in preset_names():
+        typer.echo(f"{name:12} {load_config(name).about}")
+
+
+@example("twinvae config show paper")
+def config_show(preset: Preset) -> None:
+    """Print a preset or file with every setting it resolves to."""
+    import yaml
+
+    from twinvae.config import dump_config, load_config
+
+    typer.echo(yaml.safe_dump(dump_config(load_config(preset)), sort_keys=False), nl=False)
+
+
+@example("twinvae config fields")
+def config_fields() -> None:
+    """Explain every setting: its type, default and meaning."""
+    from twinvae.config import documented_fields
+
+    for line in documented_fields():
+        typer.echo(line)
+
+
+@example("twinvae layouts list")
+def layouts_list() -> None:
+    """Name every layout, with what it looks like."""
+    from twinvae.cohort import LAYOUTS
+
+    for name, layout in LAYOUTS.items():
+        typer.echo(f"{name:24} {layout.expects}")
+
+
+@example("twinvae scores list")
+def scores_list() -> None:
+    """Name every score, with one line and its source."""
+    from twinvae.scoring import SCORES
+    from twinvae.scoring.context import CONTEXT_SUFFIX
+
+    for score in SCORES.values():
+        typer.echo(f"{score.name:28} {score.summary} [{score.source}]")
+    typer.echo(f"{'NAME' + CONTEXT_SUFFIX:28} any of these, among the scan's other slices")
+
+
+@example("twinvae scores maps")
+def scores_maps() -> None:
+    """Name every map of a slice, with one line and its source."""
+    from twinvae.scoring import MAPS
+
+    for entry in MAPS.values():
+        typer.echo(f"{entry.name:28} {entry.summary} [{entry.source}]")
+
+
+@example("twinvae models list")
+def models_list() -> None:
+    """Name every model, with one line and its source."""
+    from twinvae.models import all_models
+
+    for name, model in all_models().items():
+        typer.echo(f"{name:28} {(model.__doc__ or '').splitlines()[0]} [{model.source}]")
+
+
+@example("twinvae models show vae")
+def models_show(kind: Annotated[str, typer.Argument(help="As models list names it.")]) -> None:
+    """Explain one model: its source, its encoding, and the options that only it has."""
+    from twinvae.models import model_lines
+
+    for line in model_lines(kind):
+        typer.echo(line)

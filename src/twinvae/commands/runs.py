@@ -1,0 +1,276 @@
+"""Commands about runs: whole ones, many, and each stage of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from twinvae.commands.options import (
+    Device,
+    Jobs,
+    Precision,
+    Preset,
+    RunFolder,
+    Seed,
+    Settings,
+    Threads,
+    TrustGrid,
+    example,
+    overrides_of,
+)
+from twinvae.progress import say
+
+
+@example("twinvae run best --set cohort.manifest=scans.tsv -o runs/mine")
+def run(
+    config: Preset,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: runs/NAME.")] = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    strict: Annotated[bool, typer.Option(help="A broken scan stops the run.")] = False,
+    settings: Settings = None,
+    device: Device = None,
+    threads: Threads = None,
+    precision: Precision = None,
+    jobs: Jobs = None,
+    seed: Seed = None,
+) -> None:
+    """Do every stage of a run, from scans to report; goes on where it was cut off."""
+    from twinvae.config import load_config
+    from twinvae.runs.folder import Run
+    from twinvae.runs.stages import run_stages
+
+    resolved = load_config(config, overrides_of(settings, device, threads, precision, jobs, seed))
+    folder = out or Path("runs") / resolved.name
+    run_stages(Run.create(resolved, folder), until=until, strict=strict)
+
+
+@example("twinvae crossval best --folds 5 --set cohort.manifest=scans.tsv -o runs/folds")
+def crossval(
+    config: Preset,
+    folds: Annotated[int, typer.Option(min=2, help="Parts the mixed subjects are cut into.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: runs/NAME.")] = None,
+    strict: Annotated[bool, typer.Option(help="A broken scan stops everything.")] = False,
+    settings: Settings = None,
+    device: Device = None,
+    threads: Threads = None,
+    precision: Precision = None,
+    jobs: Jobs = None,
+    seed: Seed = None,
+) -> None:
+    """Test every mixed subject that has a mask once, by a model that never saw it."""
+    from twinvae.config import load_config
+    from twinvae.runs.crossval import cross_validate
+
+    resolved = load_config(config, overrides_of(settings, device, threads, precision, jobs, seed))
+    cross_validate(resolved, out or Path("runs") / resolved.name, folds, strict=strict)
+
+
+@example("twinvae study configs/study.yaml -o studies/mine")
+def study(
+    path: Annotated[Path, typer.Argument(help="The study's YAML file.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: studies/NAME.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once; default: cores.")] = None,
+) -> None:
+    """Compare models, scores and seeds on sets of scans; goes on where it was cut off."""
+    from twinvae.runs.study import run_study
+
+    run_study(path, out, jobs=jobs)
+
+
+@example("twinvae prepare runs/demo --jobs 2")
+def prepare(
+    folder: RunFolder,
+    force: Annotated[bool, typer.Option(help="Redo it even if nothing changed.")] = False,
+    strict: Annotated[bool, typer.Option(help="A broken scan stops the stage.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="Prepare only share i of n, as 3/8; then --merge.")
+    ] = None,
+    merge: Annotated[bool, typer.Option(help="Make slices of what all shards prepared.")] = False,
+    dask: Annotated[
+        str | None, typer.Option(help="Scheduler of a Dask cluster, as tcp://host:8786.")
+    ] = None,
+    settings: Settings = None,
+    jobs: Jobs = None,
+) -> None:
+    """Turn a run's scans into slices; goes on where it was cut off (docs/scale.md).
+
+    Broken scans are skipped, with exit code 6.
+    """
+    from twinvae.config import load_config
+    from twinvae.errors import ConfigError
+    from twinvae.parallel.shard import Shard
+
+    if merge and (shard or dask):
+        raise ConfigError("--merge: expected no --shard and no --dask beside it")
+    share = None if shard is None else Shard.parse(shard)
+    from twinvae.runs.folder import Run
+    from twinvae.runs.stages import Preparing, raise_if_skipped, run_shard, run_stage
+
+    overrides = overrides_of(settings)
+    opened = Run.open(folder)
+    if overrides:
+        opened = Run.create(load_config(folder / "config.yaml", overrides), folder)
+    how = Preparing(strict=strict, merge=merge, dask=dask, jobs=jobs)
+    if share is not None:
+        done = run_shard(opened, share, how, force=force)
+        say(f"shard {shard}: {'done' if done else 'nothing changed'} in {folder}")
+        return
+    with opened.alone():
+        done = run_stage(opened, "prepare", force=force, how=how)
+    say(f"prepare: {'done' if done else 'nothing changed'} in {folder}")
+    raise_if_skipped(opened)
+
+
+def stage_command(stage: str, about: str) -> Callable[..., None]:
+    """The command of one stage: it reads the run's files and writes its own."""
+
+    @example(f"twinvae {stage} runs/demo")
+    def command(
+        folder: RunFolder,
+        force: Annotated[bool, typer.Option(help="Redo it even if nothing changed.")] = False,
+        strict: Annotated[bool, typer.Option(help="A broken scan stops the stage.")] = False,
+        settings: Settings = None,
+        device: Device = None,
+        threads: Threads = None,
+        precision: Precision = None,
+        jobs: Jobs = None,
+        seed: Seed = None,
+    ) -> None:
+        overrides = overrides_of(settings, device, threads, precision, jobs, seed)
+        _do_stage(folder, stage, overrides, force=force, strict=strict)
+
+    command.__doc__ = about
+    command.__name__ = stage
+    return command
+
+
+@example("twinvae calibrate runs/demo/bundle --healthy hospital/healthy -o mine")
+def calibrate(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, or a bundle.")],
+    healthy: Annotated[
+        Path | None, typer.Option(help="Bundle: a site's own healthy scans, folder or table.")
+    ] = None,
+    mixed: Annotated[
+        Path | None, typer.Option(help="Bundle: a site's unlabelled scans; no guarantee.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The new bundle; default: BUNDLE-SITE.")
+    ] = None,
+    site: Annotated[str, typer.Option(help="Name of the site; default: the folder's.")] = "",
+    by: Annotated[str, typer.Option(help="Who calibrates; kept in bundle.json.")] = "",
+    layout: Annotated[str, typer.Option(help="auto recognises the layout.")] = "auto",
+    trust_grid: TrustGrid = False,
+    force: Annotated[bool, typer.Option(help="Run: redo it even if nothing changed.")] = False,
+    strict: Annotated[bool, typer.Option(help="A broken scan stops everything.")] = False,
+    settings: Settings = None,
+    device: Device = None,
+    threads: Threads = None,
+    precision: Precision = None,
+    jobs: Jobs = None,
+    seed: Seed = None,
+) -> None:
+    """Set a run's thresholds, or a bundle's on a site's own scans (docs/calibration.md)."""
+    from twinvae.errors import ConfigError
+
+    overrides = overrides_of(settings, device, threads, precision, jobs, seed)
+    is_bundle = (folder / "bundle.json").is_file()
+    if is_bundle != (healthy is not None or mixed is not None) or (healthy and mixed):
+        expected = "one of --healthy and --mixed" if is_bundle else "neither --healthy nor --mixed"
+        what = "a bundle" if is_bundle else "a folder that is no bundle (the run's folder bundle/)"
+        raise ConfigError(f"{folder}: expected {expected} for {what}")
+    if not is_bundle:
+        _do_stage(folder, "calibrate", overrides, force=force, strict=strict)
+        return
+    from twinvae.detection.recalibrate import Site, calibrate_on_site
+
+    scans = healthy or mixed
+    assert scans is not None
+    where = Site(scans, "healthy" if healthy else "mixed", site, by, layout, trust_grid)
+    name = site or scans.resolve().name
+    target = out or folder.resolve().with_name(f"{folder.resolve().name}-{name}")
+    origin = calibrate_on_site(folder, where, target, overrides=overrides, strict=strict)
+    say(f"{target}: {origin['says']}")
+
+
+@example("twinvae evaluate scores.tsv -o judged --score mine")
+def evaluate(
+    path: Annotated[
+        Path, typer.Argument(help="Folder of a run, or a table of scores.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Table: folder for the results.")
+    ] = None,
+    score: Annotated[
+        str | None, typer.Option(help="Table: the score to report on; default: the first.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Run: redo it even if nothing changed.")] = False,
+    strict: Annotated[bool, typer.Option(help="Run: a broken scan stops the stage.")] = False,
+    settings: Settings = None,
+    device: Device = None,
+    threads: Threads = None,
+    precision: Precision = None,
+    jobs: Jobs = None,
+    seed: Seed = None,
+) -> None:
+    """Judge a run's scores on its test subjects, or a table of scores (docs/evaluation.md)."""
+    from twinvae.errors import ConfigError
+
+    overrides = overrides_of(settings, device, threads, precision, jobs, seed)
+    if not path.is_file():
+        if out is not None or score is not None:
+            raise ConfigError(
+                f"{path}: expected neither --out nor --score for a run, which keeps its results "
+                "in its own folder and names its score in decision.score"
+            )
+        _do_stage(path, "evaluate", overrides, force=force, strict=strict)
+        return
+    from twinvae.runs.evaluate_table import evaluate_table
+
+    if out is None:
+        raise ConfigError(f"{path}: expected -o FOLDER for the results of a table, found none")
+    found = evaluate_table(path, out, score=score, overrides=overrides)
+    for warning in found.warnings:
+        say(f"warning: {warning}")
+    say(f"{found.score}: {found.sees} — {out / 'report.html'}")
+
+
+@example("twinvae yardstick runs/demo")
+def yardstick(
+    folder: RunFolder,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same lesions.")] = 0,
+) -> None:
+    """Judge a run's scores without any tumour label: by lesions planted in healthy slices."""
+    from twinvae.files import write_table
+    from twinvae.runs.folder import Run
+    from twinvae.runs.planted_auroc import planted_aurocs
+
+    found = planted_aurocs(Run.open(folder), seed=seed)
+    write_table(folder / "yardstick.tsv", found, float_format="%.4f")
+    for _, row in found.iterrows():
+        interval = f"({row['ci_low']:.3f} to {row['ci_high']:.3f})"
+        typer.echo(f"{row['score']:36} {row['auroc']:.3f} {interval}")
+    say(f"{folder / 'yardstick.tsv'}: {found['n_slices'].iloc[0]} lesions planted")
+
+
+def _do_stage(
+    folder: Path,
+    stage: str,
+    overrides: Mapping[str, Any],
+    *,
+    force: bool = False,
+    strict: bool = False,
+) -> None:
+    """Open the run in ``folder``, keep the dotted ``overrides`` there, and do the stage."""
+    from twinvae.config import load_config
+    from twinvae.runs.folder import Run
+    from twinvae.runs.stages import run_stage
+
+    opened = Run.open(folder)
+    if overrides:
+        opened = Run.create(load_config(folder / "config.yaml", overrides), folder)
+    with opened.alone():
+        done = run_stage(opened, stage, force=force, strict=strict)
+    say(f"{stage}: {'done' if done else 'nothing changed'} in {folder}")

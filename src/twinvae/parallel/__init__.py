@@ -1,0 +1,1 @@
+"""Where pieces of work run, and on how many cores."""
