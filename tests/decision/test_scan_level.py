@@ -196,3 +196,20 @@ def test_rows_of_each_scan_are_in_the_order_of_their_slices() -> None:
     without = ScanGroups.of(table.drop(columns="session"))
     assert [rows.tolist() for rows in without.rows] == [[3, 1, 0], [5, 2], [4]]
     assert without.subject.tolist() == [0, 1, 2]
+
+
+def test_runs_are_of_slices_called_at_the_first_percentile() -> None:
+    table = simulated(20, 30, np.random.default_rng(6), between=1.0)
+    options = DecisionConfig(
+        percentiles=(95.0, 50.0), scan_statistic="longest_run", scan_percentile=80.0
+    )
+    result = calibrate(table, options)
+    healthy = result["scores"]["latent_l2"]["scan_statistics"]["longest_run"]["healthy"]
+    runs = []
+    for subject in table["subject"].unique():
+        mine = table["subject"] == subject
+        bound = np.percentile(table.loc[~mine, "latent_l2"], 95)
+        called = "".join("x" if c else " " for c in table.loc[mine, "latent_l2"] >= bound)
+        runs.append(max(map(len, called.split()), default=0))
+    assert healthy["value"] == sorted(set(runs), reverse=True)
+    assert max(runs) > 1
