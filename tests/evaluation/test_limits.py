@@ -143,6 +143,39 @@ def test_metrics_of_few_pixels_are_exact() -> None:
     assert result["prevalence"] == 0.25
 
 
+def test_one_tumour_pixel_and_one_other_are_enough() -> None:
+    maps, slices = few_pixels()
+    for truth, expected in ((maps > 1.15, 1.0), (maps > 0.15, 1.0), (maps > 1.3, np.nan)):
+        given = MaskedSlices(slices.brain, truth.astype(np.uint8), slices.rows, slices.index)
+        result = pixels.evaluate_pixels({"m": maps}, given, CONFIG).set_index("metric")["value"]
+        for name in ("auroc", "average_precision", "dice_best"):
+            np.testing.assert_equal(result[name], expected)
+
+
+def test_pixel_rows_are_of_all_tumours_and_of_seed_zero() -> None:
+    maps, slices = cohort()
+    table = pixels.evaluate_pixels({"m": maps}, slices, CONFIG)
+    assert (table["min_tumour_px"] == 0).all()
+    pd.testing.assert_frame_equal(
+        pixels.evaluate_pixels({"m": maps}, slices, CONFIG, seed=0), table
+    )
+    other = pixels.evaluate_pixels({"m": maps}, slices, CONFIG, seed=1)
+    assert (other["ci_low"] != table["ci_low"]).any()
+
+
+def test_bins_are_a_thousandth_of_the_pixels_and_single_pixels_among_the_highest() -> None:
+    values = np.random.default_rng(0).permutation(np.arange(10201.0)).reshape(1, 101, 101)
+    brain = np.ones((1, 101, 101), np.uint8)
+    slices = MaskedSlices(brain, brain, np.zeros(1, np.int64), pd.DataFrame())
+    edges = pixels._edges(values.astype(np.float32), slices, np.zeros(1, np.int64))
+    assert (edges[0], edges[-1]) == (0.0, 10200.0)
+    assert np.diff(edges).max() == pytest.approx(10.2, abs=1e-3)
+    assert (np.diff(np.searchsorted(edges, np.arange(10150.0, 10201))) > 0).all()
+    # As many again: the k-th leaves the share n^(−k/1000) above it.
+    towards = 10200 * (1 - 10201.0 ** -(np.arange(1001) / 1000))
+    assert np.abs(edges[:, None] - towards).min(axis=0).max() < 0.01
+
+
 @pytest.mark.parametrize(("name", "value"), [("_CHUNK", 1), ("_CHUNK", 5), ("_RESAMPLES", 7)])
 def test_pixels_looked_at_together_do_not_matter(
     monkeypatch: pytest.MonkeyPatch, name: str, value: int
