@@ -147,6 +147,7 @@ def test_scans_are_called_just_where_their_p_value_says_so(percentile: float) ->
     exact = (1 + weight[values > last].sum()) / (weight.sum() + 1)
     reached, missed = ranks.p_values(np.array([entry["threshold"], last]))
     assert reached == pytest.approx(exact)
+    assert entry["target_fpr"] == pytest.approx(1 - percentile / 100, abs=1e-12)
     assert reached <= 1 - percentile / 100 < missed
 
 
