@@ -84,11 +84,11 @@ def test_mean_and_maximum_are_of_the_brain_alone() -> None:
     ("rim_mm", "pixels"), [(0.0, 0), (1.4, 0), (1.6, 1), (4.4, 1), (4.6, 2), (9.0, 3)]
 )
 def test_a_rim_of_whole_pixels_is_taken_off_all_round(rim_mm: float, pixels: int) -> None:
-    """At the picture's border too."""
+    """At the picture's border too; in pixels of the first slice."""
     brain = np.zeros((2, 12, 15), bool)
     brain[0, 1:11, 2:13], brain[1, 4:, :9] = True, True
     brain[0, 5, 6] = False
-    found = erode(torch.tensor(brain)[:, None], rim_mm, torch.tensor([3.0, 3.0]))[:, 0].numpy()
+    found = erode(torch.tensor(brain)[:, None], rim_mm, torch.tensor([3.0, 5.0]))[:, 0].numpy()
     square = np.ones((2 * pixels + 1, 2 * pixels + 1))
     assert (found == [binary_erosion(each, square) for each in brain]).all()
 
