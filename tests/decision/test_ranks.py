@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from twinvae.decision.ranks import Ranks, conformal_cutoffs, percentile_cutoffs
+from twinvae.decision.ranks import (
+    Ranks,
+    conformal_cutoffs,
+    highest_supported,
+    percentile_cutoffs,
+    require_supported,
+)
 from twinvae.decision.sample import weights
+from twinvae.errors import CalibrationError
 
 A = np.array([0, 0, 1])  # two subjects, of two slices and of one
 
@@ -95,3 +102,53 @@ def test_slices_of_few_subjects_are_no_sample_but_subjects_are() -> None:
         rate = (found["subject"] <= alpha).mean()
         assert rate <= alpha + error
         assert rate >= alpha - 1 / (subjects + 1) - error
+
+
+def test_a_long_table_keeps_the_highest_hundred_and_a_hundred_others_to_the_last() -> None:
+    for count in (200, 201, 5000):
+        values = np.random.default_rng(0).permutation(np.arange(count, dtype=float))
+        found = count - 1 - Ranks.of(values, np.ones(count)).value  # places, from the highest
+        spread = [round(100 + k * (count - 101) / 99) for k in range(100)]
+        assert found.tolist() == sorted({*range(100), *spread})
+        assert found[-1] == count - 1
+    kept = Ranks.of(values, np.ones(5000), keep=np.array([2345.0, 0.5])).value
+    assert len(kept) == len(found) + 1
+    assert 2345.0 in kept
+
+
+@pytest.mark.parametrize(
+    ("count", "conformal", "highest"),
+    [
+        (0, False, 0.0), (1, False, 0.0), (2, False, 50.0), (3, False, 66.66), (7, False, 85.71),
+        (1, True, 0.0), (2, True, 66.66), (3, True, 75.0), (99, True, 99.0), (6, True, 85.71),
+    ],
+)  # fmt: skip
+def test_highest_percentile_that_a_count_supports(
+    count: int, conformal: bool, highest: float
+) -> None:
+    assert highest_supported(count, conformal=conformal) == highest
+
+
+@pytest.mark.parametrize(
+    ("percentile", "conformal", "needed"),
+    [(99.0, True, 99), (90.0, True, 9), (66.0, False, 3), (1.0, False, 2), (1.0, True, 2),
+     (50.0, True, 2)],
+)  # fmt: skip
+def test_a_percentile_is_supported_from_just_so_many(
+    percentile: float, conformal: bool, needed: int
+) -> None:
+    require_supported(percentile, needed, "scans", conformal=conformal)
+    with pytest.raises(
+        CalibrationError, match=f"needs at least {needed} scans, found {needed - 1}"
+    ):
+        require_supported(percentile, needed - 1, "scans", conformal=conformal)
+
+
+def test_ranks_move_with_their_values() -> None:
+    ranks = Ranks.of(np.array([1.0, 2.0, 4.0]), np.ones(3))
+    moved = ranks.moved(-7.0, 3.0)
+    assert moved.value.tolist() == [5.0, -1.0, -4.0]
+    np.testing.assert_allclose(
+        moved.p_values(np.array([5.1, 5.0, -1.0, -4.0])), [0.25, 0.5, 0.75, 1]
+    )
+    assert Ranks.from_json(moved.to_json()).to_json() == moved.to_json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from healthy_slices import simulated
 from scipy.stats import combine_pvalues, norm
@@ -10,6 +11,7 @@ from scipy.stats import combine_pvalues, norm
 from twinvae.config import DecisionConfig
 from twinvae.decision import calibrate, discoveries, p_values, scan_verdict
 from twinvae.decision.ranks import Ranks
+from twinvae.decision.scan_level import ScanGroups, _entry
 from twinvae.decision.scans import STATISTICS, ScanSlices
 from twinvae.errors import CalibrationError
 
@@ -122,3 +124,93 @@ def test_a_scan_without_tumour_is_rarely_marked() -> None:
         ranks = p_values(result, simulated(300, 20, rng, between=0.5)).reshape(300, 20)
         marked.append(np.mean([discoveries(scan, 0.1, "bh").any() for scan in ranks]))
     assert np.mean(marked) <= 0.1 + 3 * np.std(marked) / np.sqrt(25)
+
+
+def many(rule: str, percentile: float) -> tuple[np.ndarray, np.ndarray, DecisionConfig]:
+    """Values and subjects of 700 scans, of which a subject has one to four; more than are kept."""
+    rng = np.random.default_rng(5)
+    subject = np.repeat(np.arange(280), rng.integers(1, 5, 280))[:700]
+    options = DecisionConfig(scan_rule=rule, scan_percentile=percentile)
+    return rng.normal(size=len(subject)), subject, options
+
+
+@pytest.mark.parametrize("percentile", [33.0, 47.0, 61.0])
+def test_scans_are_called_just_where_their_p_value_says_so(percentile: float) -> None:
+    """The table of healthy values is thinned, but never at the value that sets the threshold."""
+    values, subject, options = many("conformal", percentile)
+    entry = _entry(values, subject, options)
+    ranks = Ranks.from_json(entry["healthy"])
+    assert len(ranks.value) < len(values) / 2
+    last = values[values < entry["threshold"]].max()
+    assert entry["threshold"] == np.nextafter(last, np.inf)
+    weight = 1 / np.bincount(subject)[subject]
+    exact = (1 + weight[values > last].sum()) / (weight.sum() + 1)
+    reached, missed = ranks.p_values(np.array([entry["threshold"], last]))
+    assert reached == pytest.approx(exact)
+    assert entry["target_fpr"] == pytest.approx(1 - percentile / 100, abs=1e-12)
+    assert reached <= 1 - percentile / 100 < missed
+
+
+@pytest.mark.parametrize("rule", ["percentile", "conformal"])
+def test_a_scan_entry_agrees_with_a_plain_loop(rule: str) -> None:
+    values, subject, options = many(rule, 85.0)
+
+    def cutoff(chosen: np.ndarray) -> float:
+        if rule == "percentile":
+            return float(np.percentile(values[chosen], 85))
+        weight = 1 / np.bincount(subject[chosen])[subject[chosen]]
+        p_value = np.array(
+            [(1 + weight[values[chosen] >= v].sum()) / (weight.sum() + 1) for v in values[chosen]]
+        )
+        return float(np.nextafter(values[chosen][p_value > 0.15].max(), np.inf))
+
+    entry = _entry(values, subject, options)
+    assert entry["threshold"] == cutoff(np.ones(len(values), bool))
+    wrong = sum((values[subject == s] >= cutoff(subject != s)).sum() for s in np.unique(subject))
+    assert entry["cross_validated_fpr"] == wrong / len(values)
+    assert (entry["n_scans"], entry["percentile"]) == (len(values), 85.0)
+    assert entry["target_fpr"] == 0.15
+
+
+def test_two_subjects_have_a_cross_validated_rate_and_one_has_none() -> None:
+    options = DecisionConfig(scan_percentile=50.0)
+    values = np.array([1.0, 2.0, 3.0, 10.0, 11.0])
+    two = _entry(values, np.array([0, 0, 0, 4, 4]), options)
+    assert two["cross_validated_fpr"] == 2 / 5  # 10 and 11 against 2; none reaches 10.5
+    assert two["threshold"] == 3.0
+    assert _entry(values, np.full(5, 4), options)["cross_validated_fpr"] is None
+
+
+def test_rows_of_each_scan_are_in_the_order_of_their_slices() -> None:
+    table = pd.DataFrame(
+        {
+            "source": ["a", "a", "b", "a", "a", "b"],
+            "subject": ["x", "x", "x", "x", "y", "x"],
+            "session": ["1", "2", "1", "1", "1", "1"],
+            "slice": [9, 4, 7, 2, 5, 3],
+        }
+    )
+    found = ScanGroups.of(table)
+    assert [rows.tolist() for rows in found.rows] == [[3, 0], [1], [5, 2], [4]]
+    assert found.number.tolist() == [9, 4, 7, 2, 5, 3]
+    assert found.subject.tolist() == [0, 0, 1, 2]
+    without = ScanGroups.of(table.drop(columns="session"))
+    assert [rows.tolist() for rows in without.rows] == [[3, 1, 0], [5, 2], [4]]
+    assert without.subject.tolist() == [0, 1, 2]
+
+
+def test_runs_are_of_slices_called_at_the_first_percentile() -> None:
+    table = simulated(20, 30, np.random.default_rng(6), between=1.0)
+    options = DecisionConfig(
+        percentiles=(95.0, 50.0), scan_statistic="longest_run", scan_percentile=80.0
+    )
+    result = calibrate(table, options)
+    healthy = result["scores"]["latent_l2"]["scan_statistics"]["longest_run"]["healthy"]
+    runs = []
+    for subject in table["subject"].unique():
+        mine = table["subject"] == subject
+        bound = np.percentile(table.loc[~mine, "latent_l2"], 95)
+        called = "".join("x" if c else " " for c in table.loc[mine, "latent_l2"] >= bound)
+        runs.append(max(map(len, called.split()), default=0))
+    assert healthy["value"] == sorted(set(runs), reverse=True)
+    assert max(runs) > 1

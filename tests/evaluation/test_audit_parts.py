@@ -110,6 +110,48 @@ def test_drift_by_hand() -> None:
         drift(scans.drop(columns="role"))
 
 
+@pytest.mark.parametrize(
+    ("here", "there", "difference", "ks"),
+    [
+        ([5.0, 9.0], [1.0, 2.0], 5.5 / np.sqrt((8 + 0.5) / 2), 1.0),
+        ([2.0, 3.0], [1.0, 2.0, 9.0], -1.5 / np.sqrt((0.5 + 19) / 2), 1 / 3),
+        ([1.0, 2.0, 6.0], [2.0, 4.0, 6.0, 8.0], -2 / np.sqrt((7 + 20 / 3) / 2), 5 / 12),
+        ([5.0], [1.0, 2.0, 3.0], None, 1.0),
+        ([5.0, 7.0], [6.0], None, 0.5),
+        ([5.0], [5.0], None, 0.0),
+        ([4.0, 4.0], [4.0, 4.0], None, 0.0),
+        ([4.0, 4.0, np.nan], [np.inf, 1.0, 3.0], 2.0, 1.0),  # what is not finite is left out
+    ],
+)
+def test_difference_of_two_sources_by_hand(
+    here: list[float], there: list[float], difference: float | None, ks: float
+) -> None:
+    sources = ["m"] * len(here) + ["h"] * len(there)
+    roles = ["mixed"] * len(here) + ["healthy"] * len(there)
+    (found,) = drift(pd.DataFrame({"source": sources, "role": roles, "p50": here + there}))
+    assert (found["source"], found["statistic"]) == ("m", "p50")
+    counts = [int(np.isfinite(values).sum()) for values in (here, there)]
+    assert [found["n"], found["n_healthy"]] == counts
+    assert found["standardised_difference"] == pytest.approx(difference)
+    assert found["ks"] == pytest.approx(ks)
+
+
+def test_drift_is_sorted_by_distance_then_source_then_statistic() -> None:
+    scans = pd.DataFrame(
+        {
+            "source": ["b", "b", "a", "a", "h", "h"],
+            "role": ["mixed"] * 4 + ["healthy"] * 2,
+            "z": [1.0, 2.0, 1.0, 2.0, 1.0, 2.0],
+            "far": [8.0, 9.0, 1.0, 9.0, 1.0, 2.0],
+            "y": [1.0, 2.0, 1.0, 2.0, 1.0, 2.0],
+        }
+    )
+    assert [(row["source"], row["statistic"], row["ks"]) for row in drift(scans)] == [
+        ("b", "far", 1.0), ("a", "far", 0.5),
+        ("a", "y", 0.0), ("a", "z", 0.0), ("b", "y", 0.0), ("b", "z", 0.0),
+    ]  # fmt: skip
+
+
 def test_audit_holds_drift_when_scans_are_given(table: pd.DataFrame) -> None:
     nothing = {"decision_score": "latent_l2", "scores": {}}
     scans = table.groupby(["source", "role"], as_index=False).agg(area=("brain_px", "mean"))

@@ -11,6 +11,7 @@ import pytest
 from twinvae.errors import DataError
 from twinvae.scoring.table import (
     KEY_COLUMNS,
+    SPLITS,
     check_scores,
     is_trivial,
     read_scores,
@@ -118,3 +119,72 @@ def test_nothing_is_written_when_the_table_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         write_scores(tmp_path / "scores.tsv", table().assign(latent_l2=np.nan))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "wrong", "said"),
+    [
+        ("spacing_mm", {1: "0", 3: "-1"}, "line 3, expected a number above 0, found '0'"),
+        ("spacing_mm", {2: "-1e-9"}, "line 4, expected a number above 0, found '-1e-9'"),
+        ("slice", {1: "10.5", 2: "7.25"}, "line 3, expected a whole number, found '10.5'"),
+        ("tumour_px", {1: "1", 0: "0.5"}, "line 2, expected 0 in a healthy scan, found '0.5'"),
+        ("tumour_px", {2: "-1"}, "line 4, expected a number that is not negative, found '-1'"),
+        ("brain_px", {2: "-0.5"}, "line 4, expected a number that is not negative, found '-0.5'"),
+    ],
+)
+def test_the_first_number_out_of_range_is_named(
+    column: str, wrong: dict[int, str], said: str
+) -> None:
+    bad = table().assign(spacing_mm=1e-3).astype({column: object})
+    for row, value in wrong.items():
+        bad.loc[row, column] = value
+    with pytest.raises(DataError) as error:
+        check_scores(bad, "t")
+    line, what = said.split(", ", 1)
+    assert str(error.value) == f"t: {line}, column {column}: {what}"
+
+
+def test_numbers_at_their_limits_are_allowed() -> None:
+    given = table().assign(spacing_mm=[1e-9, 0.5, 1.0, 7.0], brain_px=0, slice=[-1, 0, 1, 2])
+    found = check_scores(given)
+    for column in ("spacing_mm", "brain_px", "slice"):
+        assert found[column].tolist() == given[column].tolist()
+    assert found["tumour_px"].tolist()[:3] == [0.0, 0.0, 12.0]
+
+
+def test_names_split_and_first_line_of_the_subject_that_is_in_two_splits() -> None:
+    bad = table()
+    bad.loc[3, ["subject", "split"]] = ["002", "val"]
+    with pytest.raises(DataError) as error:
+        check_scores(bad, "t")
+    assert str(error.value) == (
+        "t: line 5, column split: expected subject 002 of source b in one split, found test, val"
+    )
+    bad.loc[3, "source"] = "c"  # another source's subject of that name is somebody else
+    assert len(check_scores(bad)) == 4
+
+
+def test_the_first_of_three_splits_and_no_other_subject_is_named() -> None:
+    bad = table().assign(
+        subject=["002", "001", "001", "001"], source="a", role="mixed", split=["val", *SPLITS]
+    )
+    with pytest.raises(DataError) as error:
+        check_scores(bad, "t")
+    assert str(error.value) == (
+        "t: line 4, column split: expected subject 001 of source a in one split, "
+        "found train, val, test"
+    )
+
+
+def test_unknown_counts_between_known_ones_stay_unknown() -> None:
+    given = table().assign(role="mixed", tumour_px=["", "3", np.nan, "9"])
+    np.testing.assert_array_equal(check_scores(given)["tumour_px"], [np.nan, 3.0, np.nan, 9.0])
+
+
+def test_an_empty_line_is_no_row_to_be_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "scores.tsv"
+    write_scores(path, table())
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], "", *lines[2:]]) + "\n")
+    with pytest.raises(DataError, match="line 3, column subject: expected a name, found nothing"):
+        read_scores(path)
