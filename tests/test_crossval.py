@@ -131,7 +131,7 @@ def test_stand_ins_are_cross_validated_with_their_patients(tiny_run: Run, tmp_pa
 def test_a_fold_that_fails_is_named_and_the_others_are_done(
     tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from twinvae import crossval
+    from twinvae.runs import crossval
 
     stage = crossval.run_stage
 

@@ -209,7 +209,7 @@ def test_a_scans_own_name_is_kept_where_it_can_be() -> None:
 def test_one_odd_scan_does_not_cost_the_others(
     given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from twinvae import detect
+    from twinvae.detection import detect
 
     scans = [shutil.copyfile(given.scan, tmp_path / f"{n}.nii.gz") for n in "abc"]
     prepare = detect.prepare_scan
