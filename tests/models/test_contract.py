@@ -10,7 +10,16 @@ from torch import Tensor
 
 from twinvae.config import ModelConfig
 from twinvae.errors import ConfigError
-from twinvae.models import Loss, Model, TrainingBatch, all_models, build_model, layer_table, load_model, save_model
+from twinvae.models import (
+    Loss,
+    Model,
+    TrainingBatch,
+    all_models,
+    build_model,
+    layer_table,
+    load_model,
+    save_model,
+)
 
 KINDS = sorted(all_models())
 BF16_TOLERANCE = 0.05  # of intensities in [0, 1]; bf16 keeps 8 bits of each product

@@ -78,7 +78,8 @@ def test_elbo_agrees_with_torch_distributions(variance: str) -> None:
 def test_kl_weight_scales_the_kl_term_only() -> None:
     model, x = small(), torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     none, half = (
-        model.loss(TrainingBatch(x, x), kl_weight=w, generator=torch.Generator().manual_seed(1)) for w in (0, 0.5)
+        model.loss(TrainingBatch(x, x), kl_weight=w, generator=torch.Generator().manual_seed(1))
+        for w in (0, 0.5)
     )
     torch.testing.assert_close(none.objective, -none.log_likelihood)
     torch.testing.assert_close(half.objective - none.objective, 0.5 * half.kl)
