@@ -64,7 +64,7 @@ class LatentMaps(VAE):
     @property
     def channels(self) -> int:
         """How many such maps; ``ConfigError`` where ``latent_size`` is not a multiple of them."""
-        places, size = self.grid * self.grid, self.config.latent_size
+        places, size = self.grid**2, self.config.latent_size
         if size % places:
             raise ConfigError(
                 f"latent_size: expected a multiple of {places} ({self.grid} × {self.grid} "

@@ -121,7 +121,7 @@ class VAE(LatentModel):
         super().__init__(config)
         widths, ups = config.encoder_channels, config.decoder_channels
         self.width = widths[-1]
-        self.grid = config.image_size // 2 ** len(widths)
+        self.grid: int = config.image_size // 2 ** len(widths)
         self.flat = self.width * self.grid**2  # numbers in the encoder's last maps
         # The order in which layers are made decides which weights a seed gives.
         self.encoder = nn.ModuleList(_down(i, o) for i, o in pairwise((1, *widths)))
