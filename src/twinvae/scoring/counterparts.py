@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from twinvae.models.mirror import mirror
+from twinvae.models import mirror
 from twinvae.scoring.batch import SliceBatch
 from twinvae.scoring.maps import MAPS, MapFunction, abnormality_map
 from twinvae.scoring.registry import Reference, score

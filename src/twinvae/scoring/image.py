@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from twinvae.models.likelihood import log_density
+from twinvae.models import log_density
 from twinvae.scoring.batch import SliceBatch, gaussian_smooth
 from twinvae.scoring.maps import abnormality_map
 from twinvae.scoring.needs import healthy_is_variational, latent_model

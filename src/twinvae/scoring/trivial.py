@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from twinvae.models.mirror import mirror
+from twinvae.models import mirror
 from twinvae.scoring.aggregate import local_maximum
 from twinvae.scoring.batch import SliceBatch, erode
 from twinvae.scoring.registry import score
