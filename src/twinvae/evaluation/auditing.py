@@ -9,13 +9,14 @@ many comparable tumour-free slices the adjusted figures rest, how preparation di
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from twinvae.config import EvaluationConfig
-from twinvae.decision.verdict import Calibration
+from twinvae.decision import Calibration
 from twinvae.evaluation.drift import drift
 from twinvae.evaluation.estimates import Estimate, summary
 from twinvae.evaluation.false_positives import FalsePositives
@@ -37,7 +38,7 @@ from twinvae.scoring.table import is_trivial, score_columns
 @one_blas_thread()
 def audit(
     scores: pd.DataFrame,
-    calibration: Calibration,
+    calibration: Mapping[str, Any],
     config: EvaluationConfig,
     *,
     scans: pd.DataFrame | None = None,
@@ -85,7 +86,7 @@ def audit(
     aurocs = ThreeAurocs(sample, positive, draws, config)
     rivals = Rivals(sample, positive, aurocs)
     gaps = _source_gaps(healthy, free, config, seed)
-    rates = FalsePositives(healthy, free, calibration, config.resamples, seed)
+    rates = FalsePositives(healthy, free, Calibration.of(calibration), config.resamples, seed)
     rests_on = support(sample, positive, aurocs)
     return {
         "split": split,

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twinvae.decision import called, p_values
-from twinvae.decision.verdict import Calibration
+from twinvae.decision import Calibration, called, p_values
 from twinvae.evaluation.estimates import Estimate, summary
 from twinvae.evaluation.p_values import p_value_calibration
 from twinvae.evaluation.resampling import BoolArray, FloatArray, multiplicities, ratio

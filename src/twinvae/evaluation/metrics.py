@@ -6,14 +6,15 @@ the healthy source from the mixed one is never counted as detection (``audit`` m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from twinvae.config import EvaluationConfig
-from twinvae.decision.verdict import Calibration
+from twinvae.decision import Calibration
 from twinvae.errors import DataError
 from twinvae.evaluation.judged import Judged, Row
 from twinvae.evaluation.resampling import multiplicities, one_blas_thread
@@ -46,7 +47,7 @@ _FLOATS = ("value", "ci_low", "ci_high")
 @one_blas_thread()
 def evaluate(
     scores: pd.DataFrame,
-    calibration: Calibration,
+    calibration: Mapping[str, Any],
     config: EvaluationConfig,
     *,
     seed: int = 0,
@@ -70,6 +71,7 @@ def evaluate(
     ``config.resamples`` draws from ``seed``, the same for every score and tumour size. What is
     undefined is NaN, written as an empty cell; slices of scans without tumour mask are left out.
     """
+    calibration = Calibration.of(calibration)
     found: list[Row] = []
     for subset, rows in mixed_subsets(scores, split).items():
         head = {"split": split, "subset": subset}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from twinvae.decision import called, scan_verdict
-from twinvae.decision.verdict import Calibration
+from twinvae.decision import Calibration, called, scan_verdict
 from twinvae.evaluation.resampling import BoolArray
 from twinvae.evaluation.sample import subject_codes
 
