@@ -3,8 +3,8 @@
 A rule sees healthy validation slices and gives a ``Shape``: how the score's level and spread depend
 on brain area, and which slices are compared with which. All the rest is the same for every rule:
 scores are standardised by the shape, thresholds and p-values are set among the healthy slices of
-the same bin. A new rule is a function and a ``Rule`` here, an entry in ``RULES`` and its name in the
-configuration (``config/run.py``).
+the same bin. A new rule is a function and a ``Rule`` here, an entry in ``RULES``, and its name
+in the configuration (``config/run.py``).
 """
 
 from __future__ import annotations

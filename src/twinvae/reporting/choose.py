@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from twinvae.decision import called, slice_thresholds
-from twinvae.evaluation.sample import known_mixed
+from twinvae.evaluation.subsets import known_mixed
 from twinvae.scoring.areas import area_unit, areas
 
 

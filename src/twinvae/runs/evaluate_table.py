@@ -13,7 +13,7 @@ from twinvae.config import DecisionConfig, EvaluationConfig, dump_config, valida
 from twinvae.decision import Calibration, calibrate
 from twinvae.errors import CalibrationError, ConfigError, DataError
 from twinvae.evaluation import audit, evaluate, write_metrics
-from twinvae.evaluation.sample import known_mixed
+from twinvae.evaluation.subsets import known_mixed
 from twinvae.files import write_json
 from twinvae.outputs import claim, locked
 from twinvae.reporting import ReportMaterial, write_report
