@@ -30,11 +30,11 @@ from twinvae.reporting import (
     write_scan_page,
 )
 from twinvae.reporting.area_figure import figure_area
-from twinvae.reporting.figures import figure_histograms, figure_training, slice_groups
 from twinvae.reporting.gallery import figure_gallery, residual_limit
-from twinvae.reporting.scan import figure_montage, figure_slice_scores, highest_slices
+from twinvae.reporting.report_tables import ordered_scores, table1
+from twinvae.reporting.run_figures import figure_histograms, figure_training, slice_groups
+from twinvae.reporting.scan_page import figure_montage, figure_slice_scores, highest_slices
 from twinvae.reporting.style import as_png, as_svg
-from twinvae.reporting.tables import ordered_scores, table1
 
 
 class _Page(HTMLParser):

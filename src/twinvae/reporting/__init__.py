@@ -4,7 +4,7 @@ from twinvae.reporting.choose import captions, choose_slices, worst_captions, wo
 from twinvae.reporting.flags import FlagSummary, summarise_flags
 from twinvae.reporting.gallery import Gallery
 from twinvae.reporting.report import ReportMaterial, report_figures, write_report
-from twinvae.reporting.scan import ScanMaterial, scan_page, write_scan_page
+from twinvae.reporting.scan_page import ScanMaterial, scan_page, write_scan_page
 from twinvae.reporting.study_figure import study_figure
 from twinvae.reporting.style import save_figure
 

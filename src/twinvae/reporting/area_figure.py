@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from twinvae.decision import called, slice_thresholds
 from twinvae.decision.sample import BRAIN_MM2, BRAIN_PX, places_of, size_column
 from twinvae.evaluation.resampling import FloatArray
-from twinvae.reporting.figures import slice_groups
-from twinvae.reporting.names import ordinal, percent, score_label
+from twinvae.reporting.formatting import ordinal, percent, score_label
+from twinvae.reporting.run_figures import slice_groups
 from twinvae.reporting.style import BLUE, INK, SKY, VERMILLION, show_nothing, styled
 from twinvae.scoring.table import SPACING
 

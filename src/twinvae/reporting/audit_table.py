@@ -7,9 +7,9 @@ from typing import Any
 
 from twinvae.evaluation.three_aurocs import KINDS
 from twinvae.reporting.cells import Cell, of_estimate
-from twinvae.reporting.names import number, percent, percent_span, score_label, signed, span
-from twinvae.reporting.tables import ordered_scores
-from twinvae.reporting.words import SEES_TONES, Statement
+from twinvae.reporting.formatting import number, percent, percent_span, score_label, signed, span
+from twinvae.reporting.report_tables import ordered_scores
+from twinvae.reporting.wording import SEES_TONES, Statement
 
 GAPS = ("source_gap_auroc", "source_gap_auroc_matched", "source_gap_auroc_adjusted")
 _DRIFTS = 10  # of the statistics of preparation

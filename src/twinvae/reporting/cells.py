@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from twinvae.reporting.names import number, span
+from twinvae.reporting.formatting import number, span
 
 
 @dataclass(frozen=True)

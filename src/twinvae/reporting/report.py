@@ -24,14 +24,11 @@ from twinvae.reporting.audit_table import (
     sees_lines,
     which_slice_statement,
 )
-from twinvae.reporting.figures import figure_histograms, figure_training
 from twinvae.reporting.flags import FlagSummary
-from twinvae.reporting.forest import figure_false_positives, figure_strata
+from twinvae.reporting.forest_plots import figure_false_positives, figure_strata
 from twinvae.reporting.gallery import Gallery, figure_gallery
 from twinvae.reporting.page import SIGNS, render
-from twinvae.reporting.roc_figure import figure_roc
-from twinvae.reporting.style import Picture, data_uri, picture
-from twinvae.reporting.tables import (
+from twinvae.reporting.report_tables import (
     PUBLISHED,
     RANKING_METRICS,
     VERDICT_METRICS,
@@ -42,7 +39,10 @@ from twinvae.reporting.tables import (
     table1,
     table1_blocks,
 )
-from twinvae.reporting.words import at_threshold, verdict, what_it_sees
+from twinvae.reporting.roc_figure import figure_roc
+from twinvae.reporting.run_figures import figure_histograms, figure_training
+from twinvae.reporting.style import Picture, data_uri, picture
+from twinvae.reporting.wording import at_threshold, verdict, what_it_sees
 from twinvae.scoring.table import PAPER_SCORE
 
 _CSS_PIXELS = 96  # in an inch

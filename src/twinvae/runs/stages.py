@@ -165,7 +165,7 @@ def _sources(run: Run) -> Sequence[SourceConfig]:
 
 def prepare(run: Run, how: Preparing, *, fresh: bool = False) -> None:
     """Turn every scan into slices by the recipe; draw contact sheets and say what is flagged."""
-    from twinvae.reporting.contact import write_contact_sheets
+    from twinvae.reporting.contact_sheets import write_contact_sheets
 
     cohort = (run.manifest, run.config.recipe, run.slices)
     if how.merge:

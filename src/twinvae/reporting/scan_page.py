@@ -17,8 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from twinvae.decision import ScanVerdict
 from twinvae.decision.scans import STATISTICS
 from twinvae.files import write_text
+from twinvae.reporting.formatting import ordinal, percent, score_label
 from twinvae.reporting.gallery import Images, bare, residual_limit, show_slice
-from twinvae.reporting.names import ordinal, percent, score_label
 from twinvae.reporting.page import render
 from twinvae.reporting.style import BLUE, INK, VERMILLION, as_png, as_svg, data_uri, styled
 

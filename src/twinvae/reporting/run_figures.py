@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from twinvae.reporting.names import ordinal, score_label, threshold_varies
+from twinvae.reporting.formatting import ordinal, score_label, threshold_varies
 from twinvae.reporting.style import BLUE, INK, SKY, VERMILLION, show_nothing, styled
 
 _BINS = 32

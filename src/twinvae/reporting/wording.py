@@ -12,7 +12,7 @@ import pandas as pd
 from twinvae.evaluation.seen import BRAIN_SIZE, CLEAR_GAP, NOTHING, SCANNER, TUMOURS
 from twinvae.evaluation.three_aurocs import KINDS
 from twinvae.reporting.cells import Cells
-from twinvae.reporting.names import (
+from twinvae.reporting.formatting import (
     number,
     ordinal,
     percent,
@@ -21,7 +21,7 @@ from twinvae.reporting.names import (
     span,
     threshold_varies,
 )
-from twinvae.reporting.tables import PUBLISHED
+from twinvae.reporting.report_tables import PUBLISHED
 from twinvae.scoring.table import PAPER_SCORE, is_trivial
 
 Tone = Literal["good", "bad", "unclear"]

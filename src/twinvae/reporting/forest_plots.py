@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from twinvae.reporting.cells import Cell, Cells, of_estimate
-from twinvae.reporting.names import ordinal, percent, score_label
+from twinvae.reporting.formatting import ordinal, percent, score_label
 from twinvae.reporting.strata import KINDS, THIRDS, strata_of, stratum_label
 from twinvae.reporting.style import BLUE, GREEN, GREY, INK, SKY, VERMILLION, styled
 

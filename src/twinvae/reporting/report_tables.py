@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from twinvae.reporting.cells import Cell, Cells
-from twinvae.reporting.names import METRICS, score_label
+from twinvae.reporting.formatting import METRICS, score_label
 from twinvae.reporting.strata import KINDS, strata_of, stratum_label
 from twinvae.scoring.table import PAPER_SCORE, is_trivial
 

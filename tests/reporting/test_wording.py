@@ -17,7 +17,7 @@ from twinvae.reporting.audit_table import (
     sees_lines,
     which_slice_statement,
 )
-from twinvae.reporting.names import (
+from twinvae.reporting.formatting import (
     number,
     ordinal,
     percent,
@@ -26,7 +26,7 @@ from twinvae.reporting.names import (
     signed,
     span,
 )
-from twinvae.reporting.words import at_threshold, gap_words, verdict, what_it_sees
+from twinvae.reporting.wording import at_threshold, gap_words, verdict, what_it_sees
 
 Ends = tuple[float | None, float | None]
 NOWHERE: Ends = (None, None)

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.image import imread
 
 from twinvae.imaging import Block, SliceStore
-from twinvae.reporting import contact, summarise_flags
+from twinvae.reporting import contact_sheets as contact
+from twinvae.reporting import summarise_flags
 
 
 def a_store(folder, subjects, size=32):
