@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from twinvae.reporting import choose_slices, worst_captions, worst_slices
+from twinvae.reporting.gallery import choose_slices, worst_captions, worst_slices
 
 FLAT: dict[str, Any] = {
     "decision_score": "s",

@@ -17,24 +17,24 @@ import pytest
 from PIL import Image
 
 from twinvae.decision import ScanVerdict
-from twinvae.reporting import (
-    Gallery,
-    ReportMaterial,
+from twinvae.reporting.gallery import Gallery, captions, choose_slices, figure_gallery
+from twinvae.reporting.report import ReportMaterial, report_figures, write_report
+from twinvae.reporting.report_tables import ordered_scores, table1
+from twinvae.reporting.run_figures import (
+    figure_area,
+    figure_histograms,
+    figure_training,
+    slice_groups,
+)
+from twinvae.reporting.scan_page import (
     ScanMaterial,
-    captions,
-    choose_slices,
-    report_figures,
-    save_figure,
+    figure_montage,
+    figure_slice_scores,
+    highest_slices,
     scan_page,
-    write_report,
     write_scan_page,
 )
-from twinvae.reporting.area_figure import figure_area
-from twinvae.reporting.gallery import figure_gallery, residual_limit
-from twinvae.reporting.report_tables import ordered_scores, table1
-from twinvae.reporting.run_figures import figure_histograms, figure_training, slice_groups
-from twinvae.reporting.scan_page import figure_montage, figure_slice_scores, highest_slices
-from twinvae.reporting.style import as_png, as_svg
+from twinvae.reporting.style import as_png, as_svg, residual_limit, save_figure
 
 
 class _Page(HTMLParser):

@@ -12,8 +12,7 @@ from twinvae.decision import calibrate, called
 from twinvae.evaluation.auroc import auroc
 from twinvae.evaluation.resampling import interval, multiplicities
 from twinvae.evaluation.sample import known_mixed, subject_codes
-from twinvae.reporting.roc_curves import GRID, RocCurves, roc_points
-from twinvae.reporting.roc_figure import figure_roc
+from twinvae.reporting.roc_curves import GRID, RocCurves, figure_roc, roc_points
 
 NAMES = {"raw": ["residual_local", "trivial_position"], "adjusted": ["residual_local"]}
 

@@ -18,9 +18,20 @@ from twinvae.decision import ScanVerdict
 from twinvae.decision.scans import STATISTICS
 from twinvae.files import write_text
 from twinvae.reporting.formatting import ordinal, percent, score_label
-from twinvae.reporting.gallery import Images, bare, residual_limit, show_slice
-from twinvae.reporting.page import render
-from twinvae.reporting.style import BLUE, INK, VERMILLION, as_png, as_svg, data_uri, styled
+from twinvae.reporting.style import (
+    BLUE,
+    INK,
+    VERMILLION,
+    Images,
+    as_png,
+    as_svg,
+    bare,
+    data_uri,
+    render,
+    residual_limit,
+    show_slice,
+    styled,
+)
 
 SLICE_COLUMNS = ("slice", "position", "score", "threshold", "abnormal")
 _SHOWN = 6  # slices on the page

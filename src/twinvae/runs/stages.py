@@ -248,7 +248,7 @@ def judge_pixels(run: Run) -> pd.DataFrame:
 
 def report(run: Run) -> None:
     """Draw the figures and write the page."""
-    from twinvae.reporting import write_report
+    from twinvae.reporting.report import write_report
     from twinvae.runs.report_data import report_material
 
     write_report(report_material(run), run.folder)

@@ -9,7 +9,7 @@ import pytest
 
 from twinvae.config import DecisionConfig
 from twinvae.decision import calibrate, slice_thresholds
-from twinvae.reporting.area_figure import figure_area, threshold_curves
+from twinvae.reporting.run_figures import figure_area, threshold_curves
 
 
 def calibrated(fake: Any, **settings: Any) -> dict[str, Any]:
