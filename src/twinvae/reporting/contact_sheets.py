@@ -1,4 +1,6 @@
-"""Contact sheets: every scan of a source at a glance, for a person's eye."""
+"""Contact sheets: every scan of a source at a glance, for a person's eye; and what the report
+says of quality control's flags.
+"""
 
 from __future__ import annotations
 

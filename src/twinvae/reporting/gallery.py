@@ -112,16 +112,16 @@ def _shown_map(gallery: Gallery) -> _ShownMap:
 
 
 def choose_slices(
-    scores: pd.DataFrame, role: str, min_tumour_px: int, *, count: int = 8, split: str = "test"
+    scores: pd.DataFrame, role: str, min_tumour_px: int, *, count: int = 8
 ) -> npt.NDArray[np.int64]:
-    """Row numbers of at most ``count`` slices of ``role``, one a subject.
+    """Row numbers of at most ``count`` test slices of ``role``, one a subject.
 
     Of a mixed subject the slice with the largest tumour, if it has a tumour slice; of a healthy
     subject the slice with the largest brain. When there are more subjects than ``count``, they
     are taken evenly through the list sorted by source and subject.
     """
     rows = scores.reset_index(drop=True)
-    rows = rows[(rows["role"] == role) & (rows["split"] == split)]
+    rows = rows[(rows["role"] == role) & (rows["split"] == "test")]
     if role == "mixed":
         rows = rows[rows["tumour_px"] > min_tumour_px]
     rows = rows.assign(by=areas(rows, "tumour" if role == "mixed" else "brain"))

@@ -35,9 +35,10 @@ from twinvae.reporting.report_tables import (
 )
 from twinvae.reporting.roc_curves import figure_roc
 from twinvae.reporting.run_figures import figure_area, figure_histograms, figure_training
-from twinvae.reporting.style import SIGNS, Picture, data_uri, picture, render
+from twinvae.reporting.style import Picture, data_uri, picture, render
 from twinvae.reporting.wording import (
     PUBLISHED,
+    SIGNS,
     at_threshold,
     verdict,
     what_it_sees,

@@ -1,4 +1,6 @@
-"""The run's plots: histograms of scores (the paper's figures 1 and 4) and training curves."""
+"""A run's plots: histograms of scores (the paper's figures 1 and 4), scores against brain
+area, which tell whether a score follows the size of the brain, and training curves.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,16 @@ from twinvae.reporting.style import BLUE, INK, SKY, VERMILLION, show_nothing, st
 from twinvae.scoring.table import SPACING
 
 _BINS = 32
-_BEYOND = 0.5  # per cent of slices at each end gathered in the outermost bins
+_GATHERED = 0.5  # per cent of slices at each end, in the outermost bins of a histogram
 _COLOURS = (BLUE, SKY, VERMILLION)
 _MEDIANS = 8  # of the score, over bins of equally many slices
 _MM2_IN_CM2 = 100.0
-_BEYOND = 0.25  # per cent of slices at each end drawn at the border
+_AT_BORDER = 0.25  # per cent of slices at each end, drawn at the border of a plot against area
 
 
-def slice_groups(scores: pd.DataFrame, min_tumour_px: int, split: str = "test") -> dict[str, Any]:
-    """Row masks of ``split``: healthy-source, tumour-free and tumour slices."""
-    here = scores["split"] == split
+def slice_groups(scores: pd.DataFrame, min_tumour_px: int) -> dict[str, Any]:
+    """Row masks of test slices: healthy-source, tumour-free and tumour slices."""
+    here = scores["split"] == "test"
     mixed = here & (scores["role"] == "mixed")
     return {
         "healthy source": here & (scores["role"] == "healthy"),
@@ -43,7 +45,6 @@ def figure_histograms(
     names: Sequence[str],
     calibration: Mapping[str, Any],
     min_tumour_px: int,
-    split: str = "test",
 ) -> Figure:
     """Histograms of the scores ``names``, a panel each, with the verdicts' threshold d*.
 
@@ -51,7 +52,7 @@ def figure_histograms(
     """
     figure = Figure(figsize=(4.9 * max(1, len(names)), 3.5), layout="constrained")
     axes = figure.subplots(1, max(1, len(names)), squeeze=False)[0]
-    groups = slice_groups(scores, min_tumour_px, split)
+    groups = slice_groups(scores, min_tumour_px)
     for place, name in zip(axes, names, strict=False):
         _histogram(place, scores, name, groups, calibration["scores"].get(name))
     handles, labels = axes[0].get_legend_handles_labels()
@@ -74,7 +75,7 @@ def _histogram(
     if not len(shown):
         show_nothing(axes, "no slices to show")
         return
-    low, high = np.percentile(shown, [_BEYOND, 100 - _BEYOND])
+    low, high = np.percentile(shown, [_GATHERED, 100 - _GATHERED])
     if bound is not None:
         low, high = min(low, bound["threshold"]), max(high, bound["threshold"])
     pad = 0.03 * (high - low) or 0.5
@@ -121,7 +122,6 @@ def figure_area(
     name: str,
     calibration: Mapping[str, Any],
     min_tumour_px: int,
-    split: str = "test",
 ) -> Figure:
     """A panel for healthy-source, tumour-free and tumour slices each; the same threshold in all.
 
@@ -131,7 +131,7 @@ def figure_area(
     """
     figure = Figure(figsize=(9.8, 3.7), layout="constrained")
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
-    groups = slice_groups(scores, min_tumour_px, split)
+    groups = slice_groups(scores, min_tumour_px)
     shown = scores.loc[np.logical_or.reduce(list(groups.values()))]
     if not len(shown):
         for axes in panels:
@@ -200,7 +200,7 @@ def _area(calibration: Mapping[str, Any], rows: pd.DataFrame) -> tuple[FloatArra
 
 
 def _limits(scores: FloatArray, bounds: FloatArray) -> tuple[float, float]:
-    low, high = np.percentile(scores, [_BEYOND, 100 - _BEYOND])
+    low, high = np.percentile(scores, [_AT_BORDER, 100 - _AT_BORDER])
     known = bounds[np.isfinite(bounds)]
     low, high = min([low, *known]), max([high, *known])
     pad = 0.06 * (high - low) or 0.5

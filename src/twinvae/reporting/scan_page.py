@@ -1,4 +1,7 @@
-"""One page per scan for ``detect``: the verdict, the slices that led to it, every slice's score."""
+"""One page per scan for ``detect``: the verdict, the slices that led to it, every slice's score.
+
+It needs no evaluation: ``detect`` starts without it.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ class ScanMaterial:
     """Sentences shown beside the verdict."""
 
 
-def scan_page(material: ScanMaterial) -> str:
+def scan_html(material: ScanMaterial) -> str:
     """The page as one HTML text that opens offline. Raises ``ValueError`` on unequal lengths."""
     count = len(material.slices)
     if not count == len(material.images) == len(material.reconstructions) or not count:
@@ -95,8 +98,8 @@ def scan_page(material: ScanMaterial) -> str:
 
 
 def write_scan_page(material: ScanMaterial, path: Path) -> None:
-    """Write ``scan_page`` atomically."""
-    write_text(path, scan_page(material))
+    """Write the page of ``scan_html`` atomically."""
+    write_text(path, scan_html(material))
 
 
 def _said(material: ScanMaterial) -> tuple[str, str, str, str]:

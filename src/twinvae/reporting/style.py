@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito, Color Universal Design (2008).
 BLUE, SKY, VERMILLION = "#0072B2", "#56B4E9", "#D55E00"
-GREEN, PURPLE, GREY, INK = "#009E73", "#CC79A7", "#767676", "#1F2328"
+GREEN, GREY, INK = "#009E73", "#767676", "#1F2328"
 
 _RC: Any = {
     "font.family": ["DejaVu Sans"],
@@ -57,8 +57,6 @@ Images = npt.NDArray[np.floating]
 """(n, H, W) or (H, W)."""
 Masks = npt.NDArray[np.bool_]
 _CONTOUR = "#F0E442"  # Okabe–Ito yellow: seen on grey
-SIGNS = {"good": "✓", "bad": "✗", "unclear": "≈"}
-"""How the tone of a statement is shown."""
 
 P = ParamSpec("P")
 

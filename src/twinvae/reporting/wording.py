@@ -24,6 +24,8 @@ from twinvae.reporting.formatting import (
 from twinvae.scoring.table import PAPER_SCORE, is_trivial
 
 Tone = Literal["good", "bad", "unclear"]
+SIGNS: dict[Tone, str] = {"good": "✓", "bad": "✗", "unclear": "≈"}
+"""How the tone of a statement is shown."""
 PUBLISHED = {PAPER_SCORE: (0.74, 0.76, 0.74), "image_l2": (0.64, 0.62, 0.65)}
 """Accuracy, F1 and AUROC that the paper's Table 1 gives, on BRATS-2015."""
 ENOUGH_FOUND = 0.5
