@@ -11,7 +11,7 @@ from twinvae.config import DecisionConfig, EvaluationConfig
 from twinvae.decision import calibrate
 from twinvae.errors import DataError
 from twinvae.evaluation import audit, evaluate, over_seeds
-from twinvae.reporting.roc import RocCurves
+from twinvae.reporting.roc_curves import RocCurves
 from twinvae.scoring.areas import area_unit, areas, pixel_range_mm2
 from twinvae.scoring.table import check_scores
 

@@ -11,7 +11,7 @@ import pytest
 from twinvae.config import DecisionConfig, EvaluationConfig
 from twinvae.decision import calibrate
 from twinvae.evaluation import audit, evaluate
-from twinvae.reporting import Gallery
+from twinvae.reporting.gallery import Gallery
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,7 @@ from twinvae.imaging import (
 )
 from twinvae.outputs import LOCK, MARKER, check_replaceable, claim, locked, remove, replaced
 from twinvae.progress import console, progress_bar
-from twinvae.reporting import ScanMaterial, write_scan_page
-from twinvae.reporting.scan import SLICE_COLUMNS
+from twinvae.reporting.scan_page import SLICE_COLUMNS, ScanMaterial, write_scan_page
 from twinvae.scoring import (
     AbnormalityMap,
     batches,

@@ -14,35 +14,36 @@ from matplotlib.figure import Figure
 from twinvae.config import EvaluationConfig, validated
 from twinvae.files import write_table, write_text
 from twinvae.outputs import replaced
-from twinvae.reporting.area_figure import figure_area
-from twinvae.reporting.audit_table import (
+from twinvae.reporting.contact_sheets import FlagSummary
+from twinvae.reporting.forest_plots import figure_false_positives, figure_strata
+from twinvae.reporting.gallery import Gallery, figure_gallery
+from twinvae.reporting.report_tables import (
+    RANKING_METRICS,
+    VERDICT_METRICS,
     best_rivals,
     comparison_lines,
     drift_lines,
+    ordered_scores,
     p_value_lines,
     rate_lines,
     sees_lines,
-    which_slice_statement,
-)
-from twinvae.reporting.figures import figure_histograms, figure_training
-from twinvae.reporting.flags import FlagSummary
-from twinvae.reporting.forest import figure_false_positives, figure_strata
-from twinvae.reporting.gallery import Gallery, figure_gallery
-from twinvae.reporting.page import SIGNS, render
-from twinvae.reporting.roc_figure import figure_roc
-from twinvae.reporting.style import Picture, data_uri, picture
-from twinvae.reporting.tables import (
-    PUBLISHED,
-    RANKING_METRICS,
-    VERDICT_METRICS,
-    ordered_scores,
     slice_table,
     strata_table,
     subject_table,
     table1,
     table1_blocks,
 )
-from twinvae.reporting.words import at_threshold, verdict, what_it_sees
+from twinvae.reporting.roc_curves import figure_roc
+from twinvae.reporting.run_figures import figure_area, figure_histograms, figure_training
+from twinvae.reporting.style import Picture, data_uri, picture, render
+from twinvae.reporting.wording import (
+    PUBLISHED,
+    SIGNS,
+    at_threshold,
+    verdict,
+    what_it_sees,
+    which_slice_statement,
+)
 from twinvae.scoring.table import PAPER_SCORE
 
 _CSS_PIXELS = 96  # in an inch

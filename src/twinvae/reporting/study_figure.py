@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from twinvae.reporting.names import score_label
+from twinvae.reporting.formatting import score_label
 from twinvae.reporting.style import INK, styled
 from twinvae.scoring.table import is_trivial
 

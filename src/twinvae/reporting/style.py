@@ -1,6 +1,8 @@
-"""One look for every figure: fonts, colours that colour-blind readers tell apart, saving.
+"""One look for every figure and page: fonts, colours that colour-blind readers tell apart, slices
+in grey; a figure as PNG, SVG or address; the filling of templates.
 
 Figures are matplotlib ``Figure`` objects drawn without pyplot, so that no global state is left.
+Pages carry everything inside and open offline.
 """
 
 from __future__ import annotations
@@ -14,12 +16,15 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito, Color Universal Design (2008).
 BLUE, SKY, VERMILLION = "#0072B2", "#56B4E9", "#D55E00"
-GREEN, PURPLE, GREY, INK = "#009E73", "#CC79A7", "#767676", "#1F2328"
+GREEN, GREY, INK = "#009E73", "#767676", "#1F2328"
 
 _RC: Any = {
     "font.family": ["DejaVu Sans"],
@@ -47,6 +52,11 @@ _RC: Any = {
     "svg.hashsalt": "twinvae",  # the same figure gives the same bytes
 }
 DPI = 160
+
+Images = npt.NDArray[np.floating]
+"""(n, H, W) or (H, W)."""
+Masks = npt.NDArray[np.bool_]
+_CONTOUR = "#F0E442"  # Okabe–Ito yellow: seen on grey
 
 P = ParamSpec("P")
 
@@ -111,6 +121,42 @@ def show_nothing(axes: Axes, message: str) -> None:
     """Say on empty axes why nothing is drawn."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, message, ha="center", va="center", color=GREY, transform=axes.transAxes)
+
+
+def residual_limit(residual: Images) -> float:
+    """Half-width of a residual colour scale: the 99.5th percentile of its size, at least 0.05."""
+    return max(0.05, float(np.percentile(np.abs(residual), 99.5))) if residual.size else 0.05
+
+
+def show_slice(axes: Axes, image: Images) -> None:
+    """Draw an intensity image in [0, 1] in grey."""
+    axes.imshow(image, cmap="gray", vmin=0, vmax=1)
+
+
+def outline(axes: Axes, mask: Masks) -> None:
+    """Draw the border of ``mask``, when it holds anything."""
+    if mask.any() and not mask.all():
+        axes.contour(mask.astype(float), levels=[0.5], colors=[_CONTOUR], linewidths=1.1)
+
+
+def bare(axes: Axes) -> None:
+    """Leave the picture only."""
+    axes.grid(False)
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of this package; everything put in is escaped."""
+    environment = Environment(
+        loader=PackageLoader("twinvae.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
 
 
 def _saved(figure: Figure, kind: str, **options: Any) -> bytes:

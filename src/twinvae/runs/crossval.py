@@ -19,7 +19,7 @@ from twinvae.errors import ConfigError, PartialFailureError, reason_of
 from twinvae.files import read_json, write_json
 from twinvae.outputs import claim
 from twinvae.progress import console, say
-from twinvae.reporting import ReportMaterial, write_report
+from twinvae.reporting.report import ReportMaterial, write_report
 from twinvae.runs.folder import Run
 from twinvae.runs.report_data import judged_tables
 from twinvae.runs.stages import judge, raise_if_skipped, run_stage

@@ -16,7 +16,7 @@ from twinvae.evaluation import audit, evaluate, write_metrics
 from twinvae.evaluation.subsets import known_mixed
 from twinvae.files import write_json
 from twinvae.outputs import claim, locked
-from twinvae.reporting import ReportMaterial, write_report
+from twinvae.reporting.report import ReportMaterial, write_report
 from twinvae.scoring import read_scores
 from twinvae.scoring.table import is_trivial, score_columns
 

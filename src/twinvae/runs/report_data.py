@@ -20,15 +20,15 @@ from twinvae.files import read_json
 from twinvae.imaging import SliceStore, unit_images
 from twinvae.imaging.quality import read_flags
 from twinvae.models import SHARED, twin_folders
-from twinvae.reporting import (
+from twinvae.reporting.contact_sheets import summarise_flags
+from twinvae.reporting.gallery import (
     Gallery,
-    ReportMaterial,
     captions,
     choose_slices,
-    summarise_flags,
     worst_captions,
     worst_slices,
 )
+from twinvae.reporting.report import ReportMaterial
 from twinvae.runs.folder import Run
 from twinvae.scoring import (
     MAPS,

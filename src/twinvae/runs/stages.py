@@ -165,7 +165,7 @@ def _sources(run: Run) -> Sequence[SourceConfig]:
 
 def prepare(run: Run, how: Preparing, *, fresh: bool = False) -> None:
     """Turn every scan into slices by the recipe; draw contact sheets and say what is flagged."""
-    from twinvae.reporting.contact import write_contact_sheets
+    from twinvae.reporting.contact_sheets import write_contact_sheets
 
     cohort = (run.manifest, run.config.recipe, run.slices)
     if how.merge:
@@ -248,7 +248,7 @@ def judge_pixels(run: Run) -> pd.DataFrame:
 
 def report(run: Run) -> None:
     """Draw the figures and write the page."""
-    from twinvae.reporting import write_report
+    from twinvae.reporting.report import write_report
     from twinvae.runs.report_data import report_material
 
     write_report(report_material(run), run.folder)

@@ -25,7 +25,7 @@ from twinvae.files import write_table
 from twinvae.outputs import claim, locked
 from twinvae.parallel.cores import cores, end_with_parent, share_cores
 from twinvae.progress import console, progress_bar, say
-from twinvae.reporting import study_figure
+from twinvae.reporting.study_figure import study_figure
 from twinvae.reporting.style import save_figure
 from twinvae.runs.crossval import cross_validate, prepare_folds
 from twinvae.runs.folder import Run

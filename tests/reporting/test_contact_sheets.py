@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.image import imread
 
 from twinvae.imaging import Block, SliceStore
-from twinvae.reporting import contact, summarise_flags
+from twinvae.reporting import contact_sheets
+from twinvae.reporting.contact_sheets import summarise_flags
 
 
 def a_store(folder, subjects, size=32):
@@ -36,14 +37,14 @@ def flags_of(subjects, **why):
 
 
 def test_sheets_are_paginated_and_the_same_every_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(contact, "PER_PAGE", 2)
+    monkeypatch.setattr(contact_sheets, "PER_PAGE", 2)
     subjects = ["s1", "s2", "s3"]
     store = a_store(tmp_path / "store", subjects)
     flags = flags_of([*subjects, "broken"], s2="many voxels at the top")
-    paths = contact.write_contact_sheets(store, flags, tmp_path / "qc")
+    paths = contact_sheets.write_contact_sheets(store, flags, tmp_path / "qc")
     assert [p.name for p in paths] == ["a_b.png", "a_b-2.png"]
     before = [p.read_bytes() for p in paths]
-    contact.write_contact_sheets(store, flags, tmp_path / "qc")
+    contact_sheets.write_contact_sheets(store, flags, tmp_path / "qc")
     assert [p.read_bytes() for p in paths] == before
     assert sorted(p.name for p in (tmp_path / "qc").glob("[!.]*")) == ["a_b-2.png", "a_b.png"]
 
@@ -51,11 +52,11 @@ def test_sheets_are_paginated_and_the_same_every_time(tmp_path, monkeypatch):
 def test_a_tile_shows_outlines_and_a_flag_in_red(tmp_path):
     store = a_store(tmp_path / "store", ["s1", "s2"])
     flags = flags_of(["s1", "s2"], s2="odd")
-    path = contact.write_contact_sheets(store, flags, tmp_path / "qc")[0]
+    path = contact_sheets.write_contact_sheets(store, flags, tmp_path / "qc")[0]
     pixels = np.rint(imread(io.BytesIO(path.read_bytes()))[..., :3] * 255).astype(int)
     red = (pixels == [0xD5, 0x5E, 0x00]).all(-1)
     blue = (pixels == [0x56, 0xB4, 0xE9]).all(-1)
-    zoom, slices = 4, len(contact.POSITIONS)
+    zoom, slices = 4, len(contact_sheets.POSITIONS)
     side = 16 * zoom
     assert blue.sum() == 2 * slices * (4 * side - 4)
     strip = 32 * zoom * slices + 10

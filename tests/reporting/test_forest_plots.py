@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from twinvae.reporting.forest import figure_false_positives, figure_strata
-from twinvae.reporting.strata import strata_of, stratum_label
-from twinvae.reporting.tables import strata_table
+from twinvae.reporting.forest_plots import figure_false_positives, figure_strata
+from twinvae.reporting.formatting import strata_of, stratum_label
+from twinvae.reporting.report_tables import strata_table
 
 
 def test_strata_are_named_for_readers() -> None:

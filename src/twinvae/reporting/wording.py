@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from twinvae.evaluation.adjusted import KINDS
 from twinvae.evaluation.what_it_sees import BRAIN_SIZE, CLEAR_GAP, NOTHING, SCANNER, TUMOURS
-from twinvae.reporting.cells import Cells
-from twinvae.reporting.names import (
+from twinvae.reporting.formatting import (
+    AUROCS,
+    Cells,
     number,
     ordinal,
     percent,
@@ -21,10 +21,13 @@ from twinvae.reporting.names import (
     span,
     threshold_varies,
 )
-from twinvae.reporting.tables import PUBLISHED
 from twinvae.scoring.table import PAPER_SCORE, is_trivial
 
 Tone = Literal["good", "bad", "unclear"]
+SIGNS: dict[Tone, str] = {"good": "✓", "bad": "✗", "unclear": "≈"}
+"""How the tone of a statement is shown."""
+PUBLISHED = {PAPER_SCORE: (0.74, 0.76, 0.74), "image_l2": (0.64, 0.62, 0.65)}
+"""Accuracy, F1 and AUROC that the paper's Table 1 gives, on BRATS-2015."""
 ENOUGH_FOUND = 0.5
 """Verdicts count as good when they surely find more than this share of tumour slices, and wrongly
 call no more tumour-free ones than intended."""
@@ -105,7 +108,7 @@ def _against_rivals(name: str, audit: Mapping[str, Any]) -> Statement:
     label, rival = _plain(name), "the best trivial rival"
     if is_trivial(name):
         return Statement("unclear", f"The decision score is itself trivial: {label}.", "")
-    leads = {kind: audit["comparisons"].get(name, {}).get(kind) for kind in KINDS}
+    leads = {kind: audit["comparisons"].get(name, {}).get(kind) for kind in AUROCS}
     if not any(leads.values()):
         return Statement("unclear", f"{label} could not be held against a trivial rival.", "")
     kinds: dict[Tone, list[str]] = {"good": [], "unclear": [], "bad": []}
@@ -113,7 +116,7 @@ def _against_rivals(name: str, audit: Mapping[str, Any]) -> Statement:
         kinds[_lead(lead)].append(kind)
     said = [tone for tone, found in kinds.items() if found]
     if len(said) == 1:
-        which = _listed(KINDS, "or" if said[0] == "unclear" else "and")
+        which = _listed(list(AUROCS), "or" if said[0] == "unclear" else "and")
         verb = {"good": "beats", "bad": "loses to", "unclear": "does not surely beat"}[said[0]]
         return Statement(said[0], f"{label} {verb} {rival}, {which}.", _RIVAL_NOTE)
     how = {"good": "ahead", "unclear": "undecided", "bad": "behind"}
@@ -228,3 +231,21 @@ def gap_words(entry: Mapping[str, Any]) -> tuple[Tone, str]:
     if max(high - 0.5, 0.5 - low) > CLEAR_GAP:
         return "unclear", "shows no sure sign of telling the sources apart"
     return "good", "shows no sign of telling the sources apart"
+
+
+def which_slice_statement(audit: Mapping[str, Any], decision_score: str) -> Statement:
+    """How far one gets by knowing only which slice it is, against the decision score."""
+    found = audit["which_slice"]
+    if found is None or found["value"] is None:
+        return Statement("unclear", "What knowing the slice alone achieves is not known.", "")
+    mine = audit["scores"][decision_score]["auroc"]["raw"]["value"]
+    interval = span(found["ci_low"], found["ci_high"])
+    return Statement(
+        "unclear",
+        f"Knowing only where a slice lies and how large its brain is reaches AUROC "
+        f"{number(found['value'])}.",
+        f"{'95 % interval ' + interval + '. ' if interval else ''}A logistic regression on "
+        f"position and brain area, given tumour labels of other subjects "
+        f"({found['folds']} folds); {score_label(decision_score)} reaches {number(mine)} raw. "
+        f"Matched and adjusted AUROCs take this away.",
+    )

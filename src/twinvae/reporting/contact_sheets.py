@@ -1,9 +1,12 @@
-"""Contact sheets: every scan of a source at a glance, for a person's eye."""
+"""Contact sheets: every scan of a source at a glance, for a person's eye; and what the report
+says of quality control's flags.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from twinvae.imaging import SliceStore, unit_images
+from twinvae.imaging.quality import FLAGS, flag_counts, leaks
 from twinvae.outputs import replaced
 from twinvae.reporting.style import INK, SKY, VERMILLION, as_png, styled
 
@@ -23,6 +27,7 @@ POSITIONS = (0.25, 0.4, 0.55, 0.7, 0.85)
 """Where the slices lie in the brain, from its lowest slice (0) to its highest (1)."""
 PER_PAGE = 60
 _COLUMNS, _LINE, _GAP, _DPI = 3, 22, 10, 100
+_NAMED = 5  # scans of a flag that are named
 _SAME_SCAN = ["subject", "session", "source"]
 
 
@@ -126,3 +131,27 @@ def _neighbours(padded: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
 def _file_name(source: str, page: int) -> str:
     name = re.sub(r"[^\w.-]+", "_", source).strip(".") or "source"
     return f"{name}.png" if page == 1 else f"{name}-{page}.png"
+
+
+@dataclass(frozen=True)
+class FlagSummary:
+    """What the page says about flagged scans."""
+
+    scans: int
+    flagged: int
+    lines: tuple[tuple[str, str, int, str], ...]
+    """Flag, meaning, number of scans, the first of them; worst first."""
+    leaks: tuple[str, ...]
+    """Scans whose voxels are in another split too."""
+
+
+def summarise_flags(table: pd.DataFrame) -> FlagSummary:
+    """From a table of flags, as in qc.tsv."""
+    lines = []
+    for name, count in flag_counts(table).items():
+        has = [name in str(flags).split(",") for flags in table["flags"]]
+        named = [f"{row['source']}/{row['subject']}" for _, row in table[has].iterrows()][:_NAMED]
+        more = f" and {count - _NAMED} more" if count > _NAMED else ""
+        lines.append((name.replace("_", " "), FLAGS[name], count, ", ".join(named) + more))
+    flagged = int((table["flags"] != "").sum())
+    return FlagSummary(len(table), flagged, tuple(lines), tuple(leaks(table)))

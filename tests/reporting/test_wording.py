@@ -7,17 +7,9 @@ from typing import Any
 
 import pytest
 
-from twinvae.evaluation.adjusted import KINDS
 from twinvae.evaluation.what_it_sees import BRAIN_SIZE, NOTHING, SCANNER, TUMOURS, UNKNOWN
-from twinvae.reporting.audit_table import (
-    comparison_lines,
-    drift_lines,
-    p_value_lines,
-    rate_lines,
-    sees_lines,
-    which_slice_statement,
-)
-from twinvae.reporting.names import (
+from twinvae.reporting.formatting import (
+    AUROCS,
     number,
     ordinal,
     percent,
@@ -26,7 +18,20 @@ from twinvae.reporting.names import (
     signed,
     span,
 )
-from twinvae.reporting.words import at_threshold, gap_words, verdict, what_it_sees
+from twinvae.reporting.report_tables import (
+    comparison_lines,
+    drift_lines,
+    p_value_lines,
+    rate_lines,
+    sees_lines,
+)
+from twinvae.reporting.wording import (
+    at_threshold,
+    gap_words,
+    verdict,
+    what_it_sees,
+    which_slice_statement,
+)
 
 Ends = tuple[float | None, float | None]
 NOWHERE: Ends = (None, None)
@@ -111,7 +116,7 @@ def test_the_table_on_top_holds_the_audits_numbers(fake: Any) -> None:
         assert line["rival"] == score_label(lead["rival"]).removeprefix("Trivial: ")
         assert line["lead"] == signed(lead["difference"])
         assert line["lead_span"] == span(lead["ci_low"], lead["ci_high"])
-    alone = {**fake.audit, "comparisons": {}, "best_trivial": dict.fromkeys(KINDS)}
+    alone = {**fake.audit, "comparisons": {}, "best_trivial": dict.fromkeys(AUROCS)}
     assert {line["lead"] for line in comparison_lines(alone, "residual_local")} == {"–"}
 
 
@@ -132,7 +137,7 @@ def test_other_peoples_scores_are_not_held_against_the_paper(fake: Any) -> None:
 
 def test_no_rival_no_claim(fake: Any) -> None:
     audit = copy.deepcopy(fake.audit)
-    audit["comparisons"]["residual_local"] = dict.fromkeys(KINDS)
+    audit["comparisons"]["residual_local"] = dict.fromkeys(AUROCS)
     assert "could not be held against" in against_rivals(fake, audit).headline
     trivial = {**fake.calibration, "decision_score": "trivial_position"}
     assert "itself trivial" in verdict(fake.metrics, fake.audit, trivial)[0].headline
@@ -213,7 +218,7 @@ def test_unknown_truth_gives_no_verdict(fake: Any) -> None:
         for rate in entry["false_positive_rates"]:
             rate["tumour_free"] = nothing
     metrics = fake.metrics.assign(value=float("nan"), ci_low=float("nan"), ci_high=float("nan"))
-    audit["comparisons"] = {"residual_local": dict.fromkeys(KINDS)}
+    audit["comparisons"] = {"residual_local": dict.fromkeys(AUROCS)}
     tones = {statement.tone for statement in verdict(metrics, audit, fake.calibration)}
     assert tones == {"unclear"}
     assert at_threshold(metrics, audit, fake.calibration).tone == "unclear"

@@ -1,12 +1,23 @@
-"""The worst mistakes are those of the thresholds, one a subject."""
+"""Slices are drawn with residual, map and outline; typical ones are chosen by a rule, mistakes
+are those of the thresholds, one a subject.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from twinvae.reporting import choose_slices, worst_captions, worst_slices
+from twinvae.reporting.gallery import (
+    Gallery,
+    captions,
+    choose_slices,
+    figure_gallery,
+    worst_captions,
+    worst_slices,
+)
 
 FLAT: dict[str, Any] = {
     "decision_score": "s",
@@ -70,3 +81,36 @@ def test_without_thresholds_there_are_no_mistakes() -> None:
     found = worst_slices(table(("p", 0, 9.0)), nothing, 50)
     assert [len(rows) for rows in found] == [0, 0]
     assert worst_captions(table(("p", 0, 9.0)), found[0], FLAT) == []
+
+
+def test_gallery_draws_slices_residuals_and_outlines(gallery: Gallery) -> None:
+    figure = figure_gallery(gallery)
+    residual = figure.axes[2 * 3].images[0]
+    np.testing.assert_allclose(residual.get_array(), gallery.images[0] - gallery.reconstructions[0])
+    low, high = residual.get_clim()
+    assert low == -high < 0
+    assert [bool(axes.collections) for axes in figure.axes[9:12]] == [True, False, False]
+
+
+def test_gallery_shows_a_map_instead_of_the_residual(gallery: Gallery) -> None:
+    maps = np.arange(3 * 16 * 16, dtype=float).reshape(3, 16, 16)
+    figure = figure_gallery(dataclasses.replace(gallery, maps=maps, map_name="features"))
+    shown = figure.axes[2 * 3 + 1].images[0]
+    np.testing.assert_array_equal(shown.get_array(), maps[1])
+    assert shown.get_clim()[0] == 0
+    assert figure.axes[2 * 3].get_ylabel() == "map\nfeatures"
+
+
+def test_slices_are_chosen_by_a_rule_that_sees_no_score(fake: Any) -> None:
+    rows = choose_slices(fake.scores, "mixed", 50, count=4)
+    chosen = fake.scores.iloc[rows]
+    assert len(set(chosen["subject"])) == 4
+    assert (chosen["tumour_px"] == 300).all()  # the largest of each simulated tumour
+    shuffled = fake.scores.assign(residual_local=0.0)
+    assert np.array_equal(rows, choose_slices(shuffled, "mixed", 50, count=4))
+    healthy = fake.scores.iloc[choose_slices(fake.scores, "healthy", 50)]
+    assert len(healthy) == 8
+    assert set(healthy["split"]) == {"test"}
+    assert (healthy["brain_px"] == 4000).all()
+    assert len(choose_slices(fake.scores, "mixed", 10**6)) == 0
+    assert captions(fake.scores, rows[:1], "latent_l2")[0].startswith("s1\nslice 12\nscore ")

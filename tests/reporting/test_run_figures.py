@@ -1,15 +1,26 @@
-"""The drawn threshold is the one that verdicts use, whatever it depends on."""
+"""Plots show the numbers they are given; the drawn threshold is the one that verdicts use."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 
 from twinvae.config import DecisionConfig
 from twinvae.decision import calibrate, slice_thresholds
-from twinvae.reporting.area_figure import figure_area, threshold_curves
+from twinvae.reporting.gallery import Gallery, figure_gallery
+from twinvae.reporting.run_figures import (
+    figure_area,
+    figure_histograms,
+    figure_training,
+    slice_groups,
+    threshold_curves,
+)
+from twinvae.reporting.style import as_png, residual_limit
+
+LOG = [{"epoch": e, "elbo": -(9.0**-e), "val_elbo": None, "kl": 1.0 * e} for e in range(1, 31)]
 
 
 def calibrated(fake: Any, **settings: Any) -> dict[str, Any]:
@@ -79,3 +90,42 @@ def test_without_thresholds_only_slices_are_drawn(fake: Any) -> None:
     assert threshold_curves(nothing, fake.scores, "residual_local") == []
     figure = figure_area(fake.scores, "residual_local", nothing, 50)
     assert "called" not in figure.axes[0].get_title("left")
+
+
+def test_histograms_hold_every_slice_and_draw_the_threshold(fake: Any) -> None:
+    figure = figure_histograms(fake.scores, ["residual_local"], fake.calibration, 50)
+    axes = figure.axes[0]
+    stairs = [patch for patch in axes.patches if isinstance(patch, mpl.patches.StepPatch)]
+    assert len(stairs) == 6
+    for patch in stairs:
+        assert patch.get_data().values.sum() == pytest.approx(100)
+    bound = fake.calibration["scores"]["residual_local"]["slice"]["thresholds"][0]["threshold"]
+    assert [line.get_xdata()[0] for line in axes.lines] == [bound]
+    groups = slice_groups(fake.scores, 50)
+    assert (
+        sum(int(mask.sum()) for mask in groups.values()) == (fake.scores["split"] == "test").sum()
+    )
+
+
+def test_training_curves_are_the_logs(fake: Any) -> None:
+    figure = figure_training({"VAE-H": LOG, "VAE": [{"epoch": 1, "elbo": 1.0, "kl": 2.0}]})
+    elbo = figure.axes[0].lines[0]
+    np.testing.assert_array_equal(elbo.get_xdata(), np.arange(1, 31))
+    np.testing.assert_allclose(elbo.get_ydata(), [row["elbo"] for row in LOG])
+    assert len(figure.axes[0].lines) == 1  # no validation curve without validation
+    assert figure.axes[1].lines[0].get_marker() == "o"  # a single epoch is seen
+
+
+def test_figures_say_so_when_there_is_nothing_to_draw(fake: Any) -> None:
+    empty = Gallery(np.empty((0, 4, 4)), np.empty((0, 4, 4)), [])
+    figures = [
+        figure_area(fake.scores.assign(split="val"), "latent_l2", fake.calibration, 50),
+        figure_histograms(fake.scores, [], fake.calibration, 50),
+        figure_histograms(fake.scores.assign(split="val"), ["latent_l2"], fake.calibration, 50),
+        figure_gallery(empty),
+        figure_training({"VAE": []}),
+    ]
+    for figure in figures:
+        assert any(text.get_text() for axes in figure.axes for text in axes.texts)
+        assert as_png(figure).startswith(b"\x89PNG")
+    assert residual_limit(np.empty(0)) == 0.05

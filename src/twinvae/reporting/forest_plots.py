@@ -11,9 +11,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from twinvae.reporting.cells import Cell, Cells, of_estimate
-from twinvae.reporting.names import ordinal, percent, score_label
-from twinvae.reporting.strata import KINDS, THIRDS, strata_of, stratum_label
+from twinvae.reporting.formatting import (
+    AUROCS,
+    THIRDS,
+    Cell,
+    Cells,
+    of_estimate,
+    ordinal,
+    percent,
+    score_label,
+    strata_of,
+    stratum_label,
+)
 from twinvae.reporting.style import BLUE, GREEN, GREY, INK, SKY, VERMILLION, styled
 
 
@@ -38,8 +47,8 @@ def figure_strata(
     tables = [Cells(metrics, subset=subset) for subset in subsets]
     counts = [table.get(name, "auroc", min_tumour_px) for table in tables]
     figure = Figure(figsize=(9.8, 1.5 + 0.34 * len(subsets)), layout="constrained")
-    panels = figure.subplots(1, len(KINDS), sharex=True, sharey=True)
-    for axes, (kind, metric) in zip(panels, KINDS.items(), strict=True):
+    panels = figure.subplots(1, len(AUROCS), sharex=True, sharey=True)
+    for axes, (kind, metric) in zip(panels, AUROCS.items(), strict=True):
         looks = ((name, VERMILLION, "o"), (rivals.get(kind), GREEN, "D"))
         series = [
             _Series(score_label(score), colour, marker,

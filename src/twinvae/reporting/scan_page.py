@@ -1,4 +1,7 @@
-"""One page per scan for ``detect``: the verdict, the slices that led to it, every slice's score."""
+"""One page per scan for ``detect``: the verdict, the slices that led to it, every slice's score.
+
+It needs no evaluation: ``detect`` starts without it.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,21 @@ from matplotlib.ticker import MaxNLocator
 
 from twinvae.decision import STATISTICS, ScanVerdict
 from twinvae.files import write_text
-from twinvae.reporting.gallery import Images, bare, residual_limit, show_slice
-from twinvae.reporting.names import ordinal, percent, score_label
-from twinvae.reporting.page import render
-from twinvae.reporting.style import BLUE, INK, VERMILLION, as_png, as_svg, data_uri, styled
+from twinvae.reporting.formatting import ordinal, percent, score_label
+from twinvae.reporting.style import (
+    BLUE,
+    INK,
+    VERMILLION,
+    Images,
+    as_png,
+    as_svg,
+    bare,
+    data_uri,
+    render,
+    residual_limit,
+    show_slice,
+    styled,
+)
 
 SLICE_COLUMNS = ("slice", "position", "score", "threshold", "abnormal")
 _SHOWN = 6  # slices on the page
@@ -50,7 +64,7 @@ class ScanMaterial:
     """Sentences shown beside the verdict."""
 
 
-def scan_page(material: ScanMaterial) -> str:
+def scan_html(material: ScanMaterial) -> str:
     """The page as one HTML text that opens offline. Raises ``ValueError`` on unequal lengths."""
     count = len(material.slices)
     if not count == len(material.images) == len(material.reconstructions) or not count:
@@ -83,8 +97,8 @@ def scan_page(material: ScanMaterial) -> str:
 
 
 def write_scan_page(material: ScanMaterial, path: Path) -> None:
-    """Write ``scan_page`` atomically."""
-    write_text(path, scan_page(material))
+    """Write the page of ``scan_html`` atomically."""
+    write_text(path, scan_html(material))
 
 
 def _said(material: ScanMaterial) -> tuple[str, str, str, str]:
