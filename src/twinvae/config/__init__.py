@@ -4,7 +4,6 @@ from twinvae.config.cohort import (
     CohortConfig,
     PhantomConfig,
     PhantomContrast,
-    Role,
     SourceConfig,
     SplitConfig,
 )
@@ -61,7 +60,6 @@ __all__ = [
     "Register",
     "Reorient",
     "ResampleInPlane",
-    "Role",
     "RunConfig",
     "ScoringConfig",
     "SelectSlices",

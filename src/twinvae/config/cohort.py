@@ -8,8 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from twinvae.config.base import Documented
+from twinvae.vocabulary import Role
 
-Role = Literal["healthy", "mixed"]
 PhantomContrast = Literal["T2w", "FLAIR", "T1w"]
 
 

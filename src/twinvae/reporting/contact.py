@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from twinvae.imaging import SliceStore, unit_images
 from twinvae.outputs import replaced
 from twinvae.reporting.style import INK, SKY, VERMILLION, as_png, styled
+from twinvae.vocabulary import SCAN_KEY
 
 Bytes = NDArray[np.uint8]
 
@@ -23,7 +24,7 @@ POSITIONS = (0.25, 0.4, 0.55, 0.7, 0.85)
 """Where the slices lie in the brain, from its lowest slice (0) to its highest (1)."""
 PER_PAGE = 60
 _COLUMNS, _LINE, _GAP, _DPI = 3, 22, 10, 100
-_SAME_SCAN = ["subject", "session", "source"]
+_SAME_SCAN = list(SCAN_KEY)
 
 
 def write_contact_sheets(store: SliceStore, flags: pd.DataFrame, folder: Path) -> list[Path]:

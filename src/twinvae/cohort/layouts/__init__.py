@@ -31,8 +31,8 @@ from twinvae.cohort.layouts import (
 )
 from twinvae.cohort.layouts.files import some_files
 from twinvae.cohort.layouts.scans import Scan, scans_table
-from twinvae.config import Role
 from twinvae.errors import ConfigError, DataError
+from twinvae.vocabulary import Role
 
 __all__ = ["LAYOUTS", "Layout", "index_layout", "recognised"]
 

@@ -30,10 +30,10 @@ import pandas as pd
 from twinvae.cohort.layouts.contrast import standard_contrast
 from twinvae.cohort.layouts.scans import Scan, scans_table
 from twinvae.cohort.layouts.series import Candidate, best_series, candidate
-from twinvae.config import Role
 from twinvae.dicom import is_dicom, list_series
 from twinvae.errors import DataError
 from twinvae.progress import say
+from twinvae.vocabulary import Role
 
 _IMAGES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 _LOOKED_AT = 200  # files

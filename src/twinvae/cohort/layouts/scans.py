@@ -11,9 +11,9 @@ import pandas as pd
 
 from twinvae.cohort.layouts.contrast import standard_contrast
 from twinvae.cohort.manifest import manifest_table
-from twinvae.config import Role
 from twinvae.errors import DataError
 from twinvae.progress import console
+from twinvae.vocabulary import Role
 
 _FEWEST = 3  # subjects of a part that is a source of its own: one for each split
 _NAMED = 5  # how many visits a note names

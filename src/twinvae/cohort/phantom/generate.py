@@ -27,18 +27,18 @@ from twinvae.cohort.phantom.layout import (
     write_subject,
 )
 from twinvae.cohort.phantom.subject import Subject, body_of, has_tumour, make_subject
-from twinvae.config import PhantomConfig, Role
+from twinvae.config import PhantomConfig
 from twinvae.errors import StageError
 from twinvae.files import read_json, write_json
 from twinvae.outputs import claim, locked, remove
 from twinvae.parallel.cores import cores, end_with_parent
 from twinvae.progress import progress_bar
+from twinvae.vocabulary import ROLES, Role
 
 # Raise this whenever the generator's voxels change, so that folders made before are made anew.
 GENERATOR_VERSION = 3
 LABELLED_VERSION = 1
 _STAMP = "phantom.json"
-_ROLES: tuple[Role, ...] = ("healthy", "mixed")
 
 
 def generate_cohort(out: Path, options: PhantomConfig, *, jobs: int | None = None) -> None:
@@ -61,7 +61,7 @@ def _generate_all(out: Path, options: PhantomConfig, jobs: int | None) -> None:
     _start(out, options)
     todo = [
         (role, index)
-        for role in _ROLES
+        for role in ROLES
         for index in range(getattr(options, role))
         if not all(p.is_file() for p in _files(out, options, role, index).values())
     ]
@@ -71,7 +71,7 @@ def _generate_all(out: Path, options: PhantomConfig, jobs: int | None) -> None:
         for role, index in _run(out, options, todo, jobs or cores()):
             bar.note(subject_id(role, index))
             bar.advance()
-    for role in _ROLES:
+    for role in ROLES:
         # Subjects of an earlier, larger cohort of the same options.
         remove(out / role, own_subjects(out / role, role, getattr(options, role)))
         write_dataset(out / role, role, options.contrast, _participants(out, role, options))
@@ -83,7 +83,7 @@ def _start(out: Path, options: PhantomConfig) -> None:
     path = out / _STAMP
     if path.is_file() and read_json(path) == stamp:
         return
-    for role in _ROLES:
+    for role in ROLES:
         remove(out / role, own_subjects(out / role, role))
     write_json(path, stamp)
 

@@ -25,7 +25,8 @@ from twinvae.cohort.phantom.relaxation import class_table
 from twinvae.cohort.phantom.scanner import brain_mask
 from twinvae.cohort.phantom.sequence import Contrast, draw_contrast
 from twinvae.cohort.phantom.subject import Subject, has_tumour, streams
-from twinvae.config import PhantomConfig, Role
+from twinvae.config import PhantomConfig
+from twinvae.vocabulary import Role
 
 _EXTRA_STREAM = 1_000_000  # beyond any subject's number: the order in which maps are used
 

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from twinvae import __version__
 from twinvae.cohort.phantom.subject import Subject
-from twinvae.config import PhantomContrast, Role
+from twinvae.config import PhantomContrast
 from twinvae.files import atomic_path, write_json, write_text
+from twinvae.vocabulary import Role
 
 _LETTER = {"healthy": "H", "mixed": "M"}
 MASKS = Path("derivatives", "masks")

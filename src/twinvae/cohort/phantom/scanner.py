@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from twinvae.cohort.phantom.anatomy import Tissue
 from twinvae.cohort.phantom.fields import FloatArray, smooth_field
-from twinvae.config import Role
+from twinvae.vocabulary import Role
 
 _FWHM = 2.3548  # standard deviations in a full width at half maximum
 

@@ -13,7 +13,8 @@ from twinvae.cohort.phantom.growth import grow
 from twinvae.cohort.phantom.lesion import draw_plan, paint, push_aside
 from twinvae.cohort.phantom.maps import load_maps
 from twinvae.cohort.phantom.scanner import brain_mask, draw_scanner, take_picture, tissue_signal
-from twinvae.config import PhantomConfig, Role
+from twinvae.config import PhantomConfig
+from twinvae.vocabulary import Role
 
 _STREAM = {"healthy": 0, "mixed": 1}
 
