@@ -24,10 +24,9 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from twinvae.cohort.phantom.anatomy import draw_body, sample_tissue, subject_grid
-from twinvae.cohort.phantom.labelled import label_map_of, make_labelled_subject
-from twinvae.cohort.phantom.maps import load_maps
-from twinvae.cohort.phantom.subject import make_subject
+from twinvae.cohort.phantom.brain import draw_body, sample_tissue, subject_grid
+from twinvae.cohort.phantom.mni152 import load_maps
+from twinvae.cohort.phantom.subject import label_map_of, make_labelled_subject, make_subject
 from twinvae.config import PhantomConfig
 
 SPACING_MM = 2.0

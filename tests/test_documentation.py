@@ -74,6 +74,11 @@ def test_the_pages_hold_commands() -> None:
     assert len(mentioned()) > 20
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_was_left_in_the_middle_of_a_merge(page: Path) -> None:
+    assert not re.search(r"^(<{7}|={7}|>{7})( |$)", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
 @pytest.mark.parametrize(("page", "line"), documented())
 def test_a_documented_command_exists_as_it_stands(page: str, line: str) -> None:
     context = parsed(line)

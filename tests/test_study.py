@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 
 from tiny import TINY
 from twinvae.commands.app import app
-from twinvae.config import load_config
-from twinvae.config.study import load_study
+from twinvae.config import load_config, load_study
 from twinvae.errors import ConfigError, DataError, PartialFailureError
 from twinvae.evaluation import over_seeds
 from twinvae.parallel.cores import cores

@@ -16,10 +16,10 @@ from typing import Any
 from twinvae import __version__
 
 STAGE_CODE: dict[str, tuple[str, ...]] = {
-    "index": ("cohort", "dicom"),
-    "prepare": ("imaging", "cohort/manifest.py", "dicom"),
-    "train": ("models", "training", "planting"),
-    "score": ("scoring", "models", "training/compute.py"),
+    "index": ("cohort", "dicom", "vocabulary.py"),
+    "prepare": ("imaging", "cohort/manifest.py", "dicom", "vocabulary.py"),
+    "train": ("models", "training", "planting", "vocabulary.py"),
+    "score": ("scoring", "models", "training/compute.py", "vocabulary.py"),
     "calibrate": ("decision", "scoring", "runs/pack.py"),
     "evaluate": ("evaluation", "decision", "scoring"),
     "report": ("reporting", "evaluation", "decision", "scoring", "runs/report_data.py"),

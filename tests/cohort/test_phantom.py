@@ -13,12 +13,10 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from twinvae.cohort.phantom import generate_cohort
-from twinvae.cohort.phantom import maps as maps_module
-from twinvae.cohort.phantom.anatomy import draw_body, sample_tissue, subject_grid
-from twinvae.cohort.phantom.fields import Grid, smooth_field
-from twinvae.cohort.phantom.growth import grow
-from twinvae.cohort.phantom.lesion import draw_plan, push_aside
-from twinvae.cohort.phantom.maps import load_maps
+from twinvae.cohort.phantom import mni152 as maps_module
+from twinvae.cohort.phantom.brain import Grid, draw_body, sample_tissue, smooth_field, subject_grid
+from twinvae.cohort.phantom.lesion import draw_plan, grow, push_aside
+from twinvae.cohort.phantom.mni152 import load_maps
 from twinvae.cohort.phantom.subject import has_tumour, make_subject
 from twinvae.config import PhantomConfig
 from twinvae.errors import DataError, OutputError

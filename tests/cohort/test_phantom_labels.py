@@ -10,13 +10,10 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from twinvae.cohort.phantom import generate_cohort
-from twinvae.cohort.phantom.acquire import Acquisition, acquire
-from twinvae.cohort.phantom.ageing import draw_load
-from twinvae.cohort.phantom.anatomy import sample_tissue, subject_grid
-from twinvae.cohort.phantom.labelled import label_map_of, labelled_body, make_labelled_subject
-from twinvae.cohort.phantom.labels import label_maps, load_anatomy
-from twinvae.cohort.phantom.relaxation import NAMES, TISSUES, tissue_table
-from twinvae.cohort.phantom.sequence import Sequence, draw_contrast
+from twinvae.cohort.phantom.brain import draw_load, sample_tissue, subject_grid
+from twinvae.cohort.phantom.labels import NAMES, TISSUES, label_maps, load_anatomy, tissue_table
+from twinvae.cohort.phantom.scanner import Acquisition, Sequence, acquire, draw_contrast
+from twinvae.cohort.phantom.subject import label_map_of, labelled_body, make_labelled_subject
 from twinvae.config import PhantomConfig, load_config
 from twinvae.errors import ConfigError, DataError
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinvae.cohort import assign_splits, empty_splits, split_sizes
-from twinvae.cohort.manifest import SPLITS, manifest_table
+from twinvae.cohort.manifest import manifest_table
 from twinvae.config import SplitConfig
+from twinvae.vocabulary import SPLITS
 
 
 def cohort(n, source="s", role="mixed", scans=1, split=""):

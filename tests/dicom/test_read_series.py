@@ -11,7 +11,7 @@ from pydicom.uid import (
 )
 
 from dicom_files import classic, enhanced, read, uid
-from twinvae.dicom import gdcm, pixels
+from twinvae.dicom import pixels
 from twinvae.errors import DataError
 from twinvae.imaging import read_volume
 
@@ -251,17 +251,17 @@ def test_a_truncated_file_is_named(tmp_path, data):
 
 
 def test_gdcm_that_hangs_or_breaks_down_is_put_aside(tmp_path, monkeypatch):
-    monkeypatch.setattr(gdcm, "_PATIENCE_S", 0.0)
-    monkeypatch.setattr(gdcm, "_children", [])
+    monkeypatch.setattr(pixels, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(pixels, "_children", [])
     with pytest.raises(RuntimeError, match="no end in 0 s"):
-        gdcm.decode_file(tmp_path / "slow.dcm")
-    assert gdcm._children == []
-    monkeypatch.setattr(gdcm, "_PATIENCE_S", 60.0)
-    gdcm._child().kill()
+        pixels.decode_file(tmp_path / "slow.dcm")
+    assert pixels._children == []
+    monkeypatch.setattr(pixels, "_PATIENCE_S", 60.0)
+    pixels._child().kill()
     with pytest.raises(RuntimeError, match="GDCM"):
-        gdcm.decode_file(tmp_path / "dead.dcm")
+        pixels.decode_file(tmp_path / "dead.dcm")
     with pytest.raises(RuntimeError, match=r"GDCM: error .*none\.dcm"):
-        gdcm.decode_file(tmp_path / "none.dcm")
+        pixels.decode_file(tmp_path / "none.dcm")
 
 
 def test_jpeg_ls_needs_no_plugin(tmp_path, data, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from small_brain import save
 
-from twinvae.cohort.phantom.maps import load_maps
+from twinvae.cohort.phantom.mni152 import load_maps
 from twinvae.cohort.phantom.subject import make_subject
 from twinvae.config import PhantomConfig, load_config
 from twinvae.imaging import FittedRecipe, ScanFiles, prepare_scan

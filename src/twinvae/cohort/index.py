@@ -1,4 +1,7 @@
-"""From folders and tables to one manifest: index each source by its layout, pool, split."""
+"""From folders and tables to one manifest: index each source by its layout, pool, split.
+
+Where no healthy source is at hand, tumour-free slices of patients stand in.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,14 @@ from pathlib import Path
 import pandas as pd
 
 from twinvae.cohort.layouts import index_layout
-from twinvae.cohort.layouts.table import SUFFIXES
+from twinvae.cohort.layouts.csv_table import SUFFIXES
 from twinvae.cohort.manifest import validate_manifest
 from twinvae.cohort.split import assign_splits
 from twinvae.config import SourceConfig, SplitConfig
 from twinvae.errors import DataError
+
+TUMOUR_FREE = "-tumour-free"
+"""Ends the name of a source of stand-ins."""
 
 
 def index_sources(
@@ -34,6 +40,25 @@ def index_sources(
     pooled = pd.concat([*([] if before is None else [before]), *parts], ignore_index=True)
     validate_manifest(pooled, "index", check_files=True)
     return assign_splits(pooled, split)
+
+
+def add_tumour_free(table: pd.DataFrame) -> pd.DataFrame:
+    """The manifest with every mixed scan that has a tumour mask listed once more, as healthy.
+
+    For where no healthy source is at hand: this uses tumour labels, and the stand-ins' source says
+    so by its name in all tables.
+
+    The second row has the source ``NAME-tumour-free``, role healthy and the same split, so that no
+    patient is on both sides of it; ``prepare`` keeps its slices without tumour. Raises
+    ``DataError`` when no mixed scan has a mask.
+    """
+    masked = table[(table["role"] == "mixed") & (table["tumour_mask"] != "")]
+    if masked.empty:
+        raise DataError(
+            "cohort.tumour_free_as_healthy: expected mixed scans with tumour masks, found none"
+        )
+    twins = masked.assign(role="healthy", source=masked["source"] + TUMOUR_FREE)
+    return pd.concat([table, twins], ignore_index=True)
 
 
 def _index(source: SourceConfig, name: str, contrast: str) -> pd.DataFrame:

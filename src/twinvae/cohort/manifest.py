@@ -10,13 +10,12 @@ import pandas as pd
 
 from twinvae.errors import DataError
 from twinvae.files import file_and_volume, write_table
+from twinvae.vocabulary import ROLES, SCAN_KEY, SPLITS, SUBJECT_KEY
 
 COLUMNS = ("subject", "session", "source", "role", "image", "brain_mask", "tumour_mask", "split")
 OPTIONAL = ("trust_grid",)
 """Columns that a manifest may leave out: `trust_grid`, yes where masks take the scan's affine."""
 PATH_COLUMNS = ("image", "brain_mask", "tumour_mask")
-ROLES = ("healthy", "mixed")
-SPLITS = ("train", "val", "test")
 TRUST = ("yes", "no", "")
 
 
@@ -71,7 +70,7 @@ def validate_manifest(table: pd.DataFrame, where: str, *, check_files: bool) -> 
     _refuse_unknown(where, table, "split", (*SPLITS, ""))
     if "trust_grid" in table:
         _refuse_unknown(where, table, "trust_grid", TRUST)
-    repeated = table.duplicated(["subject", "session", "source", "image"])
+    repeated = table.duplicated([*SCAN_KEY, "image"])
     _refuse(where, table, repeated, "expected each scan once, found it again")
     _refuse_two_splits(where, table)
     if check_files:
@@ -155,7 +154,7 @@ def _refuse_unknown(where: str, table: pd.DataFrame, name: str, known: tuple[str
 
 def _refuse_two_splits(where: str, table: pd.DataFrame) -> None:
     given = table[table["split"] != ""]
-    for (source, subject), splits in given.groupby(["source", "subject"], sort=False)["split"]:
+    for (source, subject), splits in given.groupby(list(SUBJECT_KEY), sort=False)["split"]:
         names = sorted(set(splits), key=SPLITS.index)
         if len(names) > 1:
             raise DataError(

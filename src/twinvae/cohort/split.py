@@ -7,8 +7,9 @@ import zlib
 import numpy as np
 import pandas as pd
 
-from twinvae.cohort.manifest import SPLITS, validate_manifest
+from twinvae.cohort.manifest import validate_manifest
 from twinvae.config import SplitConfig
+from twinvae.vocabulary import SPLITS
 
 
 def assign_splits(table: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:

@@ -47,9 +47,9 @@ def config_show(preset: Preset) -> None:
 @example("twinvae config fields")
 def config_fields() -> None:
     """Explain every setting: its type, default and meaning."""
-    from twinvae.config import documented_fields
+    from twinvae.config import RunConfig, documented_fields
 
-    for line in documented_fields():
+    for line in documented_fields(RunConfig):
         typer.echo(line)
 
 

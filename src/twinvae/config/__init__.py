@@ -1,15 +1,7 @@
 """What a run is: validated, documented, printable."""
 
-from twinvae.config.cohort import (
-    CohortConfig,
-    PhantomConfig,
-    PhantomContrast,
-    Role,
-    SourceConfig,
-    SplitConfig,
-)
-from twinvae.config.fields import documented_fields
-from twinvae.config.load import dump_config, load_config, preset_names, preset_text, validated
+from twinvae.config.base import Documented, documented_fields, validated
+from twinvae.config.load import dump_config, load_config, preset_names, preset_text
 from twinvae.config.model import (
     AugmentConfig,
     ModelConfig,
@@ -17,7 +9,7 @@ from twinvae.config.model import (
     TrainConfig,
     TrainingConfig,
 )
-from twinvae.config.recipe import (
+from twinvae.config.recipe_steps import (
     BiasCorrection,
     BrainMask,
     CropResize,
@@ -33,13 +25,19 @@ from twinvae.config.recipe import (
     recipe_files,
 )
 from twinvae.config.run import (
+    CohortConfig,
     ComputeConfig,
     DecisionConfig,
     EvaluationConfig,
+    PhantomConfig,
+    PhantomContrast,
     RunConfig,
     ScoringConfig,
+    SourceConfig,
+    SplitConfig,
     matching_names,
 )
+from twinvae.config.study_design import StudyConfig, load_study
 
 __all__ = [
     "AugmentConfig",
@@ -49,6 +47,7 @@ __all__ = [
     "ComputeConfig",
     "CropResize",
     "DecisionConfig",
+    "Documented",
     "EvaluationConfig",
     "HistogramMatch",
     "ModelConfig",
@@ -61,18 +60,19 @@ __all__ = [
     "Register",
     "Reorient",
     "ResampleInPlane",
-    "Role",
     "RunConfig",
     "ScoringConfig",
     "SelectSlices",
     "SourceConfig",
     "SplitConfig",
+    "StudyConfig",
     "TrainConfig",
     "TrainingConfig",
     "ZScore",
     "documented_fields",
     "dump_config",
     "load_config",
+    "load_study",
     "matching_names",
     "preset_names",
     "preset_text",

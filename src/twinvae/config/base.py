@@ -1,8 +1,15 @@
-"""What every documented model of the configuration shares."""
+"""Documented models: fields explain themselves, unknown keys and bad values are refused by name."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Iterator
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from twinvae.errors import ConfigError
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Documented(BaseModel):
@@ -11,3 +18,58 @@ class Documented(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
     )
+
+
+def validated(model: type[_Model], values: Any, where: str) -> _Model:
+    """Build ``model`` from ``values``; a ``ConfigError`` lists each bad field of ``where``."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(str(part) for part in e['loc']) or '(whole)'}: "
+            f"{e['msg'].removeprefix('Value error, ')}, found {short(e['input'])}"
+            for e in error.errors()
+        ]
+        raise ConfigError(f"{where}: not a valid configuration\n" + "\n".join(lines)) from None
+
+
+def short(value: Any) -> str:
+    """How messages show a value: its repr, at most 80 characters of it."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def documented_fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """One line a setting: dotted name, type, default, meaning; nested models in place."""
+    for name, field in model.model_fields.items():
+        if name == "step":
+            continue  # the line of the step itself names it
+        dotted = f"{prefix}{name}"
+        default = "required" if field.is_required() else f"default {_plain(field.default)}"
+        nested = _models_in(field.annotation)
+        shown = " | ".join(m.__name__ for m in nested) or _type_name(field.annotation)
+        about = " ".join((field.description or "").split())
+        yield f"{dotted}: {shown}, {'see below' if nested else default} — {about}"
+        for inner in nested:
+            path = dotted
+            if "step" in inner.model_fields:
+                path = f"{dotted}[{inner.model_fields['step'].default}]"
+                yield f"{path}: a step — {' '.join((inner.__doc__ or '').split())}"
+            yield from documented_fields(inner, f"{path}.")
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The documented models an annotation mentions, in order."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _type_name(annotation: Any) -> str:
+    if isinstance(annotation, type) and not get_args(annotation):
+        return annotation.__name__
+    return str(annotation).replace("typing.", "").replace("pathlib._local.", "")
+
+
+def _plain(value: Any) -> str:
+    return repr(list(value)) if isinstance(value, tuple) else repr(value)

@@ -6,16 +6,16 @@ import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from twinvae.config.recipe import Register
+from twinvae.config.base import short, validated
+from twinvae.config.recipe_steps import Register
 from twinvae.config.run import RunConfig
 from twinvae.errors import ConfigError
 
-_Model = TypeVar("_Model", bound=BaseModel)
 _PRESETS = files("twinvae.config").joinpath("presets")
 
 
@@ -31,19 +31,6 @@ def preset_text(name: str) -> str:
     if name not in preset_names():
         raise ConfigError(f"preset {name!r}: expected one of {', '.join(preset_names())}")
     return _PRESETS.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-
-
-def validated(model: type[_Model], values: Any, where: str) -> _Model:
-    """Build ``model`` from ``values``; a ``ConfigError`` lists each bad field of ``where``."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        lines = [
-            f"  {'.'.join(str(part) for part in e['loc']) or '(whole)'}: "
-            f"{e['msg'].removeprefix('Value error, ')}, found {_short(e['input'])}"
-            for e in error.errors()
-        ]
-        raise ConfigError(f"{where}: not a valid configuration\n" + "\n".join(lines)) from None
 
 
 def load_config(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
@@ -80,11 +67,6 @@ def dump_config(config: BaseModel) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 def parse_settings(text: str, where: str) -> dict[str, Any]:
     """The settings of a YAML text; ``ConfigError`` naming ``where`` when it is no mapping."""
     try:
@@ -92,7 +74,7 @@ def parse_settings(text: str, where: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: expected YAML, found {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{where}: expected a mapping of settings, found {_short(values)}")
+        raise ConfigError(f"{where}: expected a mapping of settings, found {short(values)}")
     return values
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from rich.markup import escape
 
 from twinvae.cohort import index_sources
-from twinvae.config import Role, RunConfig, SourceConfig, SplitConfig, dump_config, load_config
+from twinvae.config import RunConfig, SourceConfig, SplitConfig, dump_config, load_config
 from twinvae.decision import calibrate, transfer
 from twinvae.decision.domain import domain_of, scan_facts
 from twinvae.detection.bundle import Bundle, read_bundle, seal
@@ -27,6 +27,7 @@ from twinvae.parallel.pool import DIED, ways
 from twinvae.progress import console, progress_bar
 from twinvae.scoring import moved, require_fitted, score_slices, select_scores
 from twinvae.training import Compute
+from twinvae.vocabulary import Role
 
 _MAY_CHANGE: dict[Role, tuple[str, ...]] = {
     "healthy": ("decision", "compute"),

@@ -20,13 +20,14 @@ from twinvae.evaluation.resampling import (
 )
 from twinvae.evaluation.rivals import best_trivial
 from twinvae.evaluation.subsets import known_mixed, sample_of
+from twinvae.vocabulary import SCAN_KEY
 
 OVER_SEEDS_COLUMNS = (
     "score", "metric", "value", "ci_low", "ci_high", "seed_sd", "seeds",
     "n_pos", "n_neg", "n_subjects",
     "rival", "rival_value", "difference", "difference_low", "difference_high",
 )  # fmt: skip
-_KEYS = ("source", "subject", "session", "slice")
+_KEYS = (*SCAN_KEY, "slice")
 
 
 @one_blas_thread()

@@ -4,7 +4,6 @@ from twinvae.imaging.back import back_to_scan, brain_on_scan, in_scan_units
 from twinvae.imaging.fit import fit_recipe
 from twinvae.imaging.prepare import merge_shards, prepare_cohort, prepare_shard
 from twinvae.imaging.recipe import (
-    FULL_SCALE,
     INDEX_COLUMNS,
     FittedRecipe,
     PreparedScan,
@@ -23,7 +22,6 @@ from twinvae.imaging.volume import (
 from twinvae.parallel.shard import Shard
 
 __all__ = [
-    "FULL_SCALE",
     "INDEX_COLUMNS",
     "Block",
     "FittedRecipe",

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from twinvae.cohort.phantom.maps import load_maps
+from twinvae.cohort.phantom.mni152 import load_maps
 from twinvae.imaging.resample import apply_taps, resampling_taps
 from twinvae.imaging.volume import Bools
 

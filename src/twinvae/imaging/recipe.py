@@ -32,12 +32,12 @@ from twinvae.imaging.scan import (
 )
 from twinvae.imaging.steps import Fitted, apply_step
 from twinvae.imaging.volume import Affine, Bools
+from twinvae.vocabulary import FULL_SCALE
 
 INDEX_COLUMNS = (
     *("subject", "session", "source", "role", "split", "slice", "position"),
     *("brain_px", "tumour_px", "spacing_mm", "pixel_mm"),
 )
-FULL_SCALE = 65535
 """What intensity 1 is stored as."""
 
 _STEP: TypeAdapter[RecipeStep] = TypeAdapter(RecipeStep)

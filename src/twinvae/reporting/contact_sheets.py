@@ -20,6 +20,7 @@ from twinvae.imaging import SliceStore, unit_images
 from twinvae.imaging.quality import FLAGS, flag_counts, leaks
 from twinvae.outputs import replaced
 from twinvae.reporting.style import INK, SKY, VERMILLION, as_png, styled
+from twinvae.vocabulary import SCAN_KEY
 
 Bytes = NDArray[np.uint8]
 
@@ -28,7 +29,7 @@ POSITIONS = (0.25, 0.4, 0.55, 0.7, 0.85)
 PER_PAGE = 60
 _COLUMNS, _LINE, _GAP, _DPI = 3, 22, 10, 100
 _NAMED = 5  # scans of a flag that are named
-_SAME_SCAN = ["subject", "session", "source"]
+_SAME_SCAN = list(SCAN_KEY)
 
 
 def write_contact_sheets(store: SliceStore, flags: pd.DataFrame, folder: Path) -> list[Path]:

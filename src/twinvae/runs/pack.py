@@ -14,6 +14,7 @@ from twinvae.imaging import SliceStore
 from twinvae.models import twin_folders
 from twinvae.outputs import replaced
 from twinvae.runs.folder import Run
+from twinvae.vocabulary import SCAN_KEY
 
 
 def write_bundle(run: Run) -> None:
@@ -37,7 +38,7 @@ def run_domain(run: Run) -> dict[str, Any]:
     """What the run's healthy validation scans are like."""
     store = SliceStore.open(run.slices)
     rows = store.select("healthy", "val")
-    keys = ["source", "subject", "session"]
+    keys = list(SCAN_KEY)
     scans = read_strings(run.slices / "scans.tsv", "\t").set_index(keys)
     facts, subjects = [], []
     of_scans = store.index.iloc[rows].groupby(keys, sort=False).indices

@@ -18,12 +18,13 @@ from twinvae.config import RunConfig, ScoringConfig
 from twinvae.errors import CalibrationError
 from twinvae.evaluation.auroc import pair_wins
 from twinvae.evaluation.resampling import interval, multiplicities
-from twinvae.imaging import FULL_SCALE, SliceStore
+from twinvae.imaging import SliceStore
 from twinvae.planting import Planting, plant_in_slices
 from twinvae.runs.folder import Run
 from twinvae.scoring import Models, score_and_fit, select_scores
 from twinvae.scoring.table import score_columns
 from twinvae.training import Compute, to_tensor
+from twinvae.vocabulary import FULL_SCALE
 
 YARDSTICK_COLUMNS = ("score", "auroc", "ci_low", "ci_high", "n_slices", "n_subjects")
 _BATCH = 256

@@ -17,8 +17,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from twinvae.config import RunConfig
-from twinvae.config.study import StudyConfig, load_study
+from twinvae.config import RunConfig, StudyConfig, load_study
 from twinvae.errors import PartialFailureError, reason_of
 from twinvae.evaluation import OVER_SEEDS_COLUMNS, over_seeds
 from twinvae.files import write_table

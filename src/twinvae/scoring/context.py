@@ -17,9 +17,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from twinvae.vocabulary import SCAN_KEY
+
 CONTEXT_SUFFIX = "_context"
 _FWHM_TO_SIGMA = (8 * np.log(2)) ** -0.5
-_SCAN = ["source", "subject", "session", "role"]  # role: stand-ins share their patient's name
+_SCAN = [*SCAN_KEY, "role"]  # role: stand-ins share their patient's name
 _CALM = 0.25  # the quantile of a scan's scores that stands for its slices without a tumour
 
 

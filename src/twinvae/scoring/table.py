@@ -14,6 +14,7 @@ import pandas as pd
 
 from twinvae.errors import DataError
 from twinvae.files import write_table
+from twinvae.vocabulary import ROLES, SPLITS
 
 KEY_COLUMNS = (
     "subject",
@@ -32,8 +33,6 @@ pixel, else the root of its area). Runs write it; ``areas`` says what is lost wi
 OPTIONAL_COLUMNS = (SPACING, "session", "grade")
 """Columns that are allowed, and are not scores: besides the spacing, the scan's session and the
 tumour's grade."""
-ROLES = ("healthy", "mixed")
-SPLITS = ("train", "val", "test")
 TRIVIAL_PREFIX = "trivial_"
 """Scores that no model was trained for begin with this."""
 PAPER_SCORE = "latent_l2"

@@ -1,4 +1,4 @@
-"""One file per layout: how a data set lies on disk, as it is shipped, and where that is known from.
+"""How data sets lie on disk, as they are shipped, and where that is known from.
 
 A layout recognises a folder and finds in it every scan of every contrast with its masks
 (`scans.Scan`); choosing the contrast and making manifest rows of the scans is common to all.
@@ -13,26 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from twinvae.cohort.layouts import (
-    bids,
-    brats2015,
-    brats2017,
-    brats2021,
-    brats2023,
-    camcan,
-    dicom,
-    hcp,
-    isles2015,
-    ixi,
-    midas,
-    msd,
-    table,
-    tcga_lgg,
-)
-from twinvae.cohort.layouts.files import some_files
+from twinvae.cohort.layouts import bids, brats, csv_table, dicom_studies, volunteers, vsd
+from twinvae.cohort.layouts.naming import some_files
 from twinvae.cohort.layouts.scans import Scan, scans_table
-from twinvae.config import Role
 from twinvae.errors import ConfigError, DataError
+from twinvae.vocabulary import Role
 
 __all__ = ["LAYOUTS", "Layout", "index_layout", "recognised"]
 
@@ -63,32 +48,42 @@ def _index_scans(
 
 
 LAYOUTS: dict[str, Layout] = {
-    "table": Layout("a .csv or .tsv file", table.recognises, table.index_table),
+    "table": Layout("a .csv or .tsv file", csv_table.recognises, csv_table.index_table),
     "bids": _of_scans("folders sub-…", bids.recognises, bids.find),
-    "hcp": _of_scans("100307/T1w/T2w_acpc_dc_restore.nii.gz", hcp.recognises, hcp.find),
+    "hcp": _of_scans(
+        "100307/T1w/T2w_acpc_dc_restore.nii.gz", volunteers.is_hcp, volunteers.find_hcp
+    ),
     "brats2015": _of_scans(
-        "HGG/brats_tcia_pat153_0109/VSD.Brain…mha", brats2015.recognises, brats2015.find
+        "HGG/brats_tcia_pat153_0109/VSD.Brain…mha", brats.is_brats2015, brats.find_brats2015
     ),
     "brats2017": _of_scans(
         "Brats17_CBICA_AAB_1_t2.nii.gz to BraTS20_Training_001_t2.nii.gz",
-        brats2017.recognises,
-        brats2017.find,
+        brats.is_brats2017,
+        brats.find_brats2017,
     ),
-    "brats2021": _of_scans("BraTS2021_00000_t2.nii.gz", brats2021.recognises, brats2021.find),
-    "brats2023": _of_scans("BraTS-GLI-00000-000-t2w.nii.gz", brats2023.recognises, brats2023.find),
-    "msd": _of_scans("dataset.json and imagesTr/BRATS_001.nii.gz", msd.recognises, msd.find),
-    "ixi": _of_scans("IXI002-Guys-0828-T2.nii.gz", ixi.recognises, ixi.find),
+    "brats2021": _of_scans(
+        "BraTS2021_00000_t2.nii.gz", brats.BRATS2021.recognises, brats.BRATS2021.find
+    ),
+    "brats2023": _of_scans(
+        "BraTS-GLI-00000-000-t2w.nii.gz", brats.BRATS2023.recognises, brats.BRATS2023.find
+    ),
+    "msd": _of_scans("dataset.json and imagesTr/BRATS_001.nii.gz", brats.is_msd, brats.find_msd),
+    "ixi": _of_scans("IXI002-Guys-0828-T2.nii.gz", volunteers.is_ixi, volunteers.find_ixi),
     "camcan": _of_scans(
         "cc700/mri/pipeline/release004/BIDS_20190411/anat/sub-CC110033",
-        camcan.recognises,
-        camcan.find,
+        volunteers.is_camcan,
+        volunteers.find_camcan,
     ),
     "isles2015": _of_scans(
-        "SISS2015_Training/1/VSD.Brain…nii", isles2015.recognises, isles2015.find
+        "SISS2015_Training/1/VSD.Brain…nii", vsd.is_isles2015, vsd.find_isles2015
     ),
-    "midas": _of_scans("Normal001-T2.mha", midas.recognises, midas.find),
-    "tcga-lgg": _of_scans("TCGA_CS_6290_20000917_flair.nii.gz", tcga_lgg.recognises, tcga_lgg.find),
-    "dicom": Layout("DICOM files of any names and folders", dicom.recognises, dicom.index),
+    "midas": _of_scans("Normal001-T2.mha", volunteers.is_midas, volunteers.find_midas),
+    "tcga-lgg": _of_scans(
+        "TCGA_CS_6290_20000917_flair.nii.gz", brats.TCGA_LGG.recognises, brats.TCGA_LGG.find
+    ),
+    "dicom": Layout(
+        "DICOM files of any names and folders", dicom_studies.recognises, dicom_studies.index
+    ),
 }
 
 
@@ -124,7 +119,7 @@ def index_layout(
             )
         layout = names[0]
     if layout == "dicom":
-        return dicom.index(path, role, source, contrast, series)
+        return dicom_studies.index(path, role, source, contrast, series)
     if series is not None:
         raise ConfigError(f"series: expected it with the layout dicom only, found {layout}: {path}")
     return LAYOUTS[layout].index(path, role, source, contrast)

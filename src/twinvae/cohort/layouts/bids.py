@@ -25,8 +25,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from twinvae.cohort.layouts.contrast import standard_contrast
-from twinvae.cohort.layouts.scans import Scan
+from twinvae.cohort.layouts.scans import Scan, standard_contrast
 from twinvae.cohort.manifest import read_strings
 
 _TUMOUR = frozenset({"lesion", "tumour", "tumor"})

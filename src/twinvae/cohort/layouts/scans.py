@@ -9,14 +9,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from twinvae.cohort.layouts.contrast import standard_contrast
 from twinvae.cohort.manifest import manifest_table
-from twinvae.config import Role
 from twinvae.errors import DataError
 from twinvae.progress import console
+from twinvae.vocabulary import Role
 
 _FEWEST = 3  # subjects of a part that is a source of its own: one for each split
 _NAMED = 5  # how many visits a note names
+
+# What contrasts are called: BIDS, BraTS, SMIR and scanners name the same ones differently.
+_CONTRASTS = {
+    "T1w": ("t1", "t1w", "t1n"),
+    "T2w": ("t2", "t2w"),
+    "T1gd": ("t1gd", "t1c", "t1ce", "t1wce", "ce"),
+    "FLAIR": ("flair", "t2f", "t2flair"),
+    "PDw": ("pd", "pdw"),
+}
+_STANDARD = {name: standard for standard, names in _CONTRASTS.items() for name in names}
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,12 @@ def scans_table(
         }
         for scan in _whole_if_small(path, _told_apart(path, chosen))
     )
+
+
+def standard_contrast(name: str) -> str:
+    """The name by which a contrast is compared: T1w, T2w, T1gd, FLAIR, PDw, else in lower case."""
+    key = name.lower().replace("-", "").replace("_", "").replace(" ", "")
+    return _STANDARD.get(key, key)
 
 
 def _note_missing(path: Path, scans: Sequence[Scan], chosen: Sequence[Scan], contrast: str) -> None:

@@ -1,22 +1,91 @@
-"""Label maps of real anatomies, brought to one pose and turned into maps like the template's."""
+"""Label maps of real anatomies, brought to one pose and turned into maps like the template's.
+
+Label numbers are those of FreeSurfer's colour table, which SynthSeg shares. Relaxation times are
+typical of healthy adults at 3 T, near those Wansapura et al. (1999) and Stanisz et al. (2005)
+measured in grey and white matter; deep nuclei have shorter T2 the more iron they hold (Hallgren and
+Sourander 1958). Subjects vary around them, so only their order and rough size matter.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from twinvae.cohort.phantom.fields import FloatArray
-from twinvae.cohort.phantom.maps import COARSE, Maps, away_from, lobar_seeds
-from twinvae.cohort.phantom.relaxation import CLASSES, NAMES, class_table, tissue_table
+from twinvae.cohort.phantom.mni152 import COARSE, FloatArray, Maps, away_from, lobar_seeds
 from twinvae.errors import ConfigError, DataError
 from twinvae.files import file_state
+
+Class = Literal["grey", "white", "csf"]
+CLASSES: tuple[Class, ...] = ("grey", "white", "csf")
+
+
+@dataclass(frozen=True)
+class TissueKind:
+    """A tissue: labels, the class whose share it counts towards, relaxation."""
+
+    labels: tuple[int | range, ...]
+    """Label numbers, or ranges of them (cortical parcels)."""
+    kind: Class
+    """Also what it would be taken for if its own contrast were not drawn."""
+    t1_ms: float
+    t2_ms: float
+    density: float
+    """Proton density relative to CSF."""
+
+
+TISSUES: dict[str, TissueKind] = {
+    "cortex": TissueKind(
+        (3, 42, range(1000, 3000), range(11100, 11200), range(12100, 12200)), "grey", 1330, 90, 0.82
+    ),
+    "white": TissueKind(
+        (2, 41, 85, 250, range(251, 256), range(3000, 5003), range(13100, 13200)),
+        "white",
+        880,
+        72,
+        0.70,
+    ),
+    "white_lesion": TissueKind((25, 57, 77, 78, 79), "white", 1150, 105, 0.76),
+    "cerebellar_cortex": TissueKind((8, 47), "grey", 1240, 85, 0.79),
+    "cerebellar_white": TissueKind((7, 46), "white", 900, 74, 0.71),
+    "brainstem": TissueKind((16, 170, range(173, 176)), "white", 990, 77, 0.72),
+    "thalamus": TissueKind((9, 10, 48, 49), "grey", 1140, 76, 0.77),
+    "caudate": TissueKind((11, 50), "grey", 1290, 80, 0.81),
+    "putamen": TissueKind((12, 51), "grey", 1240, 75, 0.80),
+    "pallidum": TissueKind((13, 52), "grey", 980, 60, 0.74),
+    "hippocampus": TissueKind((17, 53), "grey", 1420, 95, 0.83),
+    "amygdala": TissueKind((18, 54), "grey", 1430, 94, 0.83),
+    "accumbens": TissueKind((26, 58), "grey", 1330, 84, 0.81),
+    "ventral_diencephalon": TissueKind((28, 60), "white", 1030, 71, 0.74),
+    "choroid_plexus": TissueKind((31, 63, 136, 137, 163, 164), "csf", 2200, 250, 0.90),
+    "perivascular": TissueKind((30, 62), "csf", 2600, 500, 0.92),
+    "ventricles": TissueKind((4, 5, 14, 15, 43, 44, 72), "csf", 4200, 1800, 1.0),
+    "csf": TissueKind((24,), "csf", 4100, 1600, 1.0),
+}
+NAMES = tuple(TISSUES)
+_LARGEST = 15000
+
+
+def tissue_table() -> npt.NDArray[np.uint8]:
+    """(15000,): 1 + position of the label's tissue in ``NAMES``; 0 for all that is no brain."""
+    table = np.zeros(_LARGEST, dtype=np.uint8)
+    for number, tissue in enumerate(TISSUES.values(), start=1):
+        for labels in tissue.labels:
+            table[labels if isinstance(labels, int) else slice(labels.start, labels.stop)] = number
+    return table
+
+
+def class_table() -> npt.NDArray[np.uint8]:
+    """(1 + tissues,): position of each tissue's class in ``CLASSES``; CSF for what has no label."""
+    kinds = [CLASSES.index(tissue.kind) for tissue in TISSUES.values()]
+    return np.array([CLASSES.index("csf"), *kinds], dtype=np.uint8)
+
 
 _ENDINGS = (".nii", ".nii.gz", ".mgz")
 _FIELD_MM = ((-90, 90), (-126, 96), (-80, 100))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from twinvae.cohort.tumour_free import TUMOUR_FREE
+from twinvae.cohort import TUMOUR_FREE
 
 Found = Iterator[tuple[int, tuple[str, str]]]
 """Row numbers of flagged scans, each with its flag and why."""

@@ -1,4 +1,4 @@
-"""The steps of a recipe: one function per option model of ``twinvae.config.recipe``.
+"""The steps of a recipe: one function per option model of ``twinvae.config.recipe_steps``.
 
 To add a step: its option model there, a module here whose function is registered with
 ``apply_step.register``, and one import below. A step receives its options, the scan's working

@@ -1,20 +1,30 @@
-"""One subject's own anatomy: where each of its voxels lies in the MNI maps, and what is there."""
+"""One subject's own brain: where each voxel lies in the maps, what is there, how it has aged.
+
+Deformations are smooth random fields, tensor products of cubic B-splines: with a control point
+every 40 mm one costs three small matrix products, whatever the voxel size, and is twice
+differentiable, so that there are no creases.
+
+White matter hyperintensities, which most healthy brains have from middle age on, are caps and a rim
+around the ventricles, and dots and patches in deep white matter, after the grades of Fazekas et al.
+(1987). They are a healthy variation: no lesion mask holds them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
-from twinvae.cohort.phantom.fields import FloatArray, Grid, smooth_field
-from twinvae.cohort.phantom.maps import COARSE, Maps, look_up
+from twinvae.cohort.phantom.mni152 import COARSE, FloatArray, Maps, look_up
 
 _FIELD_OF_VIEW_MM = ((-96.0, 96.0), (-124.0, 92.0), (-72.0, 92.0))
 # Standard deviation in mm of each displacement component, by distance between control points.
 _FOLDING_MM = ((60.0, 2.4), (30.0, 1.1), (14.0, 0.7))
-
 
 Push = Callable[[FloatArray, FloatArray], None]
 """Changes places (3, n) in MNI space in place, given their depth (n,) in the brain, both in mm."""
@@ -159,3 +169,88 @@ def _rotation(turn_deg: tuple[float, float, float]) -> npt.NDArray[np.float64]:
 
 def _triple(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
     return float(values[0]), float(values[1]), float(values[2])
+
+
+_WATER = 0.16  # of the way from grey matter to CSF: signal of a full hyperintensity
+
+
+def draw_load(rng: np.random.Generator, age: int) -> float:
+    """How much of it there is, from none (0) to confluent (1)."""
+    return float(np.clip(rng.normal((age - 45) / 80, 0.2), 0.0, 1.0))
+
+
+def hyperintensities(
+    rng: np.random.Generator, tissue: Tissue, maps: Maps, load: float
+) -> FloatArray:
+    """(n,): share of each voxel that is hyperintense white matter, from 0 to 1."""
+    *_, wall_mm, depth_mm = look_up(maps.warp, tissue.place_mm, COARSE, maps.origin_mm)
+    grid, inside = tissue.grid, tissue.inside
+    uneven = smooth_field(rng, grid, 14.0, 1.0)[0][inside]
+    spots = smooth_field(rng, grid, 4.0, 1.0)[0][inside]
+    spots += 0.6 * smooth_field(rng, grid, 25.0, 1.0)[0][inside]
+    width_mm = (0.5 + 4 * load) * np.exp(np.float32(0.5) * uneven)
+    rim = np.clip((width_mm - wall_mm) / 2, 0, 1) * min(0.35 + load, 1.0)
+    deep = np.clip((spots - (4.2 - 1.6 * load)) / 0.5, 0, 1) * (depth_mm > 6) * (load > 0.15)
+    share: FloatArray = np.maximum(rim, deep) * tissue.shares[1]
+    return share.astype(np.float32)
+
+
+def water_of_hyperintensity(rng: np.random.Generator) -> float:
+    """Where between grey matter (0) and CSF (1) one subject's hyperintensities lie."""
+    return float(np.clip(rng.normal(_WATER, 0.03), 0.08, 0.25))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """An isotropic RAS grid: voxel (i, j, k) lies at ``origin_mm + spacing_mm * (i, j, k)``."""
+
+    shape: tuple[int, int, int]
+    origin_mm: tuple[float, float, float]
+    spacing_mm: float
+
+    @property
+    def affine(self) -> npt.NDArray[np.float64]:
+        """4×4 matrix from voxel indices to mm."""
+        matrix = np.diag([self.spacing_mm] * 3 + [1.0])
+        matrix[:3, 3] = self.origin_mm
+        return matrix
+
+    def axes_mm(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Coordinates along x, y and z in mm, shaped to broadcast to ``shape``."""
+        x, y, z = (
+            np.float32(start) + np.float32(self.spacing_mm) * np.arange(n, dtype=np.float32)
+            for start, n in zip(self.origin_mm, self.shape, strict=True)
+        )
+        return x[:, None, None], y[None, :, None], z[None, None, :]
+
+
+@cache
+def _basis(points: int, spacing_mm: float, control_mm: float) -> Any:
+    """Sparse (points, controls): uniform cubic B-splines at ``points`` equally spaced places."""
+    place = np.arange(points) * spacing_mm / control_mm
+    controls = int(np.floor(place[-1])) + 4
+    distance = np.abs(place[:, None] + 1 - np.arange(controls)[None, :])
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = np.maximum(2 - distance, 0) ** 3 / 6
+    return sparse.csr_array(np.where(distance < 1, near, far).astype(np.float32))
+
+
+def smooth_field(
+    rng: np.random.Generator, grid: Grid, control_mm: float, sd: float, components: int = 1
+) -> FloatArray:
+    """Random field (components, *shape) of mean 0 and standard deviation near ``sd``.
+
+    Details are about ``control_mm`` wide. The variance of a spline with independent unit
+    coefficients is the product of sum(basis²) over the axes, 151/315 each on average. Sparse
+    products are used because dense ones may round differently with the number of threads.
+    """
+    bases = [_basis(n, grid.spacing_mm, control_mm) for n in grid.shape]
+    controls = [basis.shape[1] for basis in bases]
+    field = rng.standard_normal((components, *controls), dtype=np.float32)
+    field = np.moveaxis(field, 0, -1)
+    for basis in bases:  # each turn expands the leading axis and moves it to the end
+        rest = field.shape[1:]
+        expanded = basis @ field.reshape(len(field), -1)
+        field = np.moveaxis(expanded.reshape(-1, *rest), 0, -1)
+    scale = np.float32(sd / (151 / 315) ** 1.5)
+    return np.ascontiguousarray(field * scale, dtype=np.float32)

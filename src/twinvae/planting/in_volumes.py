@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from twinvae.planting.contrast import BRIGHT_SHARE, PlantedContrast
-
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
+
+PlantedContrast = Literal["T2w", "FLAIR", "T1w", "any"]
+
+BRIGHT_SHARE: dict[PlantedContrast, float] = {"T2w": 0.9, "FLAIR": 0.9, "T1w": 0.1, "any": 0.5}
+"""Share of lesions brighter than the tissue they are in. Fluid is bright in T2w and FLAIR and dark
+in T1w; the rest are haemorrhage, calcification or, in T1w, fat and methaemoglobin."""
 
 # Signal over the brain's median, (lowest, highest), of oedema or solid tumour and of necrosis.
 _LEVELS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from twinvae.planting.contrast import BRIGHT_SHARE, PlantedContrast
+from twinvae.planting.in_volumes import BRIGHT_SHARE, PlantedContrast
 
 _HARMONICS = 4  # lobes of an outline
 _BRIGHTEST = 1.0

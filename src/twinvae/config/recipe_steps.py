@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from twinvae.config.base import Documented
-from twinvae.config.cohort import Role
+from twinvae.vocabulary import Role
 
 
 class Reorient(Documented):

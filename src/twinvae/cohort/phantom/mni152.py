@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from twinvae.cohort.phantom.fields import FloatArray
 from twinvae.errors import DataError
+
+FloatArray = npt.NDArray[np.float32]
 
 ORIGIN_MM = np.array([-98.0, -134.0, -72.0], dtype=np.float32)
 _LOWEST = 4  # slices of brainstem left out below, as skull stripping does

@@ -20,8 +20,8 @@ from pathlib import Path
 import pandas as pd
 
 from twinvae.cohort.manifest import COLUMNS, OPTIONAL, manifest_table, read_strings, resolve_paths
-from twinvae.config import Role
 from twinvae.errors import DataError
+from twinvae.vocabulary import Role
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 _DELIMITERS = ("\t", ",", ";")
