@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twinvae.imaging.itk import on_other_grid
-from twinvae.imaging.orient import turned_back
 from twinvae.imaging.recipe import PreparedScan
-from twinvae.imaging.resample import Taps, apply_taps, resampling_taps
-from twinvae.imaging.volume import Bools, Floats, Volume
+from twinvae.imaging.resample import Taps, apply_taps, on_other_grid, resampling_taps
+from twinvae.imaging.volume import Bools, Floats, Volume, turned_back
 
 
 def back_to_scan(maps: NDArray[np.float32], prepared: PreparedScan) -> Volume:

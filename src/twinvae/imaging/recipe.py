@@ -17,7 +17,6 @@ from twinvae.errors import DataError
 from twinvae.files import read_json
 from twinvae.imaging.anatomy import anatomy_statistics
 from twinvae.imaging.order import check_order
-from twinvae.imaging.orient import axis_codes
 from twinvae.imaging.place import check_brain_place, check_tumour_place
 from twinvae.imaging.quality.look import Facts, Look
 from twinvae.imaging.scan import (
@@ -31,7 +30,7 @@ from twinvae.imaging.scan import (
     load_scan,
 )
 from twinvae.imaging.steps import Fitted, apply_step
-from twinvae.imaging.volume import Affine, Bools
+from twinvae.imaging.volume import Affine, Bools, axis_codes
 
 INDEX_COLUMNS = (
     *("subject", "session", "source", "role", "split", "slice", "position"),

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from twinvae.imaging.coarse import CoarseGrid
-from twinvae.imaging.orient import RAS
+from twinvae.imaging.resample import CoarseGrid
 from twinvae.imaging.volume import (
+    RAS,
     Affine,
     Bools,
     Floats,

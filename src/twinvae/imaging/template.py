@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinvae.errors import DataError
-from twinvae.imaging.coarse import CoarseGrid
-from twinvae.imaging.orient import turn_of, turned
-from twinvae.imaging.volume import read_volume
+from twinvae.imaging.resample import CoarseGrid
+from twinvae.imaging.volume import read_volume, turn_of, turned
 
 _SIDE_MM = 4.0  # of the cells that registration looks at
 _TOP = 99.9  # percentile of the brain that becomes 255

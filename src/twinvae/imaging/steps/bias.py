@@ -13,8 +13,7 @@ import numpy as np
 
 from twinvae.config import BiasCorrection
 from twinvae.errors import DataError
-from twinvae.imaging.coarse import CoarseGrid
-from twinvae.imaging.itk import from_itk, one_thread, to_itk
+from twinvae.imaging.resample import CoarseGrid, from_itk, one_thread, to_itk
 from twinvae.imaging.scan import LogGain, Working
 from twinvae.imaging.steps.base import Fitted, apply_step
 from twinvae.imaging.volume import Bools, Floats

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from twinvae.config import Register
 from twinvae.errors import DataError
-from twinvae.imaging.coarse import CoarseGrid
-from twinvae.imaging.itk import on_other_grid, one_thread, to_itk
+from twinvae.imaging.resample import CoarseGrid, on_other_grid, one_thread, to_itk
 from twinvae.imaging.scan import Moved, Working
 from twinvae.imaging.steps.base import Fitted, Training, apply_step, fit_step
 from twinvae.imaging.template import Template

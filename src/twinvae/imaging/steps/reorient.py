@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from twinvae.config import Reorient
-from twinvae.imaging.orient import turn_of, turned
 from twinvae.imaging.scan import Working
 from twinvae.imaging.steps.base import Fitted, apply_step
+from twinvae.imaging.volume import turn_of, turned
 
 
 @apply_step.register
