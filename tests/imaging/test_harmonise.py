@@ -10,7 +10,7 @@ from small_brain import STEPS, Brain, make_brain
 from twinvae.config import BrainMask, HistogramMatch, NyulScale, Reorient, ZScore
 from twinvae.errors import DataError
 from twinvae.imaging import back_to_scan, fit_recipe, in_scan_units, prepare_scan, unit_images
-from twinvae.imaging.recipe import run_steps
+from twinvae.imaging.fitted_recipe import run_steps
 from twinvae.imaging.steps import harmonise
 
 FRONT = (Reorient(), BrainMask())

@@ -13,7 +13,7 @@ import pandas as pd
 from twinvae.cohort import read_manifest
 from twinvae.config import RecipeStep
 from twinvae.errors import DataError, StageError, reason_of
-from twinvae.imaging.fit import fit_recipe
+from twinvae.imaging.fitted_recipe import FittedRecipe, fit_recipe
 from twinvae.imaging.parts import (
     fitted_once,
     forget_reason,
@@ -27,9 +27,8 @@ from twinvae.imaging.parts import (
     read_reason,
     write_part,
 )
-from twinvae.imaging.quality.check import scan_row
-from twinvae.imaging.quality.flags import flag_scans
-from twinvae.imaging.recipe import FittedRecipe, prepare_scan
+from twinvae.imaging.prepared import prepare_scan
+from twinvae.imaging.quality import flag_scans, scan_row
 from twinvae.imaging.scan import ScanFiles
 from twinvae.imaging.store import SliceStore
 from twinvae.outputs import remove
