@@ -11,7 +11,7 @@ from twinvae.config import BrainMask, CropResize, PercentileScale, Register, Reo
 from twinvae.errors import DataError
 from twinvae.imaging import back_to_scan, brain_on_scan, fit_recipe, prepare_scan, unit_images
 from twinvae.imaging.fitted_recipe import run_steps
-from twinvae.imaging.template import Template, _mni
+from twinvae.imaging.steps.register import Template, _mni
 from twinvae.imaging.volume import read_volume
 
 FRONT = (Reorient(), BrainMask())
