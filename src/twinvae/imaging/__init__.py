@@ -1,7 +1,7 @@
 """One volume at a time: reading and writing, the recipe, the slice store."""
 
 from twinvae.imaging.fitted_recipe import FittedRecipe, fit_recipe
-from twinvae.imaging.prepare import merge_shards, prepare_cohort, prepare_shard
+from twinvae.imaging.prepare import Shard, merge_shards, prepare_cohort, prepare_shard
 from twinvae.imaging.prepared import (
     FULL_SCALE,
     INDEX_COLUMNS,
@@ -21,7 +21,6 @@ from twinvae.imaging.volume import (
     read_volume,
     write_volume,
 )
-from twinvae.parallel.shard import Shard
 
 __all__ = [
     "FULL_SCALE",

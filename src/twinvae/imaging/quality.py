@@ -24,7 +24,7 @@ from twinvae.errors import TwinvaeError
 from twinvae.imaging.facts import Look
 from twinvae.imaging.fitted_recipe import run_steps
 from twinvae.imaging.scan import ScanFiles
-from twinvae.parallel.pool import DIED, ways
+from twinvae.parallel import DIED, ways
 from twinvae.progress import progress_bar
 
 FLAGS = {

@@ -31,7 +31,7 @@ from twinvae.config import PhantomConfig, Role
 from twinvae.errors import StageError
 from twinvae.files import read_json, write_json
 from twinvae.outputs import claim, locked, remove
-from twinvae.parallel.cores import cores, end_with_parent
+from twinvae.parallel import cores, end_with_parent
 from twinvae.progress import progress_bar
 
 # Raise this whenever the generator's voxels change, so that folders made before are made anew.
