@@ -33,8 +33,6 @@ class ScanGrid:
     template's grid, and ``moved`` says where that lies.
     """
 
-    shape: tuple[int, int, int]
-    """Of the file's array."""
     affine: Affine
     """Of the file's array."""
     orientation: NDArray[np.float64]
@@ -91,7 +89,6 @@ def prepare_scan(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
         tumour=pictures.tumour,
         index=index,
         grid=ScanGrid(
-            shape=working.own_shape,
             affine=working.own_affine,
             orientation=working.orientation,
             spacing_mm=working.counted_spacing_mm,

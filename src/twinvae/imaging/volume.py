@@ -117,7 +117,7 @@ def write_volume(volume: Volume, path: Path) -> None:
     """Write a volume as float32, atomically; the suffix says which format."""
     path = Path(path)
     write = _writer(path)
-    check_affine(volume.affine, str(path))
+    _check_affine(volume.affine, str(path))
     with atomic_path(path) as temporary:
         write(temporary, volume.data, volume.affine)
 
@@ -143,17 +143,6 @@ def axis_codes(affine: NDArray[np.float64]) -> str:
     return "".join(_nib.aff2axcodes(affine))
 
 
-def check_affine(affine: NDArray[Any], where: str) -> None:
-    """Raise ``DataError`` unless ``affine`` is finite and can be inverted."""
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise DataError(f"{where}: expected a finite 4×4 affine, found {affine.tolist()}")
-    sides = np.linalg.norm(affine[:3, :3], axis=0)
-    if sides.min() < 1e-6 or abs(np.linalg.det(affine[:3, :3] / sides)) < 1e-3:
-        raise DataError(
-            f"{where}: expected an affine that can be inverted, found {affine[:3, :3].tolist()}"
-        )
-
-
 def _read(path: Path) -> tuple[Floats, Affine]:
     """Voxels, float32 (X, Y, Z), and the RAS affine; everything checked but the content."""
     file, number = file_and_volume(path)
@@ -175,7 +164,7 @@ def _read(path: Path) -> tuple[Floats, Affine]:
         shape = "×".join(str(n) for n in data.shape)
         which = f"; say which volume, as {file.name}#0" if data.ndim == 4 else ""
         raise DataError(f"{path}: expected a 3-D volume, found {data.ndim}-D ({shape}){which}")
-    check_affine(affine, str(path))
+    _check_affine(affine, str(path))
     with np.errstate(invalid="ignore"):
         total = data.sum(dtype=np.float64)  # finite only if every voxel is
     if not np.isfinite(total):
@@ -207,6 +196,17 @@ def _read_on_grid(path: Path, like: Volume, trust_grid: bool) -> Floats:
         mine, its = (" × ".join(f"{s:.4g}" for s in three) for three in (sides, like.spacing_mm))
         said += f", and voxels of {mine} mm where the scan's are {its}: --trust-grid needs the same"
     raise DataError(said)
+
+
+def _check_affine(affine: NDArray[Any], where: str) -> None:
+    """Raise ``DataError`` unless ``affine`` is finite and can be inverted."""
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise DataError(f"{where}: expected a finite 4×4 affine, found {affine.tolist()}")
+    sides = np.linalg.norm(affine[:3, :3], axis=0)
+    if sides.min() < 1e-6 or abs(np.linalg.det(affine[:3, :3] / sides)) < 1e-3:
+        raise DataError(
+            f"{where}: expected an affine that can be inverted, found {affine[:3, :3].tolist()}"
+        )
 
 
 def _reader(path: Path) -> _Read:
