@@ -19,7 +19,7 @@ import numpy as np
 
 from twinvae.config import BiasCorrection, BrainMask, Reorient
 from twinvae.imaging import ScanFiles
-from twinvae.imaging.recipe import run_steps
+from twinvae.imaging.fitted_recipe import run_steps
 from twinvae.imaging.scan import Working
 
 SETTINGS = ((50, 50), (3, 3, 3, 3), (50, 50, 50), (50, 50, 50, 50))

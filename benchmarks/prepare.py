@@ -26,7 +26,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from twinvae.imaging.template import _mni
+from twinvae.imaging.steps.register import _mni
 
 SHAPE = (240, 240, 155)
 OWN = ("twinvae", "twinvae-n4", "twinvae-register")

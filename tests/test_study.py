@@ -21,7 +21,7 @@ from twinvae.commands.app import app
 from twinvae.config import load_config, load_study
 from twinvae.errors import ConfigError, DataError, PartialFailureError
 from twinvae.evaluation import over_seeds
-from twinvae.parallel.cores import cores
+from twinvae.parallel import cores
 from twinvae.runs.folder import Run
 from twinvae.runs.study import run_study
 from twinvae.scoring import read_scores

@@ -8,7 +8,7 @@ from test_recipe import TURNS, same, turned
 from twinvae.config import BiasCorrection, BrainMask, Reorient
 from twinvae.errors import DataError
 from twinvae.imaging import back_to_scan, brain_on_scan, fit_recipe, in_scan_units, prepare_scan
-from twinvae.imaging.recipe import run_steps
+from twinvae.imaging.fitted_recipe import run_steps
 
 N4 = (*STEPS[:2], BiasCorrection(), *STEPS[2:])
 

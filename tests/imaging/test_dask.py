@@ -18,7 +18,7 @@ from twinvae.parallel.dask_cluster import OnDask
 SLOW = """
 import time
 from twinvae.imaging import prepare
-from twinvae.imaging.recipe import prepare_scan as quick  # not from prepare: Dask loads this twice
+from twinvae.imaging.prepared import prepare_scan as quick  # Dask loads this twice
 def prepare_scan(scan, recipe):
     time.sleep(0.4)
     return quick(scan, recipe)

@@ -29,8 +29,8 @@ from twinvae.config import (
     preset_names,
 )
 from twinvae.errors import ConfigError
-from twinvae.imaging import FittedRecipe, fit, fit_recipe, prepare_cohort, prepare_scan
-from twinvae.imaging.order import check_order
+from twinvae.imaging import FittedRecipe, fit_recipe, fitted_recipe, prepare_cohort, prepare_scan
+from twinvae.imaging.fitted_recipe import check_order
 
 FRONT, END = (Reorient(), BrainMask()), (SelectSlices(min_area_mm2=300), STEPS[-1])
 SCALES = (PercentileScale(), NyulScale(scans=2), HistogramMatch(), ZScore())
@@ -50,13 +50,13 @@ def cohort(put):
 def read(monkeypatch):
     """Subjects of the scans that fitting reads, in order."""
     seen = []
-    original = fit.run_steps
+    original = fitted_recipe.run_steps
 
     def run_steps(scan, *args):
         seen.append(scan.subject)
         return original(scan, *args)
 
-    monkeypatch.setattr(fit, "run_steps", run_steps)
+    monkeypatch.setattr(fitted_recipe, "run_steps", run_steps)
     return seen
 
 
@@ -189,7 +189,7 @@ def test_processes_do_not_change_the_bytes_nor_import_torch(cohort, template, tm
 
 def test_one_scan_is_in_memory_at_a_time(cohort, monkeypatch):
     alive, most = set(), []
-    original = fit.run_steps
+    original = fitted_recipe.run_steps
 
     def run_steps(scan, *args):
         working = original(scan, *args)
@@ -198,7 +198,7 @@ def test_one_scan_is_in_memory_at_a_time(cohort, monkeypatch):
         most.append(len(alive))
         return working
 
-    monkeypatch.setattr(fit, "run_steps", run_steps)
+    monkeypatch.setattr(fitted_recipe, "run_steps", run_steps)
     recipe_of(NyulScale(), cohort)
     assert len(most) == 4
     assert max(most) <= 2  # the next is read while the loop still names the last

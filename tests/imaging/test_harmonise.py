@@ -10,8 +10,8 @@ from small_brain import STEPS, Brain, make_brain
 from twinvae.config import BrainMask, HistogramMatch, NyulScale, Reorient, ZScore
 from twinvae.errors import DataError
 from twinvae.imaging import back_to_scan, fit_recipe, in_scan_units, prepare_scan, unit_images
-from twinvae.imaging.recipe import run_steps
-from twinvae.imaging.steps import harmonise
+from twinvae.imaging.fitted_recipe import run_steps
+from twinvae.imaging.steps import intensity
 
 FRONT = (Reorient(), BrainMask())
 END = STEPS[-1]
@@ -162,7 +162,7 @@ def test_knots_rise_whatever_the_ties(values, seed):
     wanted = np.sort(np.random.default_rng(seed).uniform(0, 1, 21)).round(1)
     found = np.percentile(values, np.linspace(0, 100, 21))
     try:
-        knots = np.array(harmonise._rising(found, wanted, None))
+        knots = np.array(intensity._rising(found, wanted, None))
     except (DataError, AttributeError):  # the map would be flat (no scan here to name)
         groups = [wanted[found == value].mean() for value in np.unique(found)]
         assert len(groups) < 2 or max(np.diff(groups)) < 1e-8

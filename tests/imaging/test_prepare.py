@@ -114,7 +114,7 @@ _KILLED = """
 import os, sys, time
 from pathlib import Path
 from twinvae.imaging import prepare
-from twinvae.imaging.recipe import FittedRecipe
+from twinvae.imaging.fitted_recipe import FittedRecipe
 from twinvae.files import read_json
 
 DIE = False

@@ -11,10 +11,16 @@ from small_brain import STEPS, make_brain, save
 
 from twinvae.cohort.manifest import manifest_table, write_manifest
 from twinvae.imaging import Volume, prepare_cohort, read_volume, write_volume
-from twinvae.imaging.quality import FLAGS, flag_counts, flag_scans, leaks, read_flags
-from twinvae.imaging.quality.check import check_cohort
-from twinvae.imaging.quality.content import content_hash
-from twinvae.imaging.quality.rules import robust_z
+from twinvae.imaging.facts import content_hash
+from twinvae.imaging.quality import (
+    FLAGS,
+    check_cohort,
+    flag_counts,
+    flag_scans,
+    leaks,
+    read_flags,
+    robust_z,
+)
 
 
 def fact(number=0, **more):

@@ -10,8 +10,8 @@ from test_recipe import TURNS, same, turned
 from twinvae.config import BrainMask, CropResize, PercentileScale, Register, Reorient, SelectSlices
 from twinvae.errors import DataError
 from twinvae.imaging import back_to_scan, brain_on_scan, fit_recipe, prepare_scan, unit_images
-from twinvae.imaging.recipe import run_steps
-from twinvae.imaging.template import Template, _mni
+from twinvae.imaging.fitted_recipe import run_steps
+from twinvae.imaging.steps.register import Template, _mni
 from twinvae.imaging.volume import read_volume
 
 FRONT = (Reorient(), BrainMask())

@@ -28,8 +28,8 @@ from twinvae.imaging import (
     read_tumour_mask,
     read_volume,
 )
-from twinvae.imaging.place import brighter_turn
-from twinvae.imaging.quality.check import check_cohort
+from twinvae.imaging.quality import check_cohort
+from twinvae.imaging.scan import brighter_turn
 from twinvae.runs.folder import Run
 
 

@@ -101,7 +101,7 @@ def prepare(
     """
     from twinvae.config import load_config
     from twinvae.errors import ConfigError
-    from twinvae.parallel.shard import Shard
+    from twinvae.imaging import Shard
 
     if merge and (shard or dask):
         raise ConfigError("--merge: expected no --shard and no --dask beside it")

@@ -23,7 +23,7 @@ from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_o
 from twinvae.files import write_json, write_yaml
 from twinvae.imaging import FittedRecipe, PreparedScan, ScanFiles, prepare_scan
 from twinvae.outputs import check_replaceable, replaced
-from twinvae.parallel.pool import DIED, ways
+from twinvae.parallel import DIED, ways
 from twinvae.progress import console, progress_bar
 from twinvae.scoring import moved, require_fitted, score_slices, select_scores
 from twinvae.training import Compute

@@ -1,12 +1,13 @@
 """One volume at a time: reading and writing, the recipe, the slice store."""
 
-from twinvae.imaging.back import back_to_scan, brain_on_scan, in_scan_units
-from twinvae.imaging.fit import fit_recipe
-from twinvae.imaging.prepare import merge_shards, prepare_cohort, prepare_shard
-from twinvae.imaging.recipe import (
+from twinvae.imaging.fitted_recipe import FittedRecipe, fit_recipe
+from twinvae.imaging.prepare import Shard, merge_shards, prepare_cohort, prepare_shard
+from twinvae.imaging.prepared import (
     INDEX_COLUMNS,
-    FittedRecipe,
     PreparedScan,
+    back_to_scan,
+    brain_on_scan,
+    in_scan_units,
     prepare_scan,
     unit_images,
 )
@@ -19,7 +20,6 @@ from twinvae.imaging.volume import (
     read_volume,
     write_volume,
 )
-from twinvae.parallel.shard import Shard
 
 __all__ = [
     "INDEX_COLUMNS",

@@ -1,21 +1,28 @@
-"""What a MetaImage's header says, read on its own, before and after SimpleITK reads the image.
+"""MetaImage and NRRD by SimpleITK, with the header believed only as far as the bytes bear it out.
 
 SimpleITK's reader takes defaults for what it does not understand and believes any size. Here a
-header must be complete, its numbers must be numbers, and the voxels it claims must be in the file.
-Format: itk.org, MetaIO documentation ("MetaImage, Spatial Object Tags").
+MetaImage's header is also read on its own: it must be complete, its numbers must be numbers, and
+the voxels it claims must be in the file. SimpleITK's world is LPS and its arrays are (z, y, x):
+both are turned to RAS and (x, y, z) here. Format: itk.org, MetaIO documentation ("MetaImage,
+Spatial Object Tags").
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinvae.errors import DataError
+from twinvae.imaging.nifti import MOST_VOXELS, check_number
 
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_TIGHTEST_NRRD = 5000  # voxel bytes for each byte of a file, at most
 _LONGEST = 16384  # bytes of a header
 _KEY = re.compile(r"[ -<>-~]+")  # anything that can be typed: converters add fields
 _BYTES = {
@@ -27,8 +34,79 @@ _BYTES = {
 _TIGHTEST = 1100  # zlib packs at most 1,032 bytes into one
 
 
+def simpleitk() -> Any:
+    """SimpleITK, untyped; slow to import, and NIfTI does without it."""
+    return importlib.import_module("SimpleITK")
+
+
+def read_itk(path: Path, number: int | None) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Voxels, float32, and the RAS affine; of a 4-D file, volume ``number`` or all."""
+    meta = _read_header(path) if path.suffix.lower() != ".nrrd" else None
+    sitk = simpleitk()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    head = sitk.ImageFileReader()
+    head.SetFileName(str(path))
+    head.ReadImageInformation()
+    pixel = str(sitk.GetPixelIDValueAsString(head.GetPixelID()))
+    if head.GetNumberOfComponents() != 1 or "complex" in pixel:
+        raise DataError(f"{path}: expected one real number a voxel, found {pixel}")
+    n = head.GetDimension()
+    _check_claim(path, head, meta)
+    if number is not None:
+        check_number(path, number, head.GetSize())
+        head.SetExtractIndex([0, 0, 0, number])
+        head.SetExtractSize([*head.GetSize()[:3], 0])
+    elif n < 3 or any(size != 1 for size in head.GetSize()[3:]):
+        shape = "×".join(str(size) for size in head.GetSize())
+        which = f"; say which volume, as {path.name}#0" if n == 4 else ""
+        raise DataError(f"{path}: expected a 3-D volume, found {n}-D ({shape}){which}")
+    head.SetOutputPixelType(sitk.sitkFloat32)
+    image = head.Execute()
+    n = image.GetDimension()
+    data = sitk.GetArrayFromImage(image).reshape(head.GetSize()[2::-1]).T
+    affine = np.eye(4)
+    direction = np.array(image.GetDirection(), np.float64).reshape(n, n)[:3, :3]
+    affine[:3, :3] = direction * np.array(image.GetSpacing()[:3])
+    affine[:3, 3] = image.GetOrigin()[:3]
+    return data, _LPS_TO_RAS @ affine
+
+
+def write_itk(path: Path, data: NDArray[np.float32], affine: NDArray[np.float64]) -> None:
+    """Write float32, packed; the suffix says which format."""
+    sitk = simpleitk()
+    image = sitk.GetImageFromArray(np.ascontiguousarray(np.asarray(data, np.float32).T))
+    lps = _LPS_TO_RAS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    sitk.WriteImage(image, str(path), useCompression=True)
+
+
+def _check_claim(path: Path, head: Any, meta: _Header | None) -> None:
+    """Raise ``DataError`` for sizes no file holds, and when SimpleITK read another header."""
+    voxels = int(np.prod(head.GetSize()[:3], dtype=object))
+    held = path.stat().st_size
+    if voxels > MOST_VOXELS:
+        raise DataError(f"{path}: expected at most {MOST_VOXELS:,} voxels, found {voxels:,}")
+    if meta is None:
+        if "data file" not in (head.GetMetaDataKeys() or ()) and voxels > _TIGHTEST_NRRD * held:
+            raise DataError(f"{path}: expected {voxels:,} voxels, found {held:,} bytes: truncated?")
+        return
+    n = len(meta.shape)
+    pairs = (
+        ("DimSize", meta.shape, head.GetSize()),
+        ("ElementSpacing", meta.spacing, head.GetSpacing()),
+        ("Offset", meta.origin, head.GetOrigin()),
+        ("TransformMatrix", meta.direction, np.reshape(head.GetDirection(), (-1, n))),
+    )
+    for name, said, read in pairs:
+        if not np.allclose(np.asarray(said, float), np.asarray(read), rtol=1e-5, atol=1e-5):
+            raise DataError(f"{path}: expected {name} as SimpleITK reads it, {read}, found {said}")
+
+
 @dataclass(frozen=True)
-class MetaHeader:
+class _Header:
     """Shape and place of a MetaImage; axes of the world are ITK's (LPS)."""
 
     shape: tuple[int, ...]
@@ -38,7 +116,7 @@ class MetaHeader:
     """(n, n); column i is the direction of axis i."""
 
 
-def read_header(path: Path) -> MetaHeader:
+def _read_header(path: Path) -> _Header:
     """Read and check the header; ``DataError`` names the field that cannot be used."""
     fields, length = _fields(path)
     count = _whole(path, fields, "NDims", 1)[0]
@@ -61,7 +139,7 @@ def read_header(path: Path) -> MetaHeader:
             f"{matrix.tolist()}"
         )
     _check_size(path, fields, shape, length)
-    return MetaHeader(shape, spacing, origin, matrix.T)
+    return _Header(shape, spacing, origin, matrix.T)
 
 
 def _fields(path: Path) -> tuple[dict[str, str], int]:

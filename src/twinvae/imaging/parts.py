@@ -20,7 +20,8 @@ from twinvae.files import (
     temporary_folder,
     write_json,
 )
-from twinvae.imaging.recipe import FittedRecipe, PreparedScan
+from twinvae.imaging.fitted_recipe import FittedRecipe
+from twinvae.imaging.prepared import PreparedScan
 from twinvae.imaging.scan import ScanFiles
 from twinvae.imaging.store import Block
 from twinvae.provenance import STAGE_CODE, code_digest

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import pandas as pd
 
 from twinvae.cohort import read_manifest
 from twinvae.config import RecipeStep
-from twinvae.errors import DataError, StageError, reason_of
-from twinvae.imaging.fit import fit_recipe
+from twinvae.errors import ConfigError, DataError, StageError, reason_of
+from twinvae.imaging.fitted_recipe import FittedRecipe, fit_recipe
 from twinvae.imaging.parts import (
     fitted_once,
     forget_reason,
@@ -27,15 +28,35 @@ from twinvae.imaging.parts import (
     read_reason,
     write_part,
 )
-from twinvae.imaging.quality.check import scan_row
-from twinvae.imaging.quality.flags import flag_scans
-from twinvae.imaging.recipe import FittedRecipe, prepare_scan
+from twinvae.imaging.prepared import prepare_scan
+from twinvae.imaging.quality import flag_scans, scan_row
 from twinvae.imaging.scan import ScanFiles
 from twinvae.imaging.store import SliceStore
 from twinvae.outputs import remove
-from twinvae.parallel.pool import DIED, Execute, ways
-from twinvae.parallel.shard import Shard
+from twinvae.parallel import DIED, Execute, ways
 from twinvae.progress import progress_bar
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A share of a cohort, for arrays of jobs: ``number`` of ``count``, counted from 1."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From `i/n`; raises ``ConfigError``."""
+        match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise ConfigError(f"--shard: expected i/n with i from 1 to n, as 3/8, found {text!r}")
+        return cls(int(match[1]), int(match[2]))
+
+    def of(self, items: Sequence[_Item]) -> list[_Item]:
+        """Every ``count``-th item: neighbours, often of one size, go to different shards."""
+        return list(items[self.number - 1 :: self.count])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from numpy.typing import DTypeLike, NDArray
 from twinvae.cohort.manifest import read_strings
 from twinvae.errors import DataError, StageError
 from twinvae.files import temporary_folder, write_json, write_table
-from twinvae.imaging.recipe import INDEX_COLUMNS, FittedRecipe
+from twinvae.imaging.fitted_recipe import FittedRecipe
+from twinvae.imaging.prepared import INDEX_COLUMNS
 
 SKIPPED_COLUMNS = ("subject", "session", "source", "role", "split", "image", "reason")
 _ARRAYS: dict[str, type[np.generic]] = {

@@ -1,22 +1,43 @@
-"""One volume: voxels, and where they lie in the world. Reading, writing, and what is refused."""
+"""One volume: voxels, and where they lie in the world. Reading, writing, turning; what is refused.
+
+The world's axes are right, anterior, superior (RAS) whatever the file's format. A turn is nibabel's
+orientation, float64 (3, 2): for each axis of the file's array, the axis of the RAS+ array it
+becomes, and ±1 for its direction. Turning flips and swaps axes; no voxel changes its value.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from twinvae.dicom import read_series
 from twinvae.errors import DataError
 from twinvae.files import atomic_path, file_and_volume
-from twinvae.imaging import formats
+from twinvae.imaging.metaimage import read_itk, write_itk
+from twinvae.imaging.nifti import read_nifti, write_nifti
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Affine = NDArray[np.float64]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
+_Number = int | str | None
+_Read = Callable[[Path, _Number], tuple[Floats, Affine]]
+_Write = Callable[[Path, Floats, Affine], None]
+_Function = TypeVar("_Function", _Read, _Write)
+
+RAS: NDArray[np.float64] = np.array([[0, 1], [1, 1], [2, 1]], float)
+"""The turn that changes nothing."""
+_nib: Any = nibabel.orientations  # untyped
+_NIFTI = (".nii", ".nii.gz")
+_ITK = (".mha", ".mhd", ".nrrd")
+_DICOM = (".dcm", ".ima")
 _SAME_SIDE = 0.01  # relative difference up to which two voxel sizes are the same
 _MAX_LABELS = 16  # a tumour mask with more different values than this is an image
 
@@ -95,27 +116,37 @@ def read_tumour_mask(path: Path, like: Volume, *, trust_grid: bool = False) -> B
 def write_volume(volume: Volume, path: Path) -> None:
     """Write a volume as float32, atomically; the suffix says which format."""
     path = Path(path)
-    write = formats.writer(path)
-    check_affine(volume.affine, str(path))
+    write = _writer(path)
+    _check_affine(volume.affine, str(path))
     with atomic_path(path) as temporary:
         write(temporary, volume.data, volume.affine)
 
 
-def check_affine(affine: NDArray[Any], where: str) -> None:
-    """Raise ``DataError`` unless ``affine`` is finite and can be inverted."""
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise DataError(f"{where}: expected a finite 4×4 affine, found {affine.tolist()}")
-    sides = np.linalg.norm(affine[:3, :3], axis=0)
-    if sides.min() < 1e-6 or abs(np.linalg.det(affine[:3, :3] / sides)) < 1e-3:
-        raise DataError(
-            f"{where}: expected an affine that can be inverted, found {affine[:3, :3].tolist()}"
-        )
+def turn_of(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The turn that brings an array with this affine to RAS+, an oblique one to the nearest."""
+    turn: NDArray[np.float64] = _nib.io_orientation(affine)
+    return turn
+
+
+def turned(array: NDArray[_Scalar], turn: NDArray[np.float64]) -> NDArray[_Scalar]:
+    """The array turned, with x running fastest in memory: later steps work slice by slice."""
+    return np.asfortranarray(_nib.apply_orientation(array, turn))
+
+
+def turned_back(array: NDArray[_Scalar], turn: NDArray[np.float64]) -> NDArray[_Scalar]:
+    """Undo ``turned``."""
+    return np.ascontiguousarray(_nib.apply_orientation(array, _nib.ornt_transform(RAS, turn)))
+
+
+def axis_codes(affine: NDArray[np.float64]) -> str:
+    """Where the axes of an array point, for example `LPS`."""
+    return "".join(_nib.aff2axcodes(affine))
 
 
 def _read(path: Path) -> tuple[Floats, Affine]:
     """Voxels, float32 (X, Y, Z), and the RAS affine; everything checked but the content."""
     file, number = file_and_volume(path)
-    read = formats.reader(file)
+    read = _reader(file)
     if not file.exists():
         raise DataError(f"{file}: no such file")
     try:
@@ -133,7 +164,7 @@ def _read(path: Path) -> tuple[Floats, Affine]:
         shape = "×".join(str(n) for n in data.shape)
         which = f"; say which volume, as {file.name}#0" if data.ndim == 4 else ""
         raise DataError(f"{path}: expected a 3-D volume, found {data.ndim}-D ({shape}){which}")
-    check_affine(affine, str(path))
+    _check_affine(affine, str(path))
     with np.errstate(invalid="ignore"):
         total = data.sum(dtype=np.float64)  # finite only if every voxel is
     if not np.isfinite(total):
@@ -165,3 +196,63 @@ def _read_on_grid(path: Path, like: Volume, trust_grid: bool) -> Floats:
         mine, its = (" × ".join(f"{s:.4g}" for s in three) for three in (sides, like.spacing_mm))
         said += f", and voxels of {mine} mm where the scan's are {its}: --trust-grid needs the same"
     raise DataError(said)
+
+
+def _check_affine(affine: NDArray[Any], where: str) -> None:
+    """Raise ``DataError`` unless ``affine`` is finite and can be inverted."""
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise DataError(f"{where}: expected a finite 4×4 affine, found {affine.tolist()}")
+    sides = np.linalg.norm(affine[:3, :3], axis=0)
+    if sides.min() < 1e-6 or abs(np.linalg.det(affine[:3, :3] / sides)) < 1e-3:
+        raise DataError(
+            f"{where}: expected an affine that can be inverted, found {affine[:3, :3].tolist()}"
+        )
+
+
+def _reader(path: Path) -> _Read:
+    """The function that reads files of this suffix, or a folder; ``DataError`` when there is none.
+
+    It takes the path and what follows its `#` (``file_and_volume``): the number of the volume
+    wanted of a 4-D file, the SeriesInstanceUID wanted of a DICOM folder, None for all there is.
+    """
+    known = path.name.lower().endswith(_NIFTI + _ITK)
+    if path.suffix.lower() in _DICOM or (path.is_dir() and not known):
+        return _read_dicom
+    return _pick(path, _read_nifti, _read_itk)
+
+
+def _writer(path: Path) -> _Write:
+    """The function that writes files of this suffix; ``DataError`` when there is none."""
+    if path.suffix.lower() == ".mhd":
+        raise DataError(f"{path}: expected a format of one file, such as .mha, found .mhd")
+    return _pick(path, write_nifti, write_itk)
+
+
+def _pick(path: Path, nifti: _Function, itk: _Function) -> _Function:
+    name = path.name.lower()
+    if name.endswith(_NIFTI):
+        return nifti
+    if name.endswith(_ITK):
+        return itk
+    found = path.suffix or "no suffix"
+    raise DataError(f"{path}: expected one of {' '.join(_NIFTI + _ITK)}, found {found}")
+
+
+def _numbered(path: Path, number: _Number) -> int | None:
+    if isinstance(number, str):
+        raise DataError(f"{path}: expected a DICOM folder for #{number}, found a file")
+    return number
+
+
+def _read_nifti(path: Path, number: _Number) -> tuple[Floats, Affine]:
+    return read_nifti(path, _numbered(path, number))
+
+
+def _read_dicom(path: Path, number: _Number) -> tuple[Floats, Affine]:
+    if isinstance(number, int):
+        raise DataError(f"{path}: expected a SeriesInstanceUID after #, found {number}")
+    return read_series(path, number)
+
+
+def _read_itk(path: Path, number: _Number) -> tuple[Floats, Affine]:
+    return read_itk(path, _numbered(path, number))

@@ -1,5 +1,7 @@
 """Where pieces of work run: here, in processes of this machine, or on a Dask cluster.
 
+Besides, what a process beside others must know: its share of the cores, and when to end.
+
 A way of running is called with a function and jobs, and gives each job with its result in the
 order they finish. The function must be one of a module's own, and it, its jobs and its results
 must pickle; what must survive a crash it writes to disk itself.
@@ -9,17 +11,21 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from twinvae.parallel.cores import cores, end_with_parent
-
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+DIED = "the process that worked on it died, perhaps for lack of memory"
+"""A reason for ``lost``."""
+_among = 1  # processes that share the cores
 
 
 class Execute(Protocol):
@@ -46,10 +52,6 @@ def ways(jobs: int | None = None, dask: str | None = None) -> Execute:
         return OnDask(dask)
     count = cores() if jobs is None else jobs
     return InProcesses(count) if count > 1 else here
-
-
-DIED = "the process that worked on it died, perhaps for lack of memory"
-"""A reason for ``lost``."""
 
 
 def here(
@@ -125,3 +127,27 @@ def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and do not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
+
+
+def share_cores(among: int) -> None:
+    """Use only this process's share from now on: ``among`` processes of twinvae work at once."""
+    global _among  # noqa: PLW0603  (a fact about the process, like its affinity)
+    _among = among
+
+
+def cores() -> int:
+    """Cores this process may use, at least 1; where the system does not say, all there are."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (count or 1) // _among)
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it does, even by a kill; for worker processes."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()

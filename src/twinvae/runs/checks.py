@@ -8,8 +8,7 @@ import pandas as pd
 from rich.markup import escape
 
 from twinvae.files import write_table
-from twinvae.imaging.quality import flag_counts, leaks
-from twinvae.imaging.quality.check import check_cohort
+from twinvae.imaging.quality import check_cohort, flag_counts, leaks
 from twinvae.outputs import check_new_file
 from twinvae.progress import console
 

@@ -22,7 +22,7 @@ from twinvae.errors import PartialFailureError, reason_of
 from twinvae.evaluation import OVER_SEEDS_COLUMNS, over_seeds
 from twinvae.files import write_table
 from twinvae.outputs import claim, locked
-from twinvae.parallel.cores import cores, end_with_parent, share_cores
+from twinvae.parallel import cores, end_with_parent, share_cores
 from twinvae.progress import console, progress_bar, say
 from twinvae.reporting.study_figure import study_figure
 from twinvae.reporting.style import save_figure

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from twinvae.config import ComputeConfig
 from twinvae.errors import ConfigError
 from twinvae.models import DiagonalGaussian
-from twinvae.parallel.cores import cores
+from twinvae.parallel import cores
 
 PASSES = ("features", "encode", "decode", "reconstruct")
 """Methods of a model that are passes of its network; everything else is arithmetic."""

@@ -34,7 +34,7 @@ from twinvae.config import PhantomConfig, PhantomContrast
 from twinvae.errors import StageError
 from twinvae.files import atomic_path, read_json, write_json, write_text
 from twinvae.outputs import claim, locked, remove
-from twinvae.parallel.cores import cores, end_with_parent
+from twinvae.parallel import cores, end_with_parent
 from twinvae.progress import progress_bar
 from twinvae.vocabulary import ROLES, Role
 

@@ -1,17 +1,58 @@
-"""The rules behind the flags. Each looks at the rows of one source, or of all."""
+"""Quality control: what may be wrong with a scan, said to people; nothing is dropped for it.
+
+Numbers that were noted of each scan (``facts``) become flags by rules; a rule looks at the rows of
+one source, or of all. ``prepare`` flags what it prepares, ``check_cohort`` without preparing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from twinvae.cohort import TUMOUR_FREE
+from twinvae.cohort import TUMOUR_FREE, read_manifest
+from twinvae.cohort.manifest import read_strings
+from twinvae.config import BrainMask, Reorient
+from twinvae.errors import TwinvaeError
+from twinvae.imaging.facts import Look
+from twinvae.imaging.fitted_recipe import run_steps
+from twinvae.imaging.scan import ScanFiles
+from twinvae.parallel import DIED, ways
+from twinvae.progress import progress_bar
 
+FLAGS = {
+    "unreadable": "the scan or a mask of it cannot be read",
+    "no_brain": "no brain mask, and the scan is not skull-stripped",
+    "not_prepared": "the recipe could not be applied; reason beside it",
+    "duplicate_across_splits": "the same voxels are in another split: training data leaks into it",
+    "duplicate": "the same voxels occur again",
+    "left_right": "left and right may be swapped: no orientation, or two that disagree",
+    "tumour_outside": "more than 1 % of the tumour mask lies outside the brain or on zero voxels",
+    "tumour_turned": "the tumour mask would lie on bright tissue if an axis were turned round",
+    "tumour_empty": "the tumour mask holds no voxel",
+    "brain_volume": "brain volume far from the source's others, or of no human brain",
+    "brain_area": "largest brain area of a slice far from the source's others",
+    "spacing": "voxels unlike the source's others, or far from square in the slice plane",
+    "clipped": "many voxels at the highest value, or the highest value is its data type's",
+}
+"""Every flag and what it means, worst first."""
+
+IDENTITY = ("subject", "session", "source", "role", "split")
+NUMBERS = (
+    *("spacing_x_mm", "spacing_y_mm", "spacing_z_mm", "brain_ml", "brain_z"),
+    *("area_cm2", "area_z", "top_value", "top_voxels", "top_share", "handedness", "qform_code"),
+    *("sform_code", "forms_apart_mm", "forms_mirror"),
+    *("tumour_voxels", "tumour_in_background", "tumour_outside_brain"),
+)
+COLUMNS = (*IDENTITY, "image", "flags", "why", *NUMBERS, "content", "duplicate_of")
+_TEXT = (*COLUMNS, "failed", "tumour_turn")
+_STEPS = (Reorient(), BrainMask())
 Found = Iterator[tuple[int, tuple[str, str]]]
 """Row numbers of flagged scans, each with its flag and why."""
 Rows = NDArray[np.int64]
@@ -20,6 +61,95 @@ _FEWEST = 5  # scans of a source, before one can be unlike the others
 _Z = 3.5  # Iglewicz and Hoaglin (1993)
 _BRAIN_ML = (500.0, 2300.0)
 _TYPE_LIMITS = (32767.0, 65535.0)
+
+
+def check_cohort(manifest: Path, *, jobs: int | None = None) -> pd.DataFrame:
+    """The table of flags (``flag_scans``) of a manifest's scans, in its order.
+
+    The brain is the manifest's mask or, without one, what is not zero in a skull-stripped scan.
+    """
+    table = read_manifest(manifest, check_files=False)
+    scans = [ScanFiles.from_row(row) for _, row in table.iterrows()]
+    rows: dict[int, dict[str, Any]] = {}
+    way = ways(jobs if len(scans) > 1 else 1)
+    outcomes = closing(way(_look_at, list(enumerate(scans)), _lost))
+    with progress_bar("check", len(scans)) as bar, outcomes as finished:
+        for (number, scan), row in finished:
+            rows[number] = row
+            bar.note(scan.subject)
+            bar.advance()
+    return flag_scans(rows[number] for number in range(len(scans)))
+
+
+def scan_row(scan: ScanFiles) -> dict[str, str]:
+    """Who a scan is of, and its file."""
+    return {**{name: getattr(scan, name) for name in IDENTITY}, "image": str(scan.image)}
+
+
+def flag_scans(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """A table with a row a scan, columns ``COLUMNS``; ``flags`` joined by commas, worst first.
+
+    ``rows`` hold the scan's identity, ``image`` and the facts that ``Look`` noted; a scan that
+    could not be looked at says so in ``failed`` (a flag) and ``why``.
+    """
+    table = pd.DataFrame(list(rows))
+    for name in _TEXT:
+        if name not in table:
+            table[name] = np.nan if name in NUMBERS else ""
+    text = [name for name in _TEXT if name not in NUMBERS]
+    table[text] = table[text].astype(object).fillna("").astype(str)
+    found: list[dict[str, str]] = [
+        {failed: " ".join(why.split())} if failed else {}
+        for failed, why in zip(table["failed"], table["why"], strict=True)
+    ]
+    for rule in RULES:
+        for group in _sources_of(table, within=rule.within_source):
+            for row, (flag, why) in rule(table, group):
+                found[row][flag] = why
+    order = list(FLAGS)
+    table["flags"] = [",".join(sorted(flags, key=order.index)) for flags in found]
+    table["why"] = [
+        "; ".join(flags[name] for name in sorted(flags, key=order.index)) for flags in found
+    ]
+    return table[list(COLUMNS)]
+
+
+def read_flags(path: Path) -> pd.DataFrame:
+    """Read a table of flags; all of it strings."""
+    return read_strings(path, "\t")
+
+
+def flag_counts(table: pd.DataFrame) -> dict[str, int]:
+    """How many scans have each flag, worst first, those that nobody has left out."""
+    lists = [str(flags).split(",") for flags in table["flags"]]
+    counts = {name: sum(name in flags for flags in lists) for name in FLAGS}
+    return {name: count for name, count in counts.items() if count}
+
+
+def leaks(table: pd.DataFrame) -> Sequence[str]:
+    """A line for each scan whose voxels are in another split too."""
+    hit = table["flags"].str.split(",").map(lambda flags: "duplicate_across_splits" in flags)
+    return [
+        f"{row['source']}/{row['subject']} ({row['split']}) is also {row['duplicate_of']}"
+        for _, row in table[hit].iterrows()
+    ]
+
+
+def _lost(numbered: tuple[int, ScanFiles]) -> dict[str, Any]:
+    return {**scan_row(numbered[1]), "failed": "unreadable", "why": DIED}
+
+
+def _look_at(numbered: tuple[int, ScanFiles]) -> dict[str, Any]:
+    _, scan = numbered
+    look = Look()
+    row: dict[str, Any] = dict(scan_row(scan))
+    try:
+        run_steps(scan, _STEPS, ({}, {}), look)
+    except TwinvaeError as error:
+        row |= {"failed": "no_brain" if look.facts else "unreadable", "why": str(error)}
+    except Exception as error:  # one odd scan must not cost the table
+        row |= {"failed": "unreadable", "why": f"{type(error).__name__}: {error}"}
+    return {**row, **look.facts}
 
 
 @dataclass(frozen=True)
@@ -34,7 +164,7 @@ class Rule:
         return self.find(table, rows)
 
 
-def sources_of(table: pd.DataFrame, *, within: bool) -> list[Rows]:
+def _sources_of(table: pd.DataFrame, *, within: bool) -> list[Rows]:
     """Row numbers, source by source, or all of them together."""
     if not within:
         return [np.arange(len(table))]

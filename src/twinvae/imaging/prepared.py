@@ -1,84 +1,27 @@
-"""The recipe: ordered steps with what they fitted, applied to one scan and kept with the run."""
+"""One scan prepared: its slices as the networks see them, and maps of them back on its own grid."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
-from twinvae.config import BrainMask, CropResize, RecipeStep, dump_config
 from twinvae.errors import DataError
-from twinvae.files import read_json
 from twinvae.imaging.anatomy import anatomy_statistics
-from twinvae.imaging.order import check_order
-from twinvae.imaging.orient import axis_codes
-from twinvae.imaging.place import check_brain_place, check_tumour_place
-from twinvae.imaging.quality.look import Facts, Look
-from twinvae.imaging.scan import (
-    Knots,
-    LogGain,
-    Moved,
-    Pictures,
-    ScanFiles,
-    Window,
-    Working,
-    load_scan,
-)
-from twinvae.imaging.steps import Fitted, apply_step
-from twinvae.imaging.volume import Affine, Bools
+from twinvae.imaging.facts import Facts, Look
+from twinvae.imaging.fitted_recipe import FittedRecipe, run_steps
+from twinvae.imaging.resample import Taps, apply_taps, on_other_grid, resampling_taps
+from twinvae.imaging.scan import Knots, LogGain, Moved, Pictures, ScanFiles, Window, Working
+from twinvae.imaging.volume import Affine, Bools, Floats, Volume, turned_back
 from twinvae.vocabulary import FULL_SCALE
 
 INDEX_COLUMNS = (
     *("subject", "session", "source", "role", "split", "slice", "position"),
     *("brain_px", "tumour_px", "spacing_mm", "pixel_mm"),
 )
-"""What intensity 1 is stored as."""
-
-_STEP: TypeAdapter[RecipeStep] = TypeAdapter(RecipeStep)
-
-
-@dataclass(frozen=True)
-class FittedRecipe:
-    """Steps, and for each what it fitted on the training scans: plain values, often none."""
-
-    steps: tuple[RecipeStep, ...]
-    fitted: tuple[Fitted, ...]
-
-    @property
-    def crop(self) -> CropResize:
-        """The last step."""
-        last = self.steps[-1]
-        assert isinstance(last, CropResize)
-        return last
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values for ``write_json``."""
-        steps = [dump_config(step) for step in self.steps]
-        return {"steps": steps, "fitted": [dict(values) for values in self.fitted]}
-
-    @classmethod
-    def from_json(cls, values: Any, where: str = "recipe") -> Self:
-        """From what ``to_json`` gave; raises ``DataError`` naming ``where``."""
-        try:
-            steps = tuple(_STEP.validate_python(step) for step in values["steps"])
-            fitted = tuple(dict(entry) for entry in values["fitted"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{where}: expected a stored recipe, found {error}") from None
-        if len(steps) != len(fitted):
-            raise DataError(f"{where}: expected {len(steps)} fitted entries, found {len(fitted)}")
-        check_order(steps)
-        return cls(steps, fitted)
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read a recipe.json."""
-        return cls.from_json(read_json(path), str(path))
 
 
 @dataclass(frozen=True)
@@ -89,8 +32,6 @@ class ScanGrid:
     template's grid, and ``moved`` says where that lies.
     """
 
-    shape: tuple[int, int, int]
-    """Of the file's array."""
     affine: Affine
     """Of the file's array."""
     orientation: NDArray[np.float64]
@@ -147,7 +88,6 @@ def prepare_scan(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
         tumour=pictures.tumour,
         index=index,
         grid=ScanGrid(
-            shape=working.own_shape,
             affine=working.own_affine,
             orientation=working.orientation,
             spacing_mm=working.counted_spacing_mm,
@@ -163,36 +103,60 @@ def prepare_scan(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
     )
 
 
-def run_steps(
-    scan: ScanFiles,
-    steps: Sequence[RecipeStep],
-    fitted: Sequence[Fitted],
-    look: Look | None = None,
-) -> Working:
-    """Read one scan and apply ``steps``, the first ones of a recipe or all; ``look`` may watch."""
-    methods = [step.method for step in steps if isinstance(step, BrainMask)]
-    working = load_scan(scan, read_brain=bool({"auto", "given"}.intersection(methods)))
-    if steps[:1] and steps[0].step != "reorient" and axis_codes(working.own_affine) != "RAS":
-        raise DataError(
-            f"{scan.image}: expected RAS+ axes, found {axis_codes(working.own_affine)}; "
-            f"begin the recipe with reorient"
-        )
-    if look is not None:
-        look.as_read(working)
-    for options, values in zip(steps, fitted, strict=True):
-        if isinstance(options, BrainMask):
-            check_brain_place(working)
-        working = apply_step(options, working, values)
-        if isinstance(options, BrainMask):
-            if look is not None:
-                look.with_brain(working)
-            check_tumour_place(working)
-    return working
-
-
 def unit_images(images: NDArray[np.uint16]) -> NDArray[np.float32]:
     """Stored pictures as float32 in [0, 1]."""
     return images.astype(np.float32) / np.float32(FULL_SCALE)
+
+
+def back_to_scan(maps: NDArray[np.float32], prepared: PreparedScan) -> Volume:
+    """Put one map per kept slice, float32 (n, H, W), on the scan's own grid and orientation.
+
+    Pixels are interpolated linearly in plane (averaged where the scan's are the larger ones).
+    Voxels outside the brain, outside the crop, or in slices that were not kept are zero. Where
+    the scan was registered, the way back to its own grid is the inverse of the way there.
+    """
+    if maps.shape != prepared.images.shape:
+        raise ValueError(f"expected maps of shape {prepared.images.shape}, found {maps.shape}")
+    grid = prepared.grid
+    x, y, _ = grid.brain.shape
+    rows = _taps(maps.shape[1], y, grid.spacing_mm[1], grid.window.y_max_mm, grid.window.pixel_mm)
+    cols = _taps(maps.shape[2], x, grid.spacing_mm[0], grid.window.x_max_mm, grid.window.pixel_mm)
+    pictures = apply_taps(apply_taps(np.asarray(maps, np.float32), cols, 2), rows, 1)
+    data = np.zeros(grid.brain.shape, np.float32)
+    data[:, :, grid.kept] = pictures[:, ::-1, ::-1].transpose(2, 1, 0)
+    data *= grid.brain
+    if grid.moved is not None:
+        data = _from_template(data, prepared)
+    return Volume(turned_back(data, grid.orientation), grid.affine)
+
+
+def in_scan_units(volume: Volume, prepared: PreparedScan) -> Volume:
+    """Undo the recipe's intensity scaling and bias correction; zeros outside the brain stay zero.
+
+    Values beyond the ends of the map go on along its first or last piece.
+    """
+    gain = prepared.grid.gain
+    if not prepared.scale and gain is None:
+        return volume
+    inside = brain_on_scan(prepared)
+    values = volume.data[inside].astype(np.float64)  # the brain is a sixth of a stripped scan
+    if prepared.scale:
+        values = _invert_scale(values, prepared.scale)
+    if gain is not None:
+        values *= turned_back(gain.on_grid(), prepared.grid.orientation)[inside]
+    out = np.zeros(volume.data.shape, np.float32)
+    out[inside] = values
+    return Volume(out, volume.affine)
+
+
+def brain_on_scan(prepared: PreparedScan) -> NDArray[np.bool_]:
+    """The brain mask the recipe used, of kept slices only, on the scan's own grid."""
+    grid = prepared.grid
+    brain = _kept_brain(prepared)
+    if grid.moved is not None:
+        brain = _onto_scan(brain, prepared) >= 0.5
+        brain &= grid.moved.brain
+    return turned_back(brain, grid.orientation)
 
 
 def _quantised(working: Working, pictures: Pictures) -> NDArray[np.uint16]:
@@ -249,3 +213,49 @@ def _statistics(
     position = index["position"].to_numpy(np.float64)
     anatomy = anatomy_statistics(own, images, brain, position)
     return values | {name: round(value, 6) for name, value in anatomy.items()}
+
+
+def _invert_scale(
+    values: NDArray[np.float64], knots: tuple[tuple[float, float], ...]
+) -> NDArray[np.float64]:
+    """From the unit interval to scan units, beyond the ends along the first or last piece."""
+    scan, unit = np.array(knots, float).T
+    slope_low = (scan[1] - scan[0]) / (unit[1] - unit[0])
+    slope_high = (scan[-1] - scan[-2]) / (unit[-1] - unit[-2])
+    inverted: NDArray[np.float64] = np.interp(values, unit, scan)
+    inverted += np.minimum(values - unit[0], 0) * slope_low
+    inverted += np.maximum(values - unit[-1], 0) * slope_high
+    return inverted
+
+
+def _kept_brain(prepared: PreparedScan) -> Bools:
+    """The brain of kept slices, on the grid the slices are numbered on."""
+    grid = prepared.grid
+    brain = np.zeros_like(grid.brain)
+    brain[:, :, grid.kept] = grid.brain[:, :, grid.kept]
+    return brain
+
+
+def _from_template(data: Floats, prepared: PreparedScan) -> Floats:
+    """From the template's grid to the scan's own after reorientation, averaged inside the brain."""
+    moved = prepared.grid.moved
+    assert moved is not None
+    cover = _onto_scan(_kept_brain(prepared), prepared)
+    values = _onto_scan(data, prepared)
+    inside = (cover >= 0.5) & moved.brain
+    return np.where(inside, values / np.maximum(cover, np.float32(0.5)), np.float32(0))
+
+
+def _onto_scan(array: NDArray[Any], prepared: PreparedScan) -> Floats:
+    """Interpolate an array on the template's grid at the voxels of the reoriented scan."""
+    moved = prepared.grid.moved
+    assert moved is not None
+    x, y, z = moved.brain.shape
+    back = np.asarray(np.linalg.inv(moved.place), np.float64)
+    return on_other_grid(array, prepared.grid.spacing_mm, back, (x, y, z), moved.spacing_mm)
+
+
+def _taps(pixels: int, cells: int, side_mm: float, far_mm: float, pixel_mm: float) -> Taps:
+    """From ``pixels`` of the picture to ``cells`` of the scan, along a flipped axis."""
+    start = (far_mm - cells * side_mm) / pixel_mm
+    return resampling_taps(pixels, start, side_mm / pixel_mm, cells)

@@ -1,4 +1,8 @@
-"""Map intensities inside the brain so that scans of different scanners agree.
+"""Intensities made alike: the bias field is divided out, scans of other scanners are mapped.
+
+N4: Tustison et al., IEEE Trans Med Imaging 29 (2010) 1310; SimpleITK's filter. The field is fitted
+on averages over large cells, and over the brain's bounding box, so that neither the voxels'
+noise nor the width of the margin matters.
 
 Nyúl landmarks: Nyúl and Udupa, Magn Reson Med 42 (1999) 1072; Nyúl, Udupa and Zhang, IEEE Trans
 Med Imaging 19 (2000) 143. Both kinds of map here are a handful of percentiles and a piecewise
@@ -16,13 +20,41 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from twinvae.config import HistogramMatch, NyulScale, ZScore
+from twinvae.config import BiasCorrection, HistogramMatch, NyulScale, ZScore
 from twinvae.errors import DataError
-from twinvae.imaging.scan import Knots, Working
-from twinvae.imaging.steps.base import Fitted, Training, apply_step, fit_step
-from twinvae.imaging.volume import Floats
+from twinvae.imaging.resample import CoarseGrid, from_itk, one_thread, to_itk
+from twinvae.imaging.scan import Knots, LogGain, Working
+from twinvae.imaging.steps.step import Fitted, Training, apply_step, fit_step
+from twinvae.imaging.volume import Bools, Floats
 
 Numbers = NDArray[np.float64]
+
+
+@apply_step.register
+def bias_correction(options: BiasCorrection, scan: Working, fitted: Fitted) -> Working:
+    """Divide the image by the field; the brain stays as it is."""
+    del fitted
+    grid = CoarseGrid.around(scan.brain, scan.spacing_mm, options.grid_mm)
+    coarse, inside = grid.averages(scan.image, scan.brain)
+    if not inside.any():
+        raise DataError(
+            f"{scan.files.image}: expected a brain of many cells of {options.grid_mm:g} mm for "
+            f"bias_correction (grid_mm), found {np.count_nonzero(scan.brain)} voxels"
+        )
+    positive = inside & (coarse > 0)
+    if 2 * np.count_nonzero(positive) <= np.count_nonzero(inside):
+        raise DataError(
+            f"{scan.files.image}: expected positive intensities inside the brain for "
+            f"bias_correction, found a mean of {scan.image[scan.brain].mean():g}"
+        )
+    try:
+        log = _log_field(coarse, positive, grid.sides_mm, options)
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
+        raise DataError(f"{scan.files.image}: N4 found no field ({said[-120:]})") from None
+    gain = LogGain(log, grid)
+    image = scan.image / gain.on_grid()
+    return replace(scan, image=np.where(scan.brain, image, np.float32(0)), gain=gain)
 
 
 @fit_step.register
@@ -85,6 +117,19 @@ def z_score(options: ZScore, scan: Working, fitted: Fitted) -> Working:
     steps = np.linspace(-6, 6, 121)  # enough for the way back: off by at most 0.1 % of the range
     knots = zip(mean + width * steps, expit(steps), strict=True)
     return _filled(scan, unit, tuple((float(a), float(b)) for a, b in knots))
+
+
+def _log_field(
+    coarse: Floats, inside: Bools, sides: tuple[float, float, float], options: BiasCorrection
+) -> Floats:
+    """The field's logarithm at the centres of the cells."""
+    with one_thread() as sitk:
+        image = to_itk(coarse, sides)
+        n4 = sitk.N4BiasFieldCorrectionImageFilter()
+        n4.SetMaximumNumberOfIterations(options.iterations)
+        n4.SetConvergenceThreshold(options.tolerance)
+        n4.Execute(image, to_itk(inside.astype(np.uint8), sides))
+        return from_itk(n4.GetLogBiasFieldAsImage(image))
 
 
 def _inside(scan: Working) -> Floats:
