@@ -19,48 +19,28 @@ from twinvae.scoring.zscore import HEALTHY_PIXELS, smoothed_excess, usual_deviat
 _OURS = "this project"
 _SHARE = 0.5  # of the excess over the mirror image; a residual is the stronger evidence
 _UNUSUAL = 0.25  # of the z-score, in usual deviations: the weakest, anatomy differs most
-_SIGNS = {"": ("positive", "excess over", 1.0), "_negative": ("negative", "lack against", -1.0)}
+_BRIGHT = "smoothed positive residual", "smoothed excess over the mirror image"
+_DARK = "smoothed negative residual", "smoothed lack against the mirror image"
 
 
 def _residual(batch: SliceBatch, sign: float) -> Tensor:
     """G * max(±(x − x_h), 0) without the brain's rim (``scoring.rim_mm``), (n, 1, H, W)."""
-    return batch.smooth((sign * batch.residual).clamp(min=0) * batch.core)
+
+    def compute(inner: SliceBatch) -> Tensor:
+        return inner.smooth((sign * inner.residual).clamp(min=0) * inner.core)
+
+    return batch.once(f"smoothed residual {sign:+.0f}", compute)
 
 
 def _excess(batch: SliceBatch, sign: float) -> Tensor:
     """max(G * ±(x − m), 0), m the mirror image of x, where both halves are; (n, 1, H, W)."""
-    both_halves = batch.core * mirror(batch.inside, batch.brain)
-    excess = batch.smooth(sign * (batch.x - mirror(batch.x, batch.brain)) * both_halves)
-    return excess.clamp(min=0)
 
+    def compute(inner: SliceBatch) -> Tensor:
+        both_halves = inner.core * mirror(inner.inside, inner.brain)
+        excess = inner.smooth(sign * (inner.x - mirror(inner.x, inner.brain)) * both_halves)
+        return excess.clamp(min=0)
 
-def _register(suffix: str, residual: str, excess: str, sign: float) -> None:
-    """The maps and scores of one sign: what is too bright, or too dark."""
-    names = f"smoothed {residual} residual", f"smoothed {excess} the mirror image"
-
-    def factors(batch: SliceBatch) -> tuple[Tensor, Tensor]:
-        one = batch.once(names[0], lambda batch: _residual(batch, sign))
-        return one, batch.once(names[1], lambda batch: _excess(batch, sign))
-
-    @_with_maximum(f"residual_mirrored{suffix}", f"√({names[0]} · {names[1]})")
-    def both(batch: SliceBatch) -> Tensor:
-        """√(residual · excess): where both agree; (n, 1, H, W)."""
-        one, other = factors(batch)
-        return (one * other).clamp(min=0).sqrt() * batch.inside
-
-    @_with_maximum(f"residual_or_mirror{suffix}", f"{names[0]} + {_SHARE} · {names[1]}")
-    def either(batch: SliceBatch) -> Tensor:
-        """Residual + ½ excess: where either speaks; (n, 1, H, W)."""
-        one, other = factors(batch)
-        return (one + _SHARE * other) * batch.inside
-
-    summary = f"{names[0]} + {_SHARE} · {names[1]} + {_UNUSUAL} · smoothed {residual} z-score"
-
-    @_with_maximum(f"residual_mirror_zscore{suffix}", summary, HEALTHY_PIXELS)
-    def three(batch: SliceBatch) -> Tensor:
-        """Residual + ½ excess + ¼ z-score in intensities: where any speaks; (n, 1, H, W)."""
-        unusual = smoothed_excess(batch, sign) * usual_deviation(batch)
-        return either(batch) + _UNUSUAL * unusual * batch.inside
+    return batch.once(f"smoothed excess {sign:+.0f}", compute)
 
 
 def _with_maximum(
@@ -69,7 +49,7 @@ def _with_maximum(
     """Register a map that is smoothed already, and its maximum over the brain as ``NAME_local``."""
 
     def register(function: MapFunction) -> MapFunction:
-        abnormality_map(name, summary, _OURS, whole=None, aggregators=())(function)
+        abnormality_map(name, summary, _OURS, whole=None, local=False)(function)
 
         @score(f"{name}_local", f"maximum over the brain of {summary}", _OURS, fit=fit)
         def highest(batch: SliceBatch) -> Tensor:
@@ -81,5 +61,29 @@ def _with_maximum(
     return register
 
 
-for _suffix, (_residual_is, _excess_is, _sign) in _SIGNS.items():
-    _register(_suffix, _residual_is, _excess_is, _sign)
+@_with_maximum("residual_mirrored", f"√({_BRIGHT[0]} · {_BRIGHT[1]})")
+def residual_mirrored(batch: SliceBatch) -> Tensor:
+    """√(residual · excess): where both agree; (n, 1, H, W)."""
+    return (_residual(batch, 1.0) * _excess(batch, 1.0)).clamp(min=0).sqrt() * batch.inside
+
+
+def _register_sums(suffix: str, residual: str, excess: str, sign: float) -> None:
+    """The sums of two and of all three, of what is too bright or too dark."""
+    summary = f"{residual} + {_SHARE} · {excess}"
+
+    @_with_maximum(f"residual_or_mirror{suffix}", summary)
+    def either(batch: SliceBatch) -> Tensor:
+        """Residual + ½ excess: where either speaks; (n, 1, H, W)."""
+        return (_residual(batch, sign) + _SHARE * _excess(batch, sign)) * batch.inside
+
+    summary += f" + {_UNUSUAL} · {residual.replace('residual', 'z-score')}"
+
+    @_with_maximum(f"residual_mirror_zscore{suffix}", summary, HEALTHY_PIXELS)
+    def three(batch: SliceBatch) -> Tensor:
+        """Residual + ½ excess + ¼ z-score in intensities: where any speaks; (n, 1, H, W)."""
+        unusual = smoothed_excess(batch, sign) * usual_deviation(batch)
+        return either(batch) + _UNUSUAL * unusual * batch.inside
+
+
+_register_sums("", *_BRIGHT, 1.0)
+_register_sums("_negative", *_DARK, -1.0)

@@ -19,13 +19,17 @@ from twinvae.scoring.needs import healthy_is_variational, latent_model, mixed_en
 _ZIMMERER = "Zimmerer et al. 2019, Unsupervised anomaly localization using VAEs (MICCAI)"
 
 
-@abnormality_map("gradient_elbo", "|∂ELBO/∂x| of VAE-H", _ZIMMERER, applies=healthy_is_variational)
+@abnormality_map(
+    "gradient_elbo", "|∂ELBO/∂x| of VAE-H", _ZIMMERER, local=False, applies=healthy_is_variational
+)
 def elbo_gradient(batch: SliceBatch) -> Tensor:
     """|∂ELBO_H(x)/∂x|, nats per unit of intensity, (n, 1, H, W); fixed posterior draws."""
     return gradient(lambda x: negative_elbo(latent_model(batch), x), batch.x).abs()
 
 
-@abnormality_map("gradient_kl", "|∂KL/∂x| of VAE-H", _ZIMMERER, applies=healthy_is_variational)
+@abnormality_map(
+    "gradient_kl", "|∂KL/∂x| of VAE-H", _ZIMMERER, local=False, applies=healthy_is_variational
+)
 def kl_gradient(batch: SliceBatch) -> Tensor:
     """|∂KL(q_H(z|x) ‖ N(0, I))/∂x|, nats per unit of intensity, (n, 1, H, W)."""
     healthy = batch.models.healthy
@@ -40,6 +44,7 @@ def kl_gradient(batch: SliceBatch) -> Tensor:
     "gradient_kl_residual",
     "|∂KL/∂x| · |x − x_h| of VAE-H",
     _ZIMMERER,
+    local=False,
     applies=healthy_is_variational,
 )
 def kl_gradient_times_residual(batch: SliceBatch) -> Tensor:
@@ -51,6 +56,7 @@ def kl_gradient_times_residual(batch: SliceBatch) -> Tensor:
     "latent_gradient",
     "|∂d/∂x|, d the paper's score with x_h held fixed",
     "the map of Albu, Enescu & Malagò 2020, Algorithm 1; saliency as in Simonyan et al. 2014",
+    local=False,
     applies=mixed_encodes,
 )
 def latent_gradient(batch: SliceBatch) -> Tensor:

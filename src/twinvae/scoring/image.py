@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from twinvae.models.likelihood import log_density
 from twinvae.scoring.batch import SliceBatch, gaussian_smooth
-from twinvae.scoring.maps import abnormality_map
+from twinvae.scoring.maps import MAPS, abnormality_map
 from twinvae.scoring.needs import healthy_is_variational, latent_model
 from twinvae.scoring.registry import score
 
@@ -34,6 +34,12 @@ def image_l2_brain(batch: SliceBatch) -> Tensor:
 def absolute_residual(batch: SliceBatch) -> Tensor:
     """|x − x_h|, (n, 1, H, W) in [0, 1]."""
     return batch.residual.abs()
+
+
+@score("image_l1_brain", "mean over the brain of |x − x_h|", _PRINCIPLE)
+def image_l1_brain(batch: SliceBatch) -> Tensor:
+    """Σ_brain |x − x_h| / brain pixels."""
+    return batch.brain_mean(MAPS["image_l1"].of(batch))
 
 
 @abnormality_map(
@@ -72,7 +78,7 @@ def structural_dissimilarity(batch: SliceBatch) -> Tensor:
     "−log p(x | z), z the posterior mean under VAE-H",
     "Kingma & Welling 2014; Aitchison & Shen 1980 (logit-normal)",
     applies=healthy_is_variational,
-    aggregators=("brain", "top"),  # it has no zero that smoothing could meet at the brain's rim
+    local=False,  # it has no zero that smoothing could meet at the brain's rim
 )
 def negative_log_likelihood(batch: SliceBatch) -> Tensor:
     """−log p(x | z = μ_H(x)) of each pixel in nats, (n, 1, H, W); may be negative."""

@@ -16,7 +16,7 @@ from twinvae.scoring.needs import mixed_encodes
     "the map of Albu, Enescu & Malagò 2020, Algorithm 1; occlusion as in Zeiler & Fergus 2014",
     applies=mixed_encodes,
     whole=None,
-    aggregators=(),  # one pass of the encoder a patch: for looking, not for scoring
+    local=False,  # one pass of the encoder a patch: for looking, not for scoring
 )
 def latent_occlusion(batch: SliceBatch) -> Tensor:
     """Mean over the patches P that cover a pixel of d(x) − d(x with x_h in P), (n, 1, H, W).

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from twinvae.models.mirror import mirror
-from twinvae.scoring.aggregate import local_maximum
 from twinvae.scoring.batch import SliceBatch, erode
+from twinvae.scoring.maps import local_maximum
 from twinvae.scoring.registry import score
 
 _RIM_MM = 6.0  # the brain's rim is never symmetric to the pixel

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from twinvae.scoring.aggregate import brain_mean
 from twinvae.scoring.batch import SliceBatch
 from twinvae.scoring.registry import Reference, score
 
@@ -110,4 +109,4 @@ def zscore(batch: SliceBatch) -> Tensor:
 )
 def zscore_mean(batch: SliceBatch) -> Tensor:
     """Mean over the brain of |z|, in standard deviations; 0 without brain."""
-    return brain_mean(batch, z_map(batch).abs())
+    return batch.brain_mean(z_map(batch).abs())
