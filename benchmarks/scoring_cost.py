@@ -24,8 +24,8 @@ import torch
 from twinvae.config import ComputeConfig, ScoringConfig, load_config
 from twinvae.models import build_model
 from twinvae.scoring import SCORES, Models, Score, SliceBatch, score_batch
-from twinvae.scoring.mahalanobis import LATENT_DIFFERENCE
-from twinvae.scoring.zscore import HEALTHY_PIXELS
+from twinvae.scoring.latent import LATENT_DIFFERENCE
+from twinvae.scoring.trivial import HEALTHY_PIXELS
 from twinvae.training import Compute
 
 BOUND = 1.3

@@ -12,9 +12,9 @@ from test_scores import MODELS
 from twinvae.config import ScoringConfig
 from twinvae.scoring import SCORES, SliceBatch
 from twinvae.scoring.batch import erode, gaussian_smooth
+from twinvae.scoring.loop import batches, scored_rows
 from twinvae.scoring.maps import local_maximum
-from twinvae.scoring.score import batches, scored_rows
-from twinvae.scoring.zscore import z_map
+from twinvae.scoring.trivial import z_map
 
 
 def seen(x: object, brain: object, pixel_mm: float = 3.0, **options: float) -> SliceBatch:

@@ -11,7 +11,7 @@ from test_scores import ALL, FITTED, MODELS, NET, batch, brains, lesion
 from twinvae.errors import ConfigError
 from twinvae.models import build_model
 from twinvae.scoring import MAPS, SCORES, Models, select_maps, select_scores
-from twinvae.scoring.healthy import negative_elbo
+from twinvae.scoring.elbo import negative_elbo
 from twinvae.scoring.image import structural_similarity
 from twinvae.scoring.maps import abnormality_map
 

@@ -11,8 +11,8 @@ from test_fitted import CPU, Slices
 from test_scores import MODELS
 
 from twinvae.config import ScoringConfig
+from twinvae.scoring.loop import map_rows, write_maps
 from twinvae.scoring.maps import AbnormalityMap
-from twinvae.scoring.pixel_maps import map_rows, write_maps
 
 PLACE = AbnormalityMap(
     "place", "position", "a test", lambda b: b.position.view(-1, 1, 1, 1) + 0 * b.x

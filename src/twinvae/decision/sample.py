@@ -10,8 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from twinvae.errors import CalibrationError
-from twinvae.scoring.areas import area_unit, areas
-from twinvae.scoring.table import SPACING
+from twinvae.scoring.table import SPACING, area_unit, areas
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -22,8 +22,7 @@ from twinvae.decision.sample import (
 )
 from twinvae.decision.scans import STATISTICS, ScanSlices
 from twinvae.errors import CalibrationError
-from twinvae.scoring.areas import area_unit
-from twinvae.scoring.table import SPACING
+from twinvae.scoring.table import SPACING, area_unit
 
 Calibration = Mapping[str, Any]
 """The content of ``calibration.json``; ``calibrate`` documents it."""

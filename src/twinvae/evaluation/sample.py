@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray
-from twinvae.scoring.areas import areas, pixel_range_mm2
-from twinvae.scoring.table import score_columns
+from twinvae.scoring.table import areas, pixel_range_mm2, score_columns
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pandas as pd
 from twinvae.config import EvaluationConfig
 from twinvae.evaluation.resampling import BoolArray
 from twinvae.evaluation.sample import known_mixed
-from twinvae.scoring.areas import area_unit, areas, pixel_range_mm2
+from twinvae.scoring.table import area_unit, areas, pixel_range_mm2
 
 THIRDS = ("first", "middle", "last")
 """Of the relative position along the brain, from 0 to 1."""

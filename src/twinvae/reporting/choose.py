@@ -11,7 +11,7 @@ import pandas as pd
 from twinvae.decision import called, slice_thresholds
 from twinvae.decision.verdict import Calibration
 from twinvae.evaluation.sample import known_mixed
-from twinvae.scoring.areas import area_unit, areas
+from twinvae.scoring.table import area_unit, areas
 
 
 def choose_slices(

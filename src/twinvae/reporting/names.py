@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from twinvae.scoring.context import CONTEXT_SUFFIX
-from twinvae.scoring.table import PAPER_SCORE, TRIVIAL_PREFIX
+from twinvae.scoring.table import CONTEXT_SUFFIX, PAPER_SCORE, TRIVIAL_PREFIX
 
 _SCORES = {
     PAPER_SCORE: "Latent L2 (paper)",
