@@ -9,6 +9,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import format_number_as_ds
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -27,6 +28,11 @@ def geometry(affine, shape):
     cosines = lps[:3, :3] / sides
     places = [lps[:3, 3] + k * lps[:3, 2] for k in range(shape[2])]
     return cosines, sides, places
+
+
+def _ds(value) -> str:
+    """A decimal string of at most 16 characters, as the standard has it."""
+    return format_number_as_ds(float(value))
 
 
 def header(series="1", syntax=ExplicitVRLittleEndian, kind=MR, **more) -> Dataset:
@@ -79,12 +85,12 @@ def classic(folder: Path, data, affine, *, seed=0, slopes=None, compress=None, e
         ds.SOPInstanceUID = uid(ds.SeriesInstanceUID, number)
         ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
         ds.InstanceNumber = str(name + 1)
-        ds.ImagePositionPatient = [f"{v:.10g}" for v in places[number]]
-        ds.ImageOrientationPatient = [f"{v:.12g}" for v in cosines[:, :2].T.ravel()]
-        ds.PixelSpacing = [f"{sides[1]:.10g}", f"{sides[0]:.10g}"]
-        ds.SliceThickness = f"{sides[2]:.10g}"
+        ds.ImagePositionPatient = [_ds(v) for v in places[number]]
+        ds.ImageOrientationPatient = [_ds(v) for v in cosines[:, :2].T.ravel()]
+        ds.PixelSpacing = [_ds(sides[1]), _ds(sides[0])]
+        ds.SliceThickness = _ds(sides[2])
         if slopes is not None:
-            ds.RescaleSlope, ds.RescaleIntercept = (f"{v:.10g}" for v in slopes[number])
+            ds.RescaleSlope, ds.RescaleIntercept = (_ds(v) for v in slopes[number])
         pixels(ds, np.ascontiguousarray(data[:, :, number].T))
         if edit is not None and edit(number, ds) is False:
             continue
@@ -103,18 +109,18 @@ def enhanced(file: Path, data, affine, *, seed=0, slopes=None, compress=None, ed
     ds.SOPInstanceUID = uid(ds.SeriesInstanceUID, "all")
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     shared, measures, plane = Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing = [f"{sides[1]:.10g}", f"{sides[0]:.10g}"]
-    plane.ImageOrientationPatient = [f"{v:.12g}" for v in cosines[:, :2].T.ravel()]
+    measures.PixelSpacing = [_ds(sides[1]), _ds(sides[0])]
+    plane.ImageOrientationPatient = [_ds(v) for v in cosines[:, :2].T.ravel()]
     shared.PixelMeasuresSequence = Sequence([measures])
     shared.PlaneOrientationSequence = Sequence([plane])
     ds.SharedFunctionalGroupsSequence = Sequence([shared])
     groups = []
     for number in order:
         place, scale, group = Dataset(), Dataset(), Dataset()
-        place.ImagePositionPatient = [f"{v:.10g}" for v in places[number]]
+        place.ImagePositionPatient = [_ds(v) for v in places[number]]
         group.PlanePositionSequence = Sequence([place])
         if slopes is not None:
-            scale.RescaleSlope, scale.RescaleIntercept = (f"{v:.10g}" for v in slopes[number])
+            scale.RescaleSlope, scale.RescaleIntercept = (_ds(v) for v in slopes[number])
             scale.RescaleType = "US"
             group.PixelValueTransformationSequence = Sequence([scale])
         groups.append(group)

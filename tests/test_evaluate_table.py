@@ -16,7 +16,7 @@ from twinvae.config import DecisionConfig, EvaluationConfig
 from twinvae.decision import calibrate
 from twinvae.errors import ConfigError, DataError
 from twinvae.evaluation import audit, evaluate, read_metrics
-from twinvae.evaluation.seen import TUMOURS
+from twinvae.evaluation.what_it_sees import TUMOURS
 from twinvae.files import read_json
 from twinvae.runs.evaluate_table import evaluate_table
 from twinvae.scoring import read_scores

@@ -11,16 +11,9 @@ import pandas as pd
 import pytest
 
 from twinvae.config import DecisionConfig
-from twinvae.decision import (
-    abnormal_slices,
-    calibrate,
-    called,
-    scan_threshold,
-    scan_verdict,
-    slice_threshold,
-)
-from twinvae.decision.ranks import highest_supported, needed_count, require_supported
-from twinvae.decision.sample import Places
+from twinvae.decision import Calibration, calibrate, called, p_values, scan_verdict
+from twinvae.decision.p_values import highest_supported, needed_count, require_supported
+from twinvae.decision.thresholds import FittedRule, Places
 from twinvae.errors import CalibrationError
 
 
@@ -80,13 +73,14 @@ def test_thresholds_are_percentiles_of_healthy_validation_only() -> None:
     at = 0.99 * (len(ordered) - 1)  # by hand: the point at (n - 1) p between order statistics
     low = int(at)
     by_hand = ordered[low] + (at - low) * (ordered[low + 1] - ordered[low])
-    assert slice_threshold(result) == pytest.approx(by_hand, abs=1e-12)
-    assert slice_threshold(result, percentile=95.0) < by_hand
     entry = result["scores"]["latent_l2"]
+    assert entry["slice"]["thresholds"][0]["threshold"] == pytest.approx(by_hand, abs=1e-12)
+    assert entry["slice"]["thresholds"][1]["threshold"] < by_hand
     assert (entry["n_slices"], entry["n_subjects"], entry["scan"]["n_scans"]) == (200, 10, 10)
     assert entry["slice"]["thresholds"][1]["target_fpr"] == 0.05
     highest = np.sort(table.groupby("subject")["latent_l2"].max())
-    assert scan_threshold(result) == pytest.approx(highest[8] + 0.1 * (highest[9] - highest[8]))
+    by_hand = highest[8] + 0.1 * (highest[9] - highest[8])
+    assert entry["scan"]["threshold"] == pytest.approx(by_hand)
     json.dumps(result, allow_nan=False)
 
 
@@ -142,11 +136,13 @@ def test_one_subject_has_no_cross_validated_rate() -> None:
 
 
 def test_verdicts_at_the_threshold_are_abnormal() -> None:
-    assert abnormal_slices([1.0, 2.0, 3.0], 2.0).tolist() == [False, True, True]
-    with pytest.raises(ValueError, match="NaN"):
-        abnormal_slices([np.nan], 2.0)
     result = calibrate(healthy(10, 20), DecisionConfig())
-    bound = scan_threshold(result)
+    d_star = result["scores"]["latent_l2"]["slice"]["thresholds"][0]["threshold"]
+    three = healthy(1, 3).assign(latent_l2=[d_star - 1e-9, d_star, d_star + 1])
+    assert called(result, three)[0][1].tolist() == [False, True, True]
+    with pytest.raises(ValueError, match="NaN"):
+        called(result, three.assign(latent_l2=np.nan))
+    bound = result["scores"]["latent_l2"]["scan"]["threshold"]
     pair = healthy(1, 2)
     assert scan_verdict(result, pair.assign(latent_l2=[bound - 1, bound])).abnormal
     below = scan_verdict(result, pair.assign(latent_l2=[bound - 1, bound - 1e-9]))
@@ -155,9 +151,7 @@ def test_verdicts_at_the_threshold_are_abnormal() -> None:
     with pytest.raises(ValueError, match="at least one"):
         scan_verdict(result, pair.iloc[:0])
     with pytest.raises(CalibrationError, match="found 'nope'"):
-        slice_threshold(result, "nope")
-    with pytest.raises(CalibrationError, match="one of the percentiles 99, found 98"):
-        slice_threshold(result, percentile=98)
+        scan_verdict(result, pair, "nope")
 
 
 def test_called_gives_every_threshold_its_rows() -> None:
@@ -171,10 +165,29 @@ def test_called_gives_every_threshold_its_rows() -> None:
         called(result, table, "nope")
 
 
+def test_many_scans_are_judged_by_one_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = healthy(10, 20)
+    stored = json.loads(json.dumps(calibrate(table, DecisionConfig())))
+    parse, parsed = FittedRule.from_json, []
+    monkeypatch.setattr(
+        FittedRule, "from_json", lambda values: parsed.append(values) or parse(values)
+    )
+    scans = [scan for _, scan in table.groupby("subject")]
+    plain = [scan_verdict(stored, scan) for scan in scans]
+    assert len(parsed) == len(scans)
+    once = Calibration(stored)
+    assert Calibration.of(once) is once
+    assert dict(once) == stored
+    assert [scan_verdict(once, scan) for scan in scans] == plain
+    assert (p_values(once, table) == p_values(stored, table)).all()
+    assert len(parsed) == len(scans) + 2
+
+
 def test_verdicts_load_no_heavy_library() -> None:
     code = (
-        "import sys, twinvae.decision.verdict; "
-        "print([m for m in ('sklearn', 'matplotlib') if m in sys.modules])"
+        "import sys, twinvae.decision; "
+        "heavy = ('sklearn', 'scipy.stats', 'matplotlib', 'twinvae.evaluation'); "
+        "print([m for m in heavy if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

@@ -9,10 +9,9 @@ from healthy_slices import simulated
 from scipy.stats import combine_pvalues, norm
 
 from twinvae.config import DecisionConfig
-from twinvae.decision import calibrate, discoveries, p_values, scan_verdict
-from twinvae.decision.ranks import Ranks
-from twinvae.decision.scan_level import ScanGroups, _entry
-from twinvae.decision.scans import STATISTICS, ScanSlices
+from twinvae.decision import STATISTICS, calibrate, discoveries, p_values, scan_verdict
+from twinvae.decision.p_values import Ranks
+from twinvae.decision.scan_level import ScanGroups, ScanSlices, _entry
 from twinvae.errors import CalibrationError
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from sklearn.metrics import roc_auc_score
 
 from twinvae.evaluation.adjusted import RIDGE, AdjustedDraws, auroc_adjusted, find_neighbours
-from twinvae.evaluation.auroc import Matching, auroc
+from twinvae.evaluation.auroc import Matching
 from twinvae.evaluation.resampling import multiplicities
 
 WINDOW = Matching(log_area=0.15, position=0.08)
@@ -106,7 +107,7 @@ def test_a_score_of_brain_area_alone_is_worth_nothing_once_adjusted() -> None:
     for seed in range(6):
         score, positive, subject, area, position = brains(seed, noise=0.12, lead=0.0)
         found = find_neighbours(positive, subject, 60, area, position, WINDOW)
-        raw.append(auroc(score, positive))
+        raw.append(roc_auc_score(positive, score))
         adjusted.append(auroc_adjusted(found.wins(score)))
     assert np.mean(raw) == pytest.approx(0.9, abs=0.02)
     assert np.mean(adjusted) == pytest.approx(0.5, abs=0.015)

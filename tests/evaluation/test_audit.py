@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from twinvae.config import DecisionConfig, EvaluationConfig
 from twinvae.decision import calibrate
 from twinvae.evaluation import audit, evaluate
-from twinvae.evaluation.seen import UNKNOWN
+from twinvae.evaluation.what_it_sees import UNKNOWN
 
 DECISION = DecisionConfig(percentiles=(95.0,), scan_percentile=70.0)
 LENIENT = DecisionConfig(percentiles=(50.0,), scan_percentile=50.0)

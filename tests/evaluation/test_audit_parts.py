@@ -13,12 +13,11 @@ from twinvae.config import DecisionConfig, EvaluationConfig
 from twinvae.decision import calibrate, called
 from twinvae.errors import DataError
 from twinvae.evaluation import audit
-from twinvae.evaluation.drift import drift
-from twinvae.evaluation.p_values import p_value_calibration
+from twinvae.evaluation.audit import drift, warnings
+from twinvae.evaluation.confusion import p_value_calibration
 from twinvae.evaluation.resampling import multiplicities
-from twinvae.evaluation.sample import known_mixed, sample_of
-from twinvae.evaluation.support import warnings
-from twinvae.evaluation.which_slice import which_slice
+from twinvae.evaluation.rivals import which_slice
+from twinvae.evaluation.subsets import known_mixed, sample_of
 
 CONFIG = EvaluationConfig(min_tumour_px=(50,), resamples=200)
 

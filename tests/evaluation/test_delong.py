@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from twinvae.evaluation.auroc import auroc
-from twinvae.evaluation.delong import auroc_covariance, auroc_difference
+from twinvae.evaluation.auroc import auroc_covariance, auroc_difference
 from twinvae.evaluation.low_fpr import low_fpr_metrics
 
 # The five points of the ROC curve of the WFNS grade that R's pROC (Robin et al., BMC Bioinformatics
@@ -39,7 +39,7 @@ def test_independent_slices_give_delongs_own_formula() -> None:
     expected = np.cov([w.mean(axis=1) for w in wins]) / positive.sum()
     expected += np.cov([w.mean(axis=0) for w in wins]) / (~positive).sum()
     np.testing.assert_allclose(covariance, expected, atol=1e-15)
-    np.testing.assert_allclose(aurocs, [auroc(score, positive) for score in scores])
+    np.testing.assert_allclose(aurocs, [roc_auc_score(positive, score) for score in scores])
 
 
 def test_clusters_give_obuchowskis_formula_written_out() -> None:

@@ -12,12 +12,17 @@ from test_pixels import cohort
 
 from twinvae.config import EvaluationConfig
 from twinvae.evaluation import MaskedSlices, auroc, average_precision, low_fpr, pixels
-from twinvae.evaluation.estimates import null, summary
-from twinvae.evaluation.resampling import fewer_subjects, interval, multiplicities, tail_share
-from twinvae.evaluation.sample import by_subject, known_mixed, sample_of
-from twinvae.evaluation.seen import BRAIN_SIZE, NOTHING, SCANNER, TUMOURS, what_it_sees
-from twinvae.evaluation.strata import by_size, by_third
-from twinvae.evaluation.three_aurocs import Resampled
+from twinvae.evaluation.resampling import (
+    Resampled,
+    fewer_subjects,
+    interval,
+    multiplicities,
+    null,
+    summary,
+    tail_share,
+)
+from twinvae.evaluation.subsets import by_size, by_subject, by_third, known_mixed, sample_of
+from twinvae.evaluation.what_it_sees import BRAIN_SIZE, NOTHING, SCANNER, TUMOURS, what_it_sees
 
 CONFIG = EvaluationConfig(min_tumour_px=(50,), resamples=30)
 

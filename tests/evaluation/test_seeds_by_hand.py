@@ -14,11 +14,11 @@ from sklearn.metrics import roc_auc_score
 from twinvae.config import EvaluationConfig
 from twinvae.errors import DataError
 from twinvae.evaluation import audit, over_seeds, read_metrics
-from twinvae.evaluation.delong import auroc_covariance, auroc_difference
-from twinvae.evaluation.p_values import p_value_calibration
+from twinvae.evaluation.audit import warnings
+from twinvae.evaluation.auroc import auroc_covariance, auroc_difference
+from twinvae.evaluation.confusion import p_value_calibration
 from twinvae.evaluation.resampling import interval, multiplicities
-from twinvae.evaluation.sample import healthy_and_tumour_free
-from twinvae.evaluation.support import warnings
+from twinvae.evaluation.subsets import healthy_and_tumour_free
 
 CONFIG = EvaluationConfig(min_tumour_px=(50,), headline_min_tumour_px=50, resamples=200)
 

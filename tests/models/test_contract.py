@@ -10,7 +10,16 @@ from torch import Tensor
 
 from twinvae.config import ModelConfig
 from twinvae.errors import ConfigError
-from twinvae.models import Loss, Model, all_models, build_model, layer_table, load_model, save_model
+from twinvae.models import (
+    Loss,
+    Model,
+    TrainingBatch,
+    all_models,
+    build_model,
+    layer_table,
+    load_model,
+    save_model,
+)
 
 KINDS = sorted(all_models())
 BF16_TOLERANCE = 0.05  # of intensities in [0, 1]; bf16 keeps 8 bits of each product
@@ -34,10 +43,12 @@ def slices(n: int = 6, seed: int = 0) -> Tensor:
     return ((distance < (3 + 3 * radius[0]) ** 2) * 0.7 + 0.1).unsqueeze(1)
 
 
-def loss_of(model: Model, x: Tensor, seed: int = 1, **options: Any) -> Loss:
+def loss_of(
+    model: Model, x: Tensor, seed: int = 1, *, mask: Tensor | None = None, **options: Any
+) -> Loss:
     condition = torch.arange(len(x)) % 2 if model.conditional else None
     generator = torch.Generator().manual_seed(seed)
-    return model.loss(x, x, condition=condition, generator=generator, **options)
+    return model.loss(TrainingBatch(x, x, mask, condition), generator=generator, **options)
 
 
 @pytest.fixture(params=KINDS)

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from twinvae.config import ModelConfig
-from twinvae.models import build_model
-from twinvae.models.healing import HealingUNet
-from twinvae.models.mirror import mirror
+from twinvae.models import TrainingBatch, build_model, mirror
+from twinvae.models.unets import HealingUNet
 
 SIZE = 32
 
@@ -44,7 +43,7 @@ def test_it_learns_to_remove_what_it_was_not_shown(mirrored: bool) -> None:
     for step in range(200):
         x = brains(16, seed=step)
         optimiser.zero_grad()
-        model.loss(x, x, generator=generator).objective.backward()
+        model.loss(TrainingBatch(x, x), generator=generator).objective.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1000.0)
         optimiser.step()
     model.eval()
@@ -72,7 +71,7 @@ def test_noise_outside_the_brain_is_as_absent_in_training_as_in_use() -> None:
     model, healthy = healing(), brains(4, seed=0)
     noise = 0.01 * torch.rand(healthy.shape, generator=torch.Generator().manual_seed(1))
     clean, noisy = (
-        model.loss(x, healthy, generator=torch.Generator().manual_seed(2)).objective
+        model.loss(TrainingBatch(x, healthy), generator=torch.Generator().manual_seed(2)).objective
         for x in (healthy, healthy + noise * (healthy == 0))
     )
     assert torch.equal(clean, noisy)

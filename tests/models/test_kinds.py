@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from models.test_contract import loss_of, model_of, slices
 from twinvae.errors import ConfigError
-from twinvae.models import all_models, build_model, model_lines
-from twinvae.models.conditional_vae import with_condition
-from twinvae.models.likelihood import gaussian_log_density, laplace_log_density
+from twinvae.models import TrainingBatch, all_models, build_model, model_lines
+from twinvae.models.distributions import gaussian_log_density, laplace_log_density
+from twinvae.models.vae_variants import with_condition
 
 
 def test_gaussian_and_laplace_are_those_of_torch_distributions() -> None:
@@ -86,7 +86,7 @@ def test_coarse_noise_is_coarse_and_stays_in_the_brain() -> None:
     seen = []
     model.denoise = lambda x: seen.append(x) or (x, torch.ones(()))
     x = slices() * (slices() > 0.5)
-    model.loss(x, x, generator=torch.Generator().manual_seed(1))
+    model.loss(TrainingBatch(x, x), generator=torch.Generator().manual_seed(1))
     assert torch.equal(seen[0][x == 0], x[x == 0])
     assert not torch.equal(seen[0], x)
 
@@ -127,7 +127,7 @@ def test_conditional_model_has_two_views_of_the_same_weights() -> None:
         told = model.decode(with_condition(z, torch.full((3,), number)))[0]
         assert torch.equal(view.reconstruct(x), torch.sigmoid(told))
     with pytest.raises(ValueError, match="condition: expected a number of ROLES"):
-        model.loss(x, x)
+        model.loss(TrainingBatch(x, x))
 
 
 @pytest.mark.parametrize("likelihood", ["logit_normal", "gaussian"])

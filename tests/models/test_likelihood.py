@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Normal, SigmoidTransform, TransformedDistribution
 
-from twinvae.models.likelihood import logit_normal_log_density
+from twinvae.models.vae import logit_normal_log_density
 
 
 @pytest.mark.parametrize(("mean", "variance"), [(0.0, 1.0), (1.5, 0.2), (-2.0, 3.0), (0.3, 0.01)])

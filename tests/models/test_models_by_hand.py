@@ -10,9 +10,9 @@ from test_contract import model_of, slices
 
 from twinvae.config import ModelConfig
 from twinvae.errors import ConfigError
-from twinvae.models import MODELS, LatentModel, Model, build_model
-from twinvae.models.healing import HealingOptions
-from twinvae.models.likelihood import log_density
+from twinvae.models import MODELS, LatentModel, Model, TrainingBatch, build_model
+from twinvae.models.unets import HealingOptions
+from twinvae.models.vae import log_density
 
 PUBLISHED = {
     "residual_vae": {"blocks": 1, "scale_channels": (1,)},
@@ -164,7 +164,7 @@ def test_denoising_sees_the_sum_and_splits_its_channels() -> None:
     seen = []
     model.denoise = lambda given: seen.append(given) or (given, torch.ones(()))
     dark = x * (x > 0.5)
-    model.loss(dark, dark, generator=torch.Generator().manual_seed(1))
+    model.loss(TrainingBatch(dark, dark), generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(seen[0], dark + noise)
 
 
@@ -191,7 +191,7 @@ def test_objective_of_healing() -> None:
     brain, seen = target > 0, []
     plain = model.heal
     model.heal = lambda given: seen.append(given) or plain(given)
-    found = model.loss(target, target, generator=torch.Generator().manual_seed(3))
+    found = model.loss(TrainingBatch(target, target), generator=torch.Generator().manual_seed(3))
     ill = model.with_lesions(target, brain, torch.Generator().manual_seed(3))
     assert torch.equal(seen[0], ill)
     density = torch.distributions.Normal(plain(ill), model.log_scale.exp()).log_prob(target)

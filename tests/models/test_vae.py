@@ -6,7 +6,7 @@ from torch.distributions import Normal, SigmoidTransform, TransformedDistributio
 
 from twinvae.config import ModelConfig, load_config
 from twinvae.errors import ConfigError, DataError
-from twinvae.models import VAE, build_model, layer_table, load_model, save_model
+from twinvae.models import VAE, TrainingBatch, build_model, layer_table, load_model, save_model
 
 SMALL = ModelConfig(
     image_size=16, encoder_channels=(4, 8), decoder_channels=(4,), latent_size=6, variance="scalar"
@@ -59,7 +59,7 @@ def test_layer_table_shows_the_papers_shapes() -> None:
 def test_elbo_agrees_with_torch_distributions(variance: str) -> None:
     model = small(variance=variance)
     x = torch.rand(5, 1, 16, 16, generator=torch.Generator().manual_seed(1))
-    loss = model.loss(x, x, samples=3, generator=torch.Generator().manual_seed(2))
+    loss = model.loss(TrainingBatch(x, x), samples=3, generator=torch.Generator().manual_seed(2))
 
     q = model.encode(x)
     noise = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(2))
@@ -78,7 +78,8 @@ def test_elbo_agrees_with_torch_distributions(variance: str) -> None:
 def test_kl_weight_scales_the_kl_term_only() -> None:
     model, x = small(), torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     none, half = (
-        model.loss(x, x, kl_weight=w, generator=torch.Generator().manual_seed(1)) for w in (0, 0.5)
+        model.loss(TrainingBatch(x, x), kl_weight=w, generator=torch.Generator().manual_seed(1))
+        for w in (0, 0.5)
     )
     torch.testing.assert_close(none.objective, -none.log_likelihood)
     torch.testing.assert_close(half.objective - none.objective, 0.5 * half.kl)
@@ -99,7 +100,7 @@ def test_mask_restricts_the_likelihood_to_its_pixels() -> None:
 def test_gradients_reach_every_parameter(variance: str) -> None:
     model = small(variance=variance, activation="leaky_relu")
     x = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    model.loss(x, x, generator=torch.Generator().manual_seed(1)).objective.backward()
+    model.loss(TrainingBatch(x, x), generator=torch.Generator().manual_seed(1)).objective.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name

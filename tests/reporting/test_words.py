@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from twinvae.evaluation.seen import BRAIN_SIZE, NOTHING, SCANNER, TUMOURS, UNKNOWN
-from twinvae.evaluation.three_aurocs import KINDS
+from twinvae.evaluation.adjusted import KINDS
+from twinvae.evaluation.what_it_sees import BRAIN_SIZE, NOTHING, SCANNER, TUMOURS, UNKNOWN
 from twinvae.reporting.audit_table import (
     comparison_lines,
     drift_lines,

@@ -9,8 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from twinvae.config import ModelConfig, ScoringConfig
 from twinvae.errors import ConfigError
-from twinvae.models import DiagonalGaussian, build_model
-from twinvae.models.mirror import mirror
+from twinvae.models import DiagonalGaussian, TrainingBatch, build_model, mirror
 from twinvae.scoring import SCORES, Models, SliceBatch, select_scores
 from twinvae.scoring.batch import Fitted, erode, gaussian_smooth
 from twinvae.scoring.registry import Reference, score
@@ -198,7 +197,7 @@ def trained() -> Models:
         noise = torch.Generator().manual_seed(seed)
         for _ in range(200):
             optimiser.zero_grad()
-            model.loss(x, x, generator=noise).objective.backward()
+            model.loss(TrainingBatch(x, x), generator=noise).objective.backward()
             optimiser.step()
         networks.append(model.eval())
     return Models(*networks)

@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from test_scores import FITTED, MODELS, SIDE, batch, brains, lesion
 
-from twinvae.models.mirror import mirror
+from twinvae.models import mirror
 from twinvae.scoring import SCORES, SliceBatch, write_fitted, write_scores
 from twinvae.scoring.image import structural_similarity
 from twinvae.scoring.maps import MAPS

@@ -17,7 +17,7 @@ from twinvae.config import AugmentConfig, ComputeConfig, ModelConfig, TrainConfi
 from twinvae.errors import ConfigError, DataError, StageError
 from twinvae.models import build_model
 from twinvae.training import Compute, SliceData, fit
-from twinvae.training.augment import augment
+from twinvae.training.data import augment
 from twinvae.training.fit import _kl_weight, _learning_rate
 
 MODEL = ModelConfig(

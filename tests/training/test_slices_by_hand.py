@@ -9,8 +9,7 @@ import torch
 
 from twinvae.config import AugmentConfig, ComputeConfig
 from twinvae.training import Compute
-from twinvae.training.augment import augment
-from twinvae.training.slices import conditioned_slices
+from twinvae.training.data import augment, conditioned_slices
 
 NOTHING = AugmentConfig(flip=0, brightness=0, noise=0)
 

@@ -21,7 +21,7 @@ from twinvae.runs.folder import Run
 from twinvae.runs.stages import run_stages
 from twinvae.scoring import Models, read_scores
 from twinvae.training import Compute, check_networks, train_twins
-from twinvae.training.slices import conditioned_slices, role_slices, with_reconstructions
+from twinvae.training.data import conditioned_slices, role_slices, with_reconstructions
 
 CPU = Compute(torch.device("cpu"), bf16=False)
 

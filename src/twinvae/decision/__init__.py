@@ -1,31 +1,29 @@
 """Thresholds from healthy validation slices, and the verdicts they give."""
 
-from twinvae.decision.calibration import calibrate
-from twinvae.decision.fdr import discoveries
-from twinvae.decision.registry import RULES
-from twinvae.decision.transfer import transfer
-from twinvae.decision.verdict import (
+from twinvae.decision.apply import (
+    Calibration,
     ScanVerdict,
-    abnormal_slices,
     called,
     p_values,
-    scan_threshold,
     scan_verdict,
-    slice_threshold,
     slice_thresholds,
 )
+from twinvae.decision.calibration import calibrate
+from twinvae.decision.p_values import discoveries
+from twinvae.decision.rules import RULES
+from twinvae.decision.scan_level import STATISTICS
+from twinvae.decision.transfer import transfer
 
 __all__ = [
     "RULES",
+    "STATISTICS",
+    "Calibration",
     "ScanVerdict",
-    "abnormal_slices",
     "calibrate",
     "called",
     "discoveries",
     "p_values",
-    "scan_threshold",
     "scan_verdict",
-    "slice_threshold",
     "slice_thresholds",
     "transfer",
 ]

@@ -8,13 +8,19 @@ import numpy as np
 import pandas as pd
 
 from twinvae.config import DecisionConfig
-from twinvae.decision.fitted import FittedRule, OutOfFold, fit_rule, leave_one_out, unit_of
-from twinvae.decision.ranks import METHOD, require_supported
-from twinvae.decision.registry import RULES
-from twinvae.decision.rule import Rule
-from twinvae.decision.sample import Healthy, level_and_spread, places_of, size_column
-from twinvae.decision.scan_level import ScanGroups, scan_part
-from twinvae.decision.scans import STATISTICS
+from twinvae.decision.p_values import METHOD, require_supported
+from twinvae.decision.rules import (
+    RULES,
+    Healthy,
+    OutOfFold,
+    Rule,
+    fit_rule,
+    leave_one_out,
+    unit_of,
+)
+from twinvae.decision.scan_level import STATISTICS, ScanGroups, scan_part
+from twinvae.decision.thresholds import FittedRule, places_of, size_column
+from twinvae.decision.transfer import level_and_spread
 from twinvae.errors import CalibrationError
 from twinvae.scoring.table import score_columns
 
@@ -25,7 +31,7 @@ OWN = {"kind": "run", "says": "Thresholds were set on the run's own healthy vali
 def calibrate(scores: pd.DataFrame, config: DecisionConfig) -> dict[str, Any]:
     """Thresholds of every score column, from slices with role healthy and split val.
 
-    Returns plain data, ready for JSON; applying it needs NumPy only (``verdict.py``)::
+    Returns plain data, ready for JSON; applying it needs NumPy only (``apply.py``)::
 
         decision_score       the score verdicts use
         rule                 name, unit, summary, guarantee, assumes, source
@@ -39,7 +45,7 @@ def calibrate(scores: pd.DataFrame, config: DecisionConfig) -> dict[str, Any]:
           n_slices, n_subjects     healthy validation slices and subjects behind the thresholds
           healthy_scores     median and lower_spread of the healthy scores (``transfer.py``)
           slice: thresholds: [{percentile, threshold, target_fpr, cross_validated_fpr}, …]
-                 shape, cutoffs, healthy: the rule as fitted (``fitted.py``)
+                 shape, cutoffs, healthy: the rule as fitted (``thresholds.py``)
           scan: {statistic: "max", n_scans, percentile, threshold, target_fpr, cross_validated_fpr}
           scan_statistics: NAME: the same and healthy, for each way to see a scan as a number
 
@@ -70,7 +76,7 @@ def calibrate(scores: pd.DataFrame, config: DecisionConfig) -> dict[str, Any]:
         "fdr": {"level": config.fdr, "method": config.fdr_method},
         "size": size,
         "scores": {
-            name: _score_part(rule, _sample(healthy, name, size), scans, config) for name in names
+            name: _score_part(rule, _healthy(healthy, name, size), scans, config) for name in names
         },
     }
 
@@ -99,7 +105,7 @@ def _about_scans(config: DecisionConfig) -> dict[str, Any]:
     }
 
 
-def _sample(table: pd.DataFrame, name: str, size: str) -> Healthy:
+def _healthy(table: pd.DataFrame, name: str, size: str) -> Healthy:
     subjects = table.groupby(["source", "subject"], sort=False).ngroup().to_numpy()
     return Healthy(
         table[name].to_numpy(dtype=np.float64), places_of(table, size), subjects.astype(np.int64)
@@ -111,8 +117,8 @@ def _score_part(
 ) -> dict[str, Any]:
     """The calibration of one score."""
     fitted = fit_rule(rule, healthy, config, check=True)
-    judged = leave_one_out(rule, healthy, config)
-    statistics = scan_part(fitted, judged, healthy, scans, config)
+    unseen = leave_one_out(rule, healthy, config)
+    statistics = scan_part(fitted, unseen, healthy, scans, config)
     plain = {key: value for key, value in statistics["max"].items() if key != "healthy"}
     return {
         "rule": rule.name,
@@ -120,14 +126,14 @@ def _score_part(
         "n_slices": len(healthy.score),
         "n_subjects": len(np.unique(healthy.subject)),
         "healthy_scores": level_and_spread(healthy.score),
-        "slice": {"thresholds": _thresholds(fitted, judged, healthy, config), **fitted.to_json()},
+        "slice": {"thresholds": _thresholds(fitted, unseen, healthy, config), **fitted.to_json()},
         "scan": {"statistic": "max", **plain},
         "scan_statistics": statistics,
     }
 
 
 def _thresholds(
-    fitted: FittedRule, judged: OutOfFold | None, healthy: Healthy, config: DecisionConfig
+    fitted: FittedRule, unseen: OutOfFold | None, healthy: Healthy, config: DecisionConfig
 ) -> list[dict[str, float | None]]:
     typical = fitted.thresholds(healthy.places.typical())[:, 0]
     return [
@@ -135,7 +141,7 @@ def _thresholds(
             "percentile": float(percentile),
             "threshold": float(typical[i]),
             "target_fpr": round((100.0 - percentile) / 100.0, 10),
-            "cross_validated_fpr": None if judged is None else float(judged.called[i].mean()),
+            "cross_validated_fpr": None if unseen is None else float(unseen.called[i].mean()),
         }
         for i, percentile in enumerate(config.percentiles)
     ]

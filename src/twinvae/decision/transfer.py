@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twinvae.decision.fitted import FittedRule
-from twinvae.decision.ranks import Ranks
-from twinvae.decision.sample import level_and_spread
-from twinvae.decision.scans import STATISTICS
+from twinvae.decision.p_values import FloatArray, Ranks
+from twinvae.decision.scan_level import STATISTICS
+from twinvae.decision.thresholds import FittedRule
 from twinvae.errors import CalibrationError
 
 ASSUMES = (
@@ -51,6 +50,13 @@ def transfer(calibration: Mapping[str, Any], site: pd.DataFrame) -> dict[str, An
         "scan_rule": {**calibration["scan_rule"], "guarantee": GUARANTEE},
         "scores": scores,
     }
+
+
+def level_and_spread(score: FloatArray) -> dict[str, float]:
+    """The median, and the median distance from it of the values below it."""
+    median = float(np.median(score))
+    below = median - score[score < median]
+    return {"median": median, "lower_spread": float(np.median(below)) if len(below) else 0.0}
 
 
 def _moved(entry: Mapping[str, Any], site: Mapping[str, float]) -> dict[str, Any]:

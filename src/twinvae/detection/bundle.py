@@ -9,6 +9,7 @@ from typing import Any
 
 from twinvae import __version__
 from twinvae.config import RunConfig, load_config
+from twinvae.decision import Calibration
 from twinvae.errors import DataError
 from twinvae.files import checksum, digest, read_json, write_json
 from twinvae.imaging import FittedRecipe
@@ -24,7 +25,7 @@ class Bundle:
 
     config: RunConfig
     recipe: FittedRecipe
-    calibration: dict[str, Any]
+    calibration: Calibration
     models: Models
     fitted: Fitted
     """What fitted scores learned from the run's healthy slices."""
@@ -79,7 +80,7 @@ def read_bundle(folder: Path) -> Bundle:
     return Bundle(
         config=load_config(folder / "config.yaml"),
         recipe=FittedRecipe.read(folder / "recipe.json"),
-        calibration=read_json(folder / "calibration.json"),
+        calibration=Calibration(read_json(folder / "calibration.json")),
         models=Models.load(folder / "models"),
         fitted=read_fitted(folder / "fitted.safetensors"),
         domain=read_json(folder / "domain.json"),

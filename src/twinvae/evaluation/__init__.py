@@ -1,6 +1,6 @@
 """How well scores and verdicts do, and what they really see."""
 
-from twinvae.evaluation.auditing import audit
+from twinvae.evaluation.audit import audit
 from twinvae.evaluation.metrics import METRICS_COLUMNS, evaluate, read_metrics, write_metrics
 from twinvae.evaluation.pixels import MaskedSlices, evaluate_pixels
 from twinvae.evaluation.seeds import OVER_SEEDS_COLUMNS, over_seeds

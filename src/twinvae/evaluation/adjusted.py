@@ -14,18 +14,27 @@ score that grows with area would still win inside the window wherever negatives 
 Here the tilt is exponential, w_ij ∝ K(d_ij) exp(λ_i · d_ij), d_ij in units of the window, with λ_i
 minimising log Σ_j K(d_ij) exp(λ_i · d_ij) + ``RIDGE``/2 |λ_i|², which has one solution even where
 all neighbours lie on one side. The weights do not depend on the score.
+
+``ThreeAurocs`` gives it beside the raw and the matched AUROC of the same slices and resamples: no
+AUROC is shown without the other two.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from twinvae.evaluation.auroc import Matching, close_pairs
-from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray, ratio
+from twinvae.config import EvaluationConfig
+from twinvae.evaluation.auroc import MatchedPairs, Matching, close_pairs, match_pairs, pair_wins
+from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray, Resampled, ratio
+from twinvae.evaluation.subsets import Sample
+
+KINDS = ("raw", "matched", "adjusted")
+"""Of AUROCs."""
 
 RIDGE = 0.05
 """Keeps the tilt finite; what it leaves of the difference in covariates is RIDGE · λ windows."""
@@ -218,3 +227,37 @@ def _block(
     row, column = row[order], column[order]
     starts = np.flatnonzero(np.diff(row, prepend=-1) | np.diff(column, prepend=-1))
     return _Block(first[order], second[order], weight[order], starts, row[starts], column[starts])
+
+
+def metric_of(kind: str) -> str:
+    """What metrics.tsv calls the AUROC of that kind."""
+    return "auroc" if kind == "raw" else f"auroc_{kind}"
+
+
+class ThreeAurocs:
+    """The AUROCs of all scores of one sample."""
+
+    def __init__(
+        self, sample: Sample, positive: BoolArray, draws: FloatArray, config: EvaluationConfig
+    ) -> None:
+        """``positive``: (n,); ``draws``: (resamples, subjects)."""
+        people = (positive, sample.subject, sample.n_subjects)
+        places = (*people, sample.log_area, sample.position)
+        self._sample, self._people, self._draws = sample, people, draws
+        similar = Matching(config.match_log_area, config.match_position)
+        self.pairs: MatchedPairs = match_pairs(*places, similar)
+        """The matched pairs."""
+        self.neighbours: Neighbours = find_neighbours(*places, similar)
+        """The negatives that the adjusted AUROC places positive slices among."""
+        self._adjusted = AdjustedDraws(self.neighbours, draws)
+
+    def of(self, name: str) -> Iterator[tuple[str, Resampled]]:
+        """Each of ``KINDS`` with that AUROC of the score ``name``."""
+        score = self._sample.scores[name]
+        for kind, wins in (
+            ("raw", pair_wins(score, *self._people)),
+            ("matched", self.pairs.wins(score)),
+        ):
+            yield kind, Resampled(wins.auroc(), wins.resampled(self._draws))
+        placed = self.neighbours.wins(score)
+        yield "adjusted", Resampled(auroc_adjusted(placed), self._adjusted.resampled(placed))

@@ -6,20 +6,44 @@ the healthy source from the mixed one is never counted as detection (``audit`` m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from twinvae.config import EvaluationConfig
-from twinvae.decision.verdict import Calibration
+from twinvae.decision import Calibration
 from twinvae.errors import DataError
-from twinvae.evaluation.judged import Judged, Row
-from twinvae.evaluation.resampling import multiplicities, one_blas_thread
-from twinvae.evaluation.sample import by_subject, known_mixed, sample_of
-from twinvae.evaluation.strata import mixed_subsets, strata
-from twinvae.evaluation.verdicts import Verdicts, slice_verdicts, subject_verdicts
+from twinvae.evaluation.adjusted import ThreeAurocs, metric_of
+from twinvae.evaluation.auroc import pair_wins
+from twinvae.evaluation.average_precision import average_precision, resampled_average_precision
+from twinvae.evaluation.confusion import (
+    VERDICT_METRICS,
+    Verdicts,
+    counts_by_subject,
+    slice_verdicts,
+    subject_verdicts,
+)
+from twinvae.evaluation.low_fpr import LOW_FPR_METRICS, low_fpr_metrics
+from twinvae.evaluation.resampling import (
+    BoolArray,
+    FloatArray,
+    fewer_subjects,
+    interval,
+    multiplicities,
+    one_blas_thread,
+    ratio,
+)
+from twinvae.evaluation.subsets import (
+    Sample,
+    by_subject,
+    known_mixed,
+    mixed_subsets,
+    sample_of,
+    strata,
+)
 from twinvae.files import write_table
 
 METRICS_COLUMNS = (
@@ -40,13 +64,16 @@ METRICS_COLUMNS = (
 
 LEVELS = ("slice", "subject")
 
+Row = dict[str, object]
+"""Some of the columns."""
+
 _FLOATS = ("value", "ci_low", "ci_high")
 
 
 @one_blas_thread()
 def evaluate(
     scores: pd.DataFrame,
-    calibration: Calibration,
+    calibration: Mapping[str, Any],
     config: EvaluationConfig,
     *,
     seed: int = 0,
@@ -60,7 +87,7 @@ def evaluate(
 
     Metrics: ``auroc``; ``auroc_matched`` with ``matched_pairs``, and ``auroc_adjusted`` with
     ``adjusted_negatives`` and ``adjusted_subjects`` (slices only; ``n_pos``, ``n_neg`` and
-    ``n_subjects`` count those that take part; see ``three_aurocs`` and ``adjusted``);
+    ``n_subjects`` count those that take part; see ``adjusted``);
     ``partial_auroc``, ``sensitivity_at_specificity_95`` and ``_99`` (``low_fpr``);
     ``average_precision`` and ``prevalence``; and those of verdicts. Slice verdicts use the first
     calibrated percentile; ``sensitivity@95`` and the like are at the threshold of the further
@@ -70,6 +97,7 @@ def evaluate(
     ``config.resamples`` draws from ``seed``, the same for every score and tumour size. What is
     undefined is NaN, written as an empty cell; slices of scans without tumour mask are left out.
     """
+    calibration = Calibration.of(calibration)
     found: list[Row] = []
     for subset, rows in mixed_subsets(scores, split).items():
         head = {"split": split, "subset": subset}
@@ -99,12 +127,12 @@ class _Subset:
     def rows(self, level: str, min_tumour_px: int) -> Iterator[Row]:
         """Every metric of every score at one level and tumour size."""
         sample = self._samples[level]
-        judged = Judged(
+        found = _AtTumourSize(
             sample, min_tumour_px, self._draws, self._config, of_slices=level == "slice"
         )
         for name in sample.scores:
             head = {"level": level, "min_tumour_px": min_tumour_px, "score": name}
-            for row in judged.rows(name, self._called(level, name)):
+            for row in found.rows(name, self._called(level, name)):
                 yield {**head, **row}
 
     def _called(self, level: str, name: str) -> Verdicts:
@@ -112,6 +140,101 @@ class _Subset:
             verdicts = slice_verdicts if level == "slice" else subject_verdicts
             self._verdicts[level, name] = verdicts(self._calibration, self._rows, name)
         return self._verdicts[level, name]
+
+
+class _AtTumourSize:
+    """A sample at one tumour size; what all scores share is computed once."""
+
+    def __init__(
+        self,
+        sample: Sample,
+        min_tumour_px: int,
+        draws: FloatArray,
+        config: EvaluationConfig,
+        *,
+        of_slices: bool,
+    ) -> None:
+        """``draws``: (resamples, subjects); slices have matched and adjusted AUROCs, too."""
+        self._sample, self._draws = sample, draws
+        self._positive = sample.positive(min_tumour_px)
+        self._draws32 = draws.astype(np.float32)
+        self._n_independent = fewer_subjects(self._positive, sample.subject)
+        self._aurocs = ThreeAurocs(sample, self._positive, draws, config) if of_slices else None
+
+    def rows(self, name: str, verdicts: Verdicts) -> Iterator[Row]:
+        """Rows of all metrics of one score, without level, subset, size and score."""
+        score, sample = self._sample.scores[name], self._sample
+        people = (self._positive, sample.subject)
+        if self._aurocs is None:
+            wins = pair_wins(score, *people, sample.n_subjects)
+            yield self._row("auroc", wins.auroc(), wins.resampled(self._draws))
+        else:
+            yield from self._three_aurocs(name, self._aurocs)
+        once = low_fpr_metrics(score, *people, np.ones((1, sample.n_subjects)))
+        drawn = low_fpr_metrics(score, *people, self._draws32)
+        for metric in LOW_FPR_METRICS:
+            yield self._row(metric, float(once[metric][0]), drawn[metric])
+        precision = resampled_average_precision(score, *people, self._draws)
+        yield self._row("average_precision", average_precision(score, self._positive), precision)
+        yield self._prevalence()
+        for suffix, abnormal in verdicts.items():
+            yield from self._of_verdicts(abnormal, suffix)
+
+    def _three_aurocs(self, name: str, aurocs: ThreeAurocs) -> Iterator[Row]:
+        members = {"matched": aurocs.pairs.members, "adjusted": aurocs.neighbours.members}
+        for kind, found in aurocs.of(name):
+            row = self._row(metric_of(kind), found.value, found.draws)
+            counts = dict(
+                zip(("n_pos", "n_neg", "n_subjects"), members.get(kind, ()), strict=False)
+            )
+            yield {**row, **counts}
+            for support, value in _support(kind, aurocs).items():
+                yield {**self._row(support, value, None), **counts}
+
+    def _prevalence(self) -> Row:
+        sample = self._sample
+        sizes = np.bincount(sample.subject, minlength=sample.n_subjects)
+        found = np.bincount(sample.subject, weights=self._positive, minlength=sample.n_subjects)
+        value = float(ratio(found.sum(), sizes.sum()))
+        return self._row("prevalence", value, ratio(self._draws @ found, self._draws @ sizes))
+
+    def _of_verdicts(self, abnormal: BoolArray | None, suffix: str) -> Iterator[Row]:
+        if abnormal is None:
+            for metric in VERDICT_METRICS:
+                yield self._row(metric + suffix, float("nan"), None)
+            return
+        sample = self._sample
+        counts = counts_by_subject(abnormal, self._positive, sample.subject, sample.n_subjects)
+        values, resampled = counts.total().metrics(), counts.resampled(self._draws).metrics()
+        for metric in VERDICT_METRICS:
+            yield self._row(metric + suffix, float(values[metric]), resampled[metric])
+
+    def _row(self, metric: str, value: float, resampled: FloatArray | None) -> Row:
+        low, high = (
+            (float("nan"), float("nan"))
+            if resampled is None or np.isnan(value)
+            else interval(resampled, self._n_independent)
+        )
+        n_pos = int(self._positive.sum())
+        return {
+            "metric": metric,
+            "value": value,
+            "ci_low": low,
+            "ci_high": high,
+            "n_pos": n_pos,
+            "n_neg": len(self._positive) - n_pos,
+            "n_subjects": self._sample.n_subjects,
+        }
+
+
+def _support(kind: str, aurocs: ThreeAurocs) -> dict[str, float]:
+    """What a matched or adjusted AUROC rests on."""
+    if kind == "matched":
+        return {"matched_pairs": float(aurocs.pairs.count)}
+    if kind == "adjusted":
+        slices, subjects = aurocs.neighbours.typical
+        return {"adjusted_negatives": slices, "adjusted_subjects": subjects}
+    return {}
 
 
 def write_metrics(path: Path, metrics: pd.DataFrame) -> None:

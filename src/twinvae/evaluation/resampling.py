@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -22,6 +23,20 @@ LEVEL = 0.95
 """Coverage the intervals aim at."""
 MIN_DEFINED = 0.9
 """Share of resamples in which a metric must be defined for an interval to be given."""
+
+
+Estimate = dict[str, float | None]
+"""``value``, ``ci_low`` and ``ci_high``; None where undefined."""
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A metric and what it is in every resample."""
+
+    value: float
+    """NaN where it is undefined."""
+    draws: FloatArray
+    """(resamples,), NaN where it is undefined."""
 
 
 @contextmanager
@@ -103,3 +118,15 @@ def tail_share(n_subjects: int) -> float:
 def fewer_subjects(positive: BoolArray, subject: IntArray) -> int:
     """How many subjects have a positive slice, or a negative one, whichever are fewer."""
     return min(len(np.unique(subject[chosen])) for chosen in (positive, ~positive))
+
+
+def null(value: float) -> float | None:
+    """None for NaN, which JSON does not know."""
+    return None if np.isnan(value) else float(value)
+
+
+def summary(found: Resampled, n_subjects: int) -> Estimate:
+    """A metric with its interval over ``n_subjects`` independent subjects (see ``interval``)."""
+    known = not np.isnan(found.value)
+    low, high = interval(found.draws, n_subjects) if known else (np.nan, np.nan)
+    return {"value": null(found.value), "ci_low": null(low), "ci_high": null(high)}

@@ -1,4 +1,4 @@
-"""Every score's AUROCs, and its lead over the best rival that no model was trained for."""
+"""How far one gets without a model: the best trivial score, and knowing which slice it is."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from twinvae.evaluation.delong import auroc_difference
-from twinvae.evaluation.estimates import Estimate, null, summary
-from twinvae.evaluation.resampling import BoolArray, fewer_subjects
-from twinvae.evaluation.sample import Sample
-from twinvae.evaluation.three_aurocs import KINDS, Resampled, ThreeAurocs
+from twinvae.evaluation.adjusted import KINDS, ThreeAurocs
+from twinvae.evaluation.auroc import auroc_difference, pair_wins
+from twinvae.evaluation.resampling import (
+    BoolArray,
+    Estimate,
+    FloatArray,
+    Resampled,
+    fewer_subjects,
+    null,
+    summary,
+)
+from twinvae.evaluation.subsets import Sample
 from twinvae.scoring.table import is_trivial
+
+FOLDS = 5
+"""Of the regression on which slice it is."""
 
 
 def best_trivial(values: Mapping[str, float]) -> str | None:
@@ -22,7 +32,7 @@ def best_trivial(values: Mapping[str, float]) -> str | None:
 
 
 class Rivals:
-    """All scores on the same slices and resamples."""
+    """All scores on the same slices and resamples, and their leads over the best trivial one."""
 
     def __init__(self, sample: Sample, positive: BoolArray, aurocs: ThreeAurocs) -> None:
         self._sample, self._positive = sample, positive
@@ -73,3 +83,46 @@ class Rivals:
             if kind == "raw"
             else None,
         }
+
+
+def which_slice(sample: Sample, positive: BoolArray, draws: FloatArray) -> dict[str, Any] | None:
+    """How far one gets by knowing which slice it is: where in the brain, how large the brain there.
+
+    The raw AUROC of a logistic regression on position and log brain area, with their squares and
+    product, cross-validated over subjects in ``FOLDS`` folds. It is given the tumour labels, which
+    no score is: a bound on what a score owes to telling slices apart.
+
+    Every slice is judged by a regression fitted to other subjects; its interval does not count the
+    spread of the regression itself. Slices without brain get the lowest score of all. Returns
+    ``folds`` with the estimate, or None when a fold has only one class to learn from. (Matched and
+    adjusted AUROCs would say nothing here: among slices alike in all it knows, the regression
+    tells only its folds apart.)
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+    there = np.isfinite(sample.log_area) & np.isfinite(sample.position)
+    people = np.unique(sample.subject[there])
+    if len(people) < 2:
+        return None
+    features = np.column_stack([sample.position, sample.log_area])[there]
+    truth, subject = positive[there], sample.subject[there]
+    folds = GroupKFold(min(FOLDS, len(people)))
+    unseen = np.empty(len(truth))
+    for learn, test in folds.split(features, truth, subject):
+        if truth[learn].all() or not truth[learn].any():
+            return None
+        model = make_pipeline(
+            StandardScaler(), PolynomialFeatures(2, include_bias=False), LogisticRegression()
+        ).fit(features[learn], truth[learn])
+        unseen[test] = model.decision_function(features[test])
+    score = np.full(len(there), unseen.min() - 1)
+    score[there] = unseen
+    wins = pair_wins(score, positive, sample.subject, sample.n_subjects)
+    found = Resampled(wins.auroc(), wins.resampled(draws))
+    return {
+        "folds": folds.get_n_splits(),
+        **summary(found, fewer_subjects(positive, sample.subject)),
+    }

@@ -9,16 +9,17 @@ import pandas as pd
 
 from twinvae.config import EvaluationConfig
 from twinvae.errors import DataError
+from twinvae.evaluation.adjusted import KINDS, ThreeAurocs, metric_of
 from twinvae.evaluation.resampling import (
     FloatArray,
+    Resampled,
     fewer_subjects,
     interval,
     multiplicities,
     one_blas_thread,
 )
 from twinvae.evaluation.rivals import best_trivial
-from twinvae.evaluation.sample import known_mixed, sample_of
-from twinvae.evaluation.three_aurocs import KINDS, Resampled, ThreeAurocs, metric_of
+from twinvae.evaluation.subsets import known_mixed, sample_of
 
 OVER_SEEDS_COLUMNS = (
     "score", "metric", "value", "ci_low", "ci_high", "seed_sd", "seeds",

@@ -1,20 +1,21 @@
-"""Networks and likelihoods, under one contract."""
+"""Networks and likelihoods, under one contract; the paper's model is ``vae.py``."""
 
-from twinvae.models.contract import ROLES, Loss, Model
-from twinvae.models.latent import LatentModel
-from twinvae.models.posterior import DiagonalGaussian
+from twinvae.models.contract import ROLES, Loss, Model, TrainingBatch
+from twinvae.models.describe import layer_table, model_lines
+from twinvae.models.distributions import DiagonalGaussian
 from twinvae.models.registry import (
     MODELS,
+    SHARED,
     all_models,
     build_model,
     load_model,
+    load_twins,
     model_class,
     save_model,
+    twin_folders,
 )
-from twinvae.models.table import layer_table
-from twinvae.models.twins import SHARED, load_twins, twin_folders
-from twinvae.models.vae import VAE
-from twinvae.models.words import model_lines
+from twinvae.models.unets import mirror
+from twinvae.models.vae import VAE, LatentModel, log_density
 
 __all__ = [
     "MODELS",
@@ -25,11 +26,14 @@ __all__ = [
     "LatentModel",
     "Loss",
     "Model",
+    "TrainingBatch",
     "all_models",
     "build_model",
     "layer_table",
     "load_model",
     "load_twins",
+    "log_density",
+    "mirror",
     "model_class",
     "model_lines",
     "save_model",

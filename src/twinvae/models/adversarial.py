@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from twinvae.config import ModelConfig
 from twinvae.config.base import Documented
-from twinvae.models.autoencoder import DenseAutoencoder
-from twinvae.models.contract import Loss
+from twinvae.models.autoencoders import DenseAutoencoder
+from twinvae.models.contract import Loss, TrainingBatch
 
 
 class AdversarialOptions(Documented):
@@ -69,13 +69,10 @@ class AdversarialAutoencoder(DenseAutoencoder):
 
     def loss(
         self,
-        x: Tensor,
-        target: Tensor,
+        batch: TrainingBatch,
         *,
         samples: int = 1,
         kl_weight: float = 1.0,
-        mask: Tensor | None = None,
-        condition: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Loss:
         """−log p(target | code) + kl_weight · w · latent_size · (−log D(code)).
@@ -83,8 +80,8 @@ class AdversarialAutoencoder(DenseAutoencoder):
         The last term, less ``kl_weight``, is reported as ``kl``; counted per latent variable it
         weighs about as much as the KL that it replaces.
         """
-        code = self.encode(x).mean
-        log_likelihood = self.log_likelihood(target, code[None], mask).mean()
+        code = self.encode(batch.x).mean
+        log_likelihood = self.log_likelihood(batch.target, code[None], batch.mask).mean()
         fooling = functional.softplus(-self.adversary(code).float()).mean()
         prior = self.options.adversarial_weight * self.config.latent_size * fooling
         constraint = self.constraint(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -12,11 +13,24 @@ from torch import Tensor, nn
 from twinvae.config import ModelConfig, validated
 from twinvae.config.base import Documented
 from twinvae.errors import ConfigError
-from twinvae.models.likelihood import sum_pixels
-from twinvae.models.posterior import DiagonalGaussian
+from twinvae.models.distributions import DiagonalGaussian, sum_pixels
 
 ROLES = ("healthy", "mixed")
 """What a conditional model is conditioned on, in the order of its condition numbers 0 and 1."""
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """Slices as one step of training sees them."""
+
+    x: Tensor
+    """What the model is given, (batch, 1, H, W): intensities in [0, 1], perhaps with noise."""
+    target: Tensor
+    """What it should make of them: the same slices without noise, likewise."""
+    mask: Tensor | None = None
+    """Pixels whose likelihood counts, likewise, bool; all where there is none."""
+    condition: Tensor | None = None
+    """(batch,) int64, the number in ``ROLES`` of each slice's role; for conditional models."""
 
 
 class Loss(NamedTuple):
@@ -50,7 +64,7 @@ class Model(nn.Module, ABC):
     variational: ClassVar[bool] = False
     """Whether ``encode`` gives a learned variance, so that KL and ELBO mean what they say."""
     conditional: ClassVar[bool] = False
-    """Whether one training serves both roles; ``loss`` then needs ``condition``."""
+    """Whether one training serves both roles; ``loss`` then needs a ``condition``."""
 
     options: Documented
 
@@ -93,20 +107,16 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def loss(
         self,
-        x: Tensor,
-        target: Tensor,
+        batch: TrainingBatch,
         *,
         samples: int = 1,
         kl_weight: float = 1.0,
-        mask: Tensor | None = None,
-        condition: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Loss:
-        """What training minimises, for ``target`` given its (possibly noisy) copy ``x``.
+        """What training minimises, for ``batch.target`` given its (possibly noisy) copy.
 
-        Both are (batch, 1, H, W) in [0, 1]; only pixels inside ``mask`` (likewise, bool) count.
-        ``samples`` of the latent variables are drawn from ``generator`` where any are drawn.
-        ``condition`` (batch,) numbers each slice's role for conditional models.
+        ``samples`` of the latent variables are drawn from ``generator`` where any are drawn, and
+        ``kl_weight`` weighs the KL or what the model has in its place.
         """
 
     def adversary_parameters(self) -> Sequence[nn.Parameter]:

@@ -1,4 +1,7 @@
-"""Which models there are, and how they are stored: weights as safetensors beside their config."""
+"""Which models there are, and how one, or a run's two, are stored.
+
+A model is a folder: its config as JSON, its weights as safetensors.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,17 @@ from twinvae.models.adversarial import (
     AdversarialAutoencoder,
     ConstrainedAdversarialAutoencoder,
 )
-from twinvae.models.autoencoder import DenseAutoencoder, SpatialAutoencoder
-from twinvae.models.conditional_vae import ConditionalVAE, ConditionalVAELabelled
-from twinvae.models.context_vae import ContextVAE
-from twinvae.models.contract import Model
-from twinvae.models.denoising import DenoisingAutoencoder
-from twinvae.models.healing import HealingUNet
+from twinvae.models.autoencoders import DenseAutoencoder, SpatialAutoencoder, SpatialVAE
+from twinvae.models.contract import ROLES, Model
 from twinvae.models.residual_vae import ResidualVAE
-from twinvae.models.restoration_vae import RestorationVAE
-from twinvae.models.spatial_vae import SpatialVAE
+from twinvae.models.unets import DenoisingAutoencoder, HealingUNet
 from twinvae.models.vae import VAE
+from twinvae.models.vae_variants import (
+    ConditionalVAE,
+    ConditionalVAELabelled,
+    ContextVAE,
+    RestorationVAE,
+)
 
 ENTRY_POINTS = "twinvae.models"
 """Group under which other packages offer models: ``kind = "package.module:Class"``."""
@@ -46,6 +50,9 @@ MODELS: dict[str, type[Model]] = {
     "healing_unet": HealingUNet,
 }
 """The models of this package, by kind."""
+
+SHARED = "shared"
+"""Folder of a model that is both twins."""
 
 
 def all_models() -> dict[str, type[Model]]:
@@ -110,3 +117,21 @@ def load_model(folder: Path) -> Model:
             f"{path}: expected the weights of {folder / 'model.json'}: {error}"
         ) from None
     return model.eval()
+
+
+def twin_folders(models: Path) -> dict[str, Path]:
+    """Folder of each role's model in ``models``."""
+    shared = models / SHARED
+    return {role: shared if (shared / "model.json").is_file() else models / role for role in ROLES}
+
+
+def load_twins(models: Path) -> tuple[Model, Model]:
+    """The healthy and the mixed model stored in ``models``, on the CPU, in evaluation mode.
+
+    A conditional model is loaded once; its two views share all weights.
+    """
+    folders = twin_folders(models)
+    healthy = load_model(folders["healthy"])
+    shared = folders["mixed"] == folders["healthy"]
+    mixed = healthy if shared else load_model(folders["mixed"])
+    return healthy.for_role("healthy"), mixed.for_role("mixed")

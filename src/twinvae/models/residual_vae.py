@@ -16,9 +16,8 @@ from twinvae.config import ModelConfig
 from twinvae.config.base import Documented
 from twinvae.errors import ConfigError
 from twinvae.models.blocks import ResidualBlock
-from twinvae.models.convolutional import activate
-from twinvae.models.posterior import DiagonalGaussian
-from twinvae.models.vae import VAE
+from twinvae.models.distributions import DiagonalGaussian
+from twinvae.models.vae import VAE, activate
 
 
 class ResidualOptions(Documented):

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from twinvae.decision import called, slice_thresholds
-from twinvae.decision.sample import BRAIN_MM2, BRAIN_PX, places_of, size_column
+from twinvae.decision.thresholds import BRAIN_MM2, BRAIN_PX, places_of, size_column
 from twinvae.evaluation.resampling import FloatArray
 from twinvae.reporting.figures import slice_groups
 from twinvae.reporting.names import ordinal, percent, score_label

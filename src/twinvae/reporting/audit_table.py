@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from twinvae.evaluation.three_aurocs import KINDS
+from twinvae.evaluation.adjusted import KINDS
 from twinvae.reporting.cells import Cell, of_estimate
 from twinvae.reporting.names import number, percent, percent_span, score_label, signed, span
 from twinvae.reporting.tables import ordered_scores

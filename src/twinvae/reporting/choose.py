@@ -4,13 +4,15 @@ picked; and the worst mistakes, picked by score and label, and said to be.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from twinvae.decision import called, slice_thresholds
-from twinvae.decision.verdict import Calibration
-from twinvae.evaluation.sample import known_mixed
+from twinvae.evaluation.subsets import known_mixed
 from twinvae.scoring.table import area_unit, areas
 
 
@@ -35,7 +37,7 @@ def choose_slices(
 
 
 def worst_slices(
-    scores: pd.DataFrame, calibration: Calibration, min_tumour_px: int, *, count: int = 8
+    scores: pd.DataFrame, calibration: Mapping[str, Any], min_tumour_px: int, *, count: int = 8
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Row numbers of the worst false positives and false negatives of the verdicts' score.
 
@@ -72,7 +74,7 @@ def captions(scores: pd.DataFrame, rows: npt.NDArray[np.int64], score: str) -> l
 
 
 def worst_captions(
-    scores: pd.DataFrame, rows: npt.NDArray[np.int64], calibration: Calibration
+    scores: pd.DataFrame, rows: npt.NDArray[np.int64], calibration: Mapping[str, Any]
 ) -> list[str]:
     """Subject, slice number, tumour in pixels and mm², score against its threshold."""
     name = calibration["decision_score"]

@@ -19,7 +19,7 @@ from twinvae.evaluation.resampling import (
     multiplicities,
     ratio,
 )
-from twinvae.evaluation.sample import Sample, sample_of
+from twinvae.evaluation.subsets import Sample, sample_of
 
 GRID = np.linspace(0, 1, 201)
 """False-positive rates at which bands are computed."""

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from twinvae.config import EvaluationConfig
 from twinvae.decision import called
-from twinvae.evaluation.sample import known_mixed
+from twinvae.evaluation.subsets import known_mixed
 from twinvae.reporting.names import number, score_label, span
 from twinvae.reporting.roc import GRID, RocCurve, RocCurves
 from twinvae.reporting.style import BLUE, GREEN, GREY, VERMILLION, show_nothing, styled

@@ -14,8 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from twinvae.decision import ScanVerdict
-from twinvae.decision.scans import STATISTICS
+from twinvae.decision import STATISTICS, ScanVerdict
 from twinvae.files import write_text
 from twinvae.reporting.gallery import Images, bare, residual_limit, show_slice
 from twinvae.reporting.names import ordinal, percent, score_label

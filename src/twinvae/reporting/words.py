@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from twinvae.evaluation.seen import BRAIN_SIZE, CLEAR_GAP, NOTHING, SCANNER, TUMOURS
-from twinvae.evaluation.three_aurocs import KINDS
+from twinvae.evaluation.adjusted import KINDS
+from twinvae.evaluation.what_it_sees import BRAIN_SIZE, CLEAR_GAP, NOTHING, SCANNER, TUMOURS
 from twinvae.reporting.cells import Cells
 from twinvae.reporting.names import (
     number,

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from twinvae.config import DecisionConfig, EvaluationConfig, dump_config, validated
-from twinvae.decision import calibrate
+from twinvae.decision import Calibration, calibrate
 from twinvae.errors import CalibrationError, ConfigError, DataError
 from twinvae.evaluation import audit, evaluate, write_metrics
-from twinvae.evaluation.sample import known_mixed
+from twinvae.evaluation.subsets import known_mixed
 from twinvae.files import write_json
 from twinvae.outputs import claim, locked
 from twinvae.reporting import ReportMaterial, write_report
@@ -59,8 +59,9 @@ def evaluate_table(
     name = _reported(score_columns(scores), score, path)
     decision = decision.model_copy(update={"score": name})
     calibration, missing = _thresholds(scores, decision)
-    metrics = evaluate(scores, calibration, evaluation, seed=seed)
-    found = audit(scores, calibration, evaluation, seed=seed)
+    parsed = Calibration(calibration)
+    metrics = evaluate(scores, parsed, evaluation, seed=seed)
+    found = audit(scores, parsed, evaluation, seed=seed)
     config = {
         "name": path.stem,
         "about": f"Scores of {path.name}, judged as they are.",
@@ -76,7 +77,7 @@ def evaluate_table(
             write_json(out / "calibration.json", calibration)
         else:
             (out / "calibration.json").unlink(missing_ok=True)  # of an earlier table
-        write_report(ReportMaterial(config, scores, calibration, metrics, found, made=made), out)
+        write_report(ReportMaterial(config, scores, parsed, metrics, found, made=made), out)
     warnings = (*([missing] if missing else []), *found["warnings"])
     return TableResult(name, found["scores"][name]["sees"], warnings)
 

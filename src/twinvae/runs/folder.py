@@ -21,6 +21,7 @@ from twinvae.files import checksum, digest, read_json, write_json, write_yaml
 from twinvae.outputs import Kind, claim, locked, own_files
 from twinvae.progress import say
 from twinvae.provenance import STAGE_CODE, code_digest, made_with
+from twinvae.training import MODEL_FILES
 
 STAGES = ("index", "prepare", "train", "score", "calibrate", "evaluate", "report")
 
@@ -282,10 +283,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 _WRITES: dict[str, tuple[str, ...]] = {
     "index": ("manifest.tsv",),
     "prepare": ("slices/*.npy", "slices/*.tsv", "slices/recipe.json", "slices/qc/"),
-    "train": tuple(
-        f"models/*/{name}"
-        for name in ("model.json", "weights.safetensors", "trained.json", "log.jsonl")
-    ),
+    "train": tuple(f"models/*/{name}" for name in MODEL_FILES),
     "score": ("scores.tsv", "fitted.safetensors", "maps/"),
     "calibrate": ("calibration.json", "bundle/"),
     "evaluate": ("metrics.tsv", "audit.json"),

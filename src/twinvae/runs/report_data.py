@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from twinvae.config import dump_config
-from twinvae.decision.verdict import Calibration
+from twinvae.decision import Calibration
 from twinvae.evaluation import read_metrics
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore, unit_images
@@ -73,7 +73,7 @@ def judged_tables(run: Run) -> dict[str, Any]:
     return {
         "config": dump_config(run.config),
         "scores": read_scores(run.scores),
-        "calibration": read_json(run.calibration),
+        "calibration": Calibration(read_json(run.calibration)),
         "metrics": read_metrics(run.folder / "metrics.tsv"),
         "audit": read_json(run.folder / "audit.json"),
     }

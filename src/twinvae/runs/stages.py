@@ -26,7 +26,7 @@ from twinvae.cohort import (
     write_manifest,
 )
 from twinvae.config import SourceConfig, SplitConfig, recipe_files
-from twinvae.decision import calibrate
+from twinvae.decision import Calibration, calibrate
 from twinvae.errors import ConfigError, DataError, PartialFailureError
 from twinvae.evaluation import MaskedSlices, audit, evaluate, evaluate_pixels, write_metrics
 from twinvae.files import checksum, file_state, read_json, write_json
@@ -222,7 +222,7 @@ def set_thresholds(run: Run) -> None:
 
 def judge(run: Run) -> None:
     """Metrics and audit on the test subjects; ``DataError`` when no mixed subject is one."""
-    scores, calibration = read_scores(run.scores), read_json(run.calibration)
+    scores, calibration = read_scores(run.scores), Calibration(read_json(run.calibration))
     if not ((scores["role"] == "mixed") & (scores["split"] == "test")).any():
         raise DataError(
             f"{run.scores}: expected slices of the role mixed and the split test to judge, found "

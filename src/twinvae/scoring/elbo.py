@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from twinvae.models import LatentModel
-from twinvae.models.likelihood import log_density
+from twinvae.models import LatentModel, log_density
 from twinvae.scoring.batch import SliceBatch
 from twinvae.scoring.latent import fixed_noise
 from twinvae.scoring.maps import abnormality_map

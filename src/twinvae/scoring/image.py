@@ -14,7 +14,7 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional
 
-from twinvae.models.mirror import mirror
+from twinvae.models import mirror
 from twinvae.scoring.batch import Models, SliceBatch, gaussian_smooth
 from twinvae.scoring.maps import MAPS, MapFunction, abnormality_map
 from twinvae.scoring.registry import Applies, Reference, score

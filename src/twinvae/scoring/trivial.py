@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from twinvae.models.mirror import mirror
+from twinvae.models import mirror
 from twinvae.scoring.batch import SliceBatch, erode
 from twinvae.scoring.maps import local_maximum
 from twinvae.scoring.registry import Reference, score

@@ -1,7 +1,16 @@
 """One ``fit``, used once per model; the train stage around it."""
 
 from twinvae.training.compute import Compute
-from twinvae.training.fit import SliceData, fit, to_tensor
+from twinvae.training.data import SliceData, to_tensor
+from twinvae.training.fit import MODEL_FILES, fit
 from twinvae.training.twins import check_networks, train_twins
 
-__all__ = ["Compute", "SliceData", "check_networks", "fit", "to_tensor", "train_twins"]
+__all__ = [
+    "MODEL_FILES",
+    "Compute",
+    "SliceData",
+    "check_networks",
+    "fit",
+    "to_tensor",
+    "train_twins",
+]

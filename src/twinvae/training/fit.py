@@ -21,10 +21,9 @@ from torch import Tensor
 from twinvae.config import TrainConfig, dump_config
 from twinvae.errors import DataError, StageError
 from twinvae.files import atomic_path, digest, read_json, write_json, write_text
-from twinvae.models import Loss, Model, load_model, save_model
+from twinvae.models import Loss, Model, TrainingBatch, load_model, save_model
 from twinvae.progress import Bar, progress_bar
 from twinvae.provenance import STAGE_CODE, code_digest
-from twinvae.training.augment import augment
 from twinvae.training.checkpoint import (
     ADVERSARY,
     MAIN,
@@ -34,46 +33,13 @@ from twinvae.training.checkpoint import (
     save_checkpoint,
 )
 from twinvae.training.compute import Compute
+from twinvae.training.data import SliceData, augment
 
 _FINISHED = "trained.json"
 MODEL_FILES = ("model.json", "weights.safetensors", "log.jsonl", _FINISHED)
 """What a finished training leaves, in the order it is written."""
 _VALIDATION_SLICES = 512  # enough to see overfitting; more would only cost time
 _FINAL_RATE = 0.02  # where the cosine schedule ends, as a share of the learning rate
-
-
-@dataclass(frozen=True)
-class SliceData:
-    """Slices of one role: the store's images and the rows to train on and to watch."""
-
-    images: NDArray[np.uint16]
-    """(n, H, W), intensity in [0, 1] times 65535; usually memory-mapped."""
-    brain: NDArray[np.uint8]
-    """(n, H, W), 1 inside the brain; likewise."""
-    train: NDArray[np.intp]
-    """Row numbers of training slices."""
-    val: NDArray[np.intp]
-    """Row numbers of validation slices; only their ELBO is logged, it decides nothing."""
-    condition: NDArray[np.int64] | None = None
-    """(n,), the number in ``ROLES`` of each slice's role; only for conditional models."""
-
-    def batch(self, rows: NDArray[np.intp], device: torch.device) -> Tensor:
-        """Slices ``rows`` as float32 (len(rows), 1, H, W) in [0, 1]."""
-        return to_tensor(self.images[rows], device)
-
-    def mask(self, rows: NDArray[np.intp], device: torch.device) -> Tensor:
-        """Their brain masks as bool (len(rows), 1, H, W)."""
-        return torch.from_numpy(self.brain[rows].astype(bool)).unsqueeze(1).to(device)
-
-    def conditions(self, rows: NDArray[np.intp], device: torch.device) -> Tensor | None:
-        """Their conditions as int64 (len(rows),)."""
-        return None if self.condition is None else torch.from_numpy(self.condition[rows]).to(device)
-
-
-def to_tensor(images: NDArray[np.uint16], device: torch.device) -> Tensor:
-    """Stored slices (n, H, W) as float32 (n, 1, H, W) in [0, 1] on ``device``."""
-    scaled = np.asarray(images, dtype=np.float32) / np.float32(65535)
-    return torch.from_numpy(scaled).unsqueeze(1).to(device)
 
 
 def fit(
@@ -201,19 +167,12 @@ class _Training:
     def step(self, rows: NDArray[np.intp], kl_weight: float, generator: torch.Generator) -> Loss:
         """One step of every optimiser on the slices ``rows``, the adversary's after the rest."""
         clean = self.data.batch(rows, self.compute.device)
-        mask = self.mask(rows)
-        noisy, target, mask = augment(clean, mask, self.options.augment, generator)
+        noisy, target, mask = augment(clean, self.mask(rows), self.options.augment, generator)
+        condition = self.data.conditions(rows, self.compute.device)
+        batch = TrainingBatch(noisy, target, mask, condition)
         samples = self.options.posterior_samples
         with self.compute.autocast():
-            loss = self.model.loss(
-                noisy,
-                target,
-                samples=samples,
-                kl_weight=kl_weight,
-                mask=mask,
-                condition=self.data.conditions(rows, self.compute.device),
-                generator=generator,
-            )
+            loss = self.model.loss(batch, samples=samples, kl_weight=kl_weight, generator=generator)
         self.descend(MAIN, loss.objective)
         if ADVERSARY in self.optimisers:
             with self.compute.autocast():
@@ -248,9 +207,8 @@ class _Training:
             for part in np.array_split(rows, math.ceil(len(rows) / 128)):
                 x = self.data.batch(part, self.compute.device)
                 condition = self.data.conditions(part, self.compute.device)
-                loss = self.model.loss(
-                    x, x, mask=self.mask(part), condition=condition, generator=generator
-                )
+                batch = TrainingBatch(x, x, self.mask(part), condition)
+                loss = self.model.loss(batch, generator=generator)
                 total += (loss.log_likelihood - loss.kl).item() * len(part)
         return total / len(rows)
 

@@ -15,8 +15,8 @@ from twinvae.models import ROLES, SHARED, Model, build_model, model_class, save_
 from twinvae.outputs import remove
 from twinvae.training.checkpoint import delete_checkpoint
 from twinvae.training.compute import Compute
-from twinvae.training.fit import MODEL_FILES, SliceData, fit, size_of
-from twinvae.training.slices import conditioned_slices, role_slices, with_reconstructions
+from twinvae.training.data import SliceData, conditioned_slices, role_slices, with_reconstructions
+from twinvae.training.fit import MODEL_FILES, fit, size_of
 
 
 def train_twins(

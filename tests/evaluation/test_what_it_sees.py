@@ -9,7 +9,7 @@ from simulated import simulated_scores
 
 from twinvae.config import EvaluationConfig
 from twinvae.evaluation import audit
-from twinvae.evaluation.seen import (
+from twinvae.evaluation.what_it_sees import (
     BRAIN_SIZE,
     NOTHING,
     SCANNER,

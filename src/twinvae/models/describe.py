@@ -1,16 +1,35 @@
-"""What a model is made of, layer by layer, for people to read."""
+"""What a model is, in words (`models show`) and layer by layer (`describe`), for people to read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from twinvae.config import documented_fields
 from twinvae.models.contract import Model
+from twinvae.models.registry import model_class
 
 _Row = tuple[str, str, str, int]
 _LAYERS = nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.GroupNorm
+
+
+def model_lines(kind: str) -> Iterator[str]:
+    """What it is, where it was published, what it offers, and its own options."""
+    model = model_class(kind)
+    yield f"{kind}: {(model.__doc__ or '').splitlines()[0]}"
+    yield f"source: {model.source}"
+    if model.conditional:
+        yield "training: one for both roles; models.healthy and models.mixed must be the same"
+    if not model.has_encoding:
+        encoding = "none; latent scores need another mixed model"
+    else:
+        learned = "a posterior with learned variances"
+        encoding = learned if model.variational else "a code, given as N(code, I)"
+    yield f"encoding: {encoding}"
+    options = list(documented_fields(model.Options, "options."))
+    yield from options or ["options: none of its own"]
 
 
 def layer_table(model: Model) -> Sequence[_Row]:

@@ -10,9 +10,9 @@ from scipy.stats import false_discovery_control
 
 from twinvae.config import DecisionConfig
 from twinvae.decision import RULES, discoveries
-from twinvae.decision.fitted import fit_rule, leave_one_out
-from twinvae.decision.sample import Healthy, Places, level_and_spread
-from twinvae.decision.size_quantile import _thinned
+from twinvae.decision.rules import Healthy, _thinned, fit_rule, leave_one_out
+from twinvae.decision.thresholds import Places
+from twinvae.decision.transfer import level_and_spread
 
 CONFIG = DecisionConfig(percentiles=(50.0, 75.0), scan_percentile=50.0)
 

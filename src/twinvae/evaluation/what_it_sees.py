@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from twinvae.evaluation.estimates import Estimate
+from twinvae.evaluation.resampling import Estimate
 
 SCANNER = "this score mostly sees the scanner"
 BRAIN_SIZE = "this score mostly sees brain size"

@@ -1,4 +1,4 @@
-"""Ranks among healthy values: conformal p-values, thresholds, and which percentiles are refused.
+"""Ranks among healthy values: p-values, cut-offs, refused percentiles, marks of one scan's slices.
 
 The p-value of a value v is (1 + W(v)) / (N + 1), W(v) the weight of the healthy values that are at
 least v and N that of all. With weights of 1 this is the split-conformal p-value (Vovk, Gammerman
@@ -15,15 +15,31 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 
-from twinvae.decision.sample import FloatArray
 from twinvae.errors import CalibrationError
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+Unit = Literal["slice", "subject"]
 
 METHOD: Literal["linear"] = "linear"
 """Interpolation between order statistics, as NumPy names it: with n sorted values counted from 0,
 the p-th percentile stands at (n − 1) p / 100."""
 _TINY = 1e-9  # weights of 1 / n do not add up to whole numbers exactly
 _TAIL, _BODY = 100, 100  # values a table of p-values keeps: the highest, and others spread evenly
+
+
+def weights(subject: IntArray, unit: Unit) -> tuple[FloatArray, float]:
+    """Each slice's weight, (n,), and their sum: the number of observations.
+
+    Counting slices every weight is 1; counting subjects, a subject's slices share a weight of 1.
+    """
+    if unit == "slice":
+        return np.ones(len(subject)), float(len(subject))
+    _, inverse, counts = np.unique(subject, return_inverse=True, return_counts=True)
+    return 1.0 / counts[inverse], float(len(counts))
 
 
 def needed_count(percentile: float, *, conformal: bool = False) -> int:
@@ -160,3 +176,23 @@ def _worth_keeping(at: FloatArray, keep: FloatArray | None) -> Any:
     spread = np.linspace(_TAIL, len(at) - 1, _BODY).round().astype(np.int64)
     special = np.flatnonzero(np.isin(at, keep)) if keep is not None else np.empty(0, np.int64)
     return np.unique(np.concatenate([np.arange(_TAIL), spread, special]))
+
+
+def discoveries(p_values: FloatArray, level: float, method: Literal["bh", "by"]) -> BoolArray:
+    """Slices marked at false discovery rate ``level`` in (0, 1), from p-values (n,) of one scan.
+
+    ``bh``, Benjamini and Hochberg (1995): holds for independent or positively dependent p-values.
+    Conformal p-values of *independent* slices are so (Bates et al. 2023), but neighbouring slices
+    of a head are not independent; positive dependence of that kind is plausible, not proven. In
+    a scan without tumour every mark is false: the rate is then how often anything is marked.
+    ``by``, Benjamini and Yekutieli (2001): holds under any dependence, at the price of a factor
+    of about log n.
+    """
+    order, rank = np.argsort(p_values, kind="stable"), np.arange(1, len(p_values) + 1)
+    # Adjusted p-values: the lowest level at which each would be marked.
+    adjusted = p_values[order] * (len(p_values) / rank)
+    if method == "by":
+        adjusted = adjusted * (1.0 / rank).sum()
+    marked = np.zeros(len(p_values), dtype=bool)
+    marked[order] = np.minimum.accumulate(adjusted[::-1])[::-1].clip(max=1) <= level
+    return marked

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from twinvae.decision.rule import Curve, Shape, equal_bins
-from twinvae.decision.sample import Places
+from twinvae.decision.rules import equal_bins
+from twinvae.decision.thresholds import Curve, Places, Shape
 
 POINT = Curve(np.array([7.0]), np.array([3.0]))
 LINE = Curve(np.array([10.0, 20.0]), np.array([1.0, 5.0]))

@@ -1,7 +1,11 @@
-"""Independent Gaussian posteriors of the latent variables, and their KL to the prior."""
+"""Distributions: the posterior of the latent variables, and likelihoods of pixels in [0, 1].
+
+The paper's own likelihood, the logit-normal, is in ``vae.py``.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,3 +45,23 @@ class DiagonalGaussian:
         mean, variance = full_precision(self.mean), full_precision(self.variance)
         terms = mean.square() + variance - 1.0 - variance.log()
         return 0.5 * terms.sum(dim=-1)
+
+
+def sum_pixels(density: Tensor, mask: Tensor | None) -> Tensor:
+    """Sum of ``density`` (…, batch, 1, H, W) over pixels, or those inside ``mask``; (…, batch)."""
+    density = full_precision(density)
+    if mask is not None:
+        density = density * mask
+    return density.flatten(-3).sum(-1)
+
+
+def gaussian_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Log N(x; mean, variance): squared error, weighed by a learned variance."""
+    squared = (x - mean).square() / variance
+    return -0.5 * (squared + torch.log(variance) + math.log(2 * math.pi))
+
+
+def laplace_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """−|x − mean| / b − log 2b with b = sqrt(variance / 2): absolute error, likewise weighed."""
+    scale = (variance / 2).sqrt()
+    return -(x - mean).abs() / scale - torch.log(2 * scale)

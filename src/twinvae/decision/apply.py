@@ -1,0 +1,197 @@
+"""A calibration applied: from scores to the verdicts on slices and scans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from twinvae.decision.p_values import BoolArray, FloatArray, Ranks
+from twinvae.decision.scan_level import STATISTICS, ScanSlices
+from twinvae.decision.thresholds import BRAIN_MM2, BRAIN_PX, FittedRule, Places, places_of
+from twinvae.errors import CalibrationError
+from twinvae.scoring.table import SPACING, area_unit
+
+
+class Calibration(Mapping[str, Any]):
+    """The content of ``calibration.json`` (``calibrate`` documents it), its numbers parsed once.
+
+    A mapping like the content itself, which must not change meanwhile. Whoever asks more than
+    once makes one of what was read; the functions below take either.
+    """
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self._content = content
+        self._rules: dict[str, FittedRule] = {}
+        self._scans: dict[tuple[str, str], Ranks] = {}
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Calibration:
+        """Of plain content; what is one already stays the same object."""
+        return content if isinstance(content, Calibration) else cls(content)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._content[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def entry(self, score: str) -> Mapping[str, Any]:
+        """The part of ``score``; ``CalibrationError`` where there is none."""
+        try:
+            found: Mapping[str, Any] = self["scores"][score]
+        except KeyError:
+            there = ", ".join(self["scores"])
+            raise CalibrationError(
+                f"calibration: expected one of the scores {there}, found {score!r}"
+            ) from None
+        return found
+
+    def rule(self, score: str) -> FittedRule:
+        """Thresholds and healthy ranks of the slices' ``score``."""
+        if score not in self._rules:
+            self._rules[score] = FittedRule.from_json(self.entry(score)["slice"])
+        return self._rules[score]
+
+    def scan_ranks(self, score: str, statistic: str) -> Ranks:
+        """Ranks among the healthy scans' values of one of ``STATISTICS``."""
+        if (score, statistic) not in self._scans:
+            part = self.entry(score)["scan_statistics"][statistic]
+            self._scans[score, statistic] = Ranks.from_json(part["healthy"])
+        return self._scans[score, statistic]
+
+
+@dataclass(frozen=True)
+class ScanVerdict:
+    """What is said of one scan, and why."""
+
+    abnormal: bool
+    """Whether the scan's statistic reaches the scan-level threshold."""
+    statistic: str
+    """Which number of the scan's slices that is, one of ``STATISTICS``."""
+    value: float
+    """The scan's statistic."""
+    threshold: float
+    """The scan-level threshold on it."""
+    p_value: float
+    """Conformal, of that statistic among those of the healthy validation scans."""
+    highest: float
+    """The scan's highest slice score."""
+    percentile: float
+    """Of the statistics of healthy validation scans; in (0, 100)."""
+    target_fpr: float
+    """Share of healthy scans expected to be called abnormal, in (0, 1)."""
+
+
+def called(
+    calibration: Mapping[str, Any], rows: pd.DataFrame, score: str | None = None
+) -> list[tuple[Mapping[str, Any], BoolArray]]:
+    """Which of ``rows`` each calibrated threshold of ``score`` calls abnormal.
+
+    ``rows``: a scores table (``scoring.table``) with the column ``score``, by default the one that
+    verdicts use. Returns, in the calibration's order, each threshold's entry (``percentile``,
+    ``threshold``, ``target_fpr``, ``cross_validated_fpr``) with one truth value a row. Raises
+    ``CalibrationError`` for a score that is not calibrated, ``ValueError`` for NaN.
+    """
+    asked = _Asked.of(calibration, rows, score)
+    return list(zip(asked.thresholds, asked.rule.called(asked.values, asked.places), strict=True))
+
+
+def slice_thresholds(
+    calibration: Mapping[str, Any], rows: pd.DataFrame, score: str | None = None
+) -> list[tuple[Mapping[str, Any], FloatArray]]:
+    """As ``called``, but the score from which each row is abnormal; infinite where nothing is."""
+    asked = _Asked.of(calibration, rows, score)
+    return list(zip(asked.thresholds, asked.rule.thresholds(asked.places), strict=True))
+
+
+def p_values(
+    calibration: Mapping[str, Any], rows: pd.DataFrame, score: str | None = None
+) -> FloatArray:
+    """P-value of each of ``rows`` among healthy slices, (n,) in (0, 1]; arguments as ``called``.
+
+    Under the rule of the calibration: among slices of the same bin, of scores standardised for
+    brain area, counting slices or subjects; never below 1 / (N + 1), N their number.
+    """
+    asked = _Asked.of(calibration, rows, score)
+    return asked.rule.p_values(asked.values, asked.places)[0]
+
+
+def scan_verdict(
+    calibration: Mapping[str, Any], rows: pd.DataFrame, score: str | None = None
+) -> ScanVerdict:
+    """The verdict on one scan from its slices, rows of a scores table as for ``called``.
+
+    Raises ``CalibrationError`` when the calibration does not know ``score``, ``ValueError`` for
+    NaN or no rows.
+    """
+    asked = _Asked.of(calibration, rows, score)
+    values = asked.values
+    if not len(values):
+        raise ValueError("expected at least one slice score")
+    order = np.argsort(rows["slice"].to_numpy(), kind="stable")
+    p_value, least = asked.rule.p_values(values, asked.places)
+    scan = ScanSlices(
+        values[order],
+        rows["slice"].to_numpy(dtype=np.float64)[order],
+        asked.rule.called(values, asked.places)[0][order],
+        p_value[order],
+        least[order],
+    )
+    how = asked.calibration["scan_rule"]
+    statistic = how["statistic"]
+    value = STATISTICS[statistic].compute(scan, int(how["top_slices"]))
+    bound = asked.calibration.entry(asked.score)["scan_statistics"][statistic]
+    ranks = asked.calibration.scan_ranks(asked.score, statistic)
+    return ScanVerdict(
+        abnormal=bool(value >= bound["threshold"]),
+        statistic=statistic,
+        value=value,
+        threshold=float(bound["threshold"]),
+        p_value=float(ranks.p_values(np.array([value]))[0]),
+        highest=float(values.max()),
+        percentile=float(bound["percentile"]),
+        target_fpr=float(bound["target_fpr"]),
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The rows of a table as a calibration sees them."""
+
+    calibration: Calibration
+    score: str
+    rule: FittedRule
+    places: Places
+    values: FloatArray
+    """(n,), without NaN."""
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], rows: pd.DataFrame, score: str | None) -> _Asked:
+        calibration = Calibration.of(content)
+        name = calibration["decision_score"] if score is None else score
+        rule = calibration.rule(name)
+        size = calibration.get("size", BRAIN_PX)
+        if size == BRAIN_PX and rule.shape.by_area and area_unit(rows) == "mm2":
+            raise CalibrationError(
+                f"calibration: expected thresholds of {name} that depend on {BRAIN_MM2}, found "
+                f"ones that depend on {BRAIN_PX}, which is another area on every grid; calibrate "
+                f"anew on a scores table with the column {SPACING}"
+            )
+        places = places_of(rows, size)
+        values = rows[name].to_numpy(dtype=np.float64)
+        if np.isnan(values).any():
+            raise ValueError("expected scores without NaN")
+        return cls(calibration, name, rule, places, values)
+
+    @property
+    def thresholds(self) -> list[Mapping[str, Any]]:
+        """What the calibration says of each threshold."""
+        found: list[Mapping[str, Any]] = self.calibration.entry(self.score)["slice"]["thresholds"]
+        return found

@@ -1,0 +1,174 @@
+"""What a model is trained on: which slices, as tensors, and how they are changed at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from twinvae.config import AugmentConfig, TrainConfig
+from twinvae.errors import ConfigError
+from twinvae.imaging import SliceStore
+from twinvae.models import ROLES, Model
+from twinvae.training.compute import Compute
+
+_BATCH = 256
+_BIAS_CELLS = 4  # knots of the smooth field along each side: no detail finer than a lobe
+
+
+@dataclass(frozen=True)
+class SliceData:
+    """Slices of one role: the store's images and the rows to train on and to watch."""
+
+    images: NDArray[np.uint16]
+    """(n, H, W), intensity in [0, 1] times 65535; usually memory-mapped."""
+    brain: NDArray[np.uint8]
+    """(n, H, W), 1 inside the brain; likewise."""
+    train: NDArray[np.intp]
+    """Row numbers of training slices."""
+    val: NDArray[np.intp]
+    """Row numbers of validation slices; only their ELBO is logged, it decides nothing."""
+    condition: NDArray[np.int64] | None = None
+    """(n,), the number in ``ROLES`` of each slice's role; only for conditional models."""
+
+    def batch(self, rows: NDArray[np.intp], device: torch.device) -> Tensor:
+        """Slices ``rows`` as float32 (len(rows), 1, H, W) in [0, 1]."""
+        return to_tensor(self.images[rows], device)
+
+    def mask(self, rows: NDArray[np.intp], device: torch.device) -> Tensor:
+        """Their brain masks as bool (len(rows), 1, H, W)."""
+        return torch.from_numpy(self.brain[rows].astype(bool)).unsqueeze(1).to(device)
+
+    def conditions(self, rows: NDArray[np.intp], device: torch.device) -> Tensor | None:
+        """Their conditions as int64 (len(rows),)."""
+        return None if self.condition is None else torch.from_numpy(self.condition[rows]).to(device)
+
+
+def to_tensor(images: NDArray[np.uint16], device: torch.device) -> Tensor:
+    """Stored slices (n, H, W) as float32 (n, 1, H, W) in [0, 1] on ``device``."""
+    scaled = np.asarray(images, dtype=np.float32) / np.float32(65535)
+    return torch.from_numpy(scaled).unsqueeze(1).to(device)
+
+
+def role_slices(store: SliceStore, role: str, options: TrainConfig) -> SliceData:
+    """Slices for the model of ``role``, as ``options.data`` says; memory-mapped."""
+    wanted = {"own": role, "pooled": None}.get(options.data, options.data)
+    train, val = store.select(wanted, "train"), store.select(wanted, "val")
+    return SliceData(store.images, store.brain, train, val)
+
+
+def with_reconstructions(store: SliceStore, healthy: Model, compute: Compute) -> SliceData:
+    """Mixed slices, and the healthy model's reconstructions of those for training; in memory.
+
+    Validation slices stay as they are.
+    """
+    train, val = store.select("mixed", "train"), store.select("mixed", "val")
+    again = _reconstructed(store, train, healthy, compute)
+    images = np.concatenate([store.images[train], again, store.images[val]])
+    brain = np.concatenate([store.brain[train], store.brain[train], store.brain[val]])
+    first_val = 2 * len(train)
+    return SliceData(images, brain, np.arange(first_val), np.arange(first_val, len(images)))
+
+
+def conditioned_slices(store: SliceStore, labelled_patients: int, seed: int) -> SliceData:
+    """Slices of both roles, each with its role's number as condition.
+
+    With ``labelled_patients`` > 0 the tumour masks of so many training subjects of the mixed source
+    are used, and of no other: their tumour-free slices get the healthy condition.
+    """
+    condition = (store.index["role"] == "mixed").to_numpy().astype(np.int64) * ROLES.index("mixed")
+    if labelled_patients:
+        condition[_labelled_tumour_free(store, labelled_patients, seed)] = ROLES.index("healthy")
+    train, val = store.select(split="train"), store.select(split="val")
+    return SliceData(store.images, store.brain, train, val, condition)
+
+
+def _labelled_tumour_free(store: SliceStore, count: int, seed: int) -> NDArray[np.int64]:
+    """Rows without tumour of ``count`` mixed training subjects that have a mask."""
+    known = store.index[store.index["tumour_px"].notna()]
+    known = known[(known["role"] == "mixed") & (known["split"] == "train")]
+    people = known["source"] + "\t" + known["subject"]
+    having = sorted(set(people))
+    if count > len(having):
+        raise ConfigError(
+            f"options.labelled_patients: expected at most {len(having)} (training subjects of the "
+            f"mixed source with a tumour mask), found {count}"
+        )
+    chosen = np.random.default_rng(seed).choice(having, count, replace=False)
+    rows = known.index[people.isin(chosen) & (known["tumour_px"] == 0)]
+    return rows.to_numpy(np.int64)
+
+
+def _reconstructed(
+    store: SliceStore, rows: NDArray[np.int64], healthy: Model, compute: Compute
+) -> NDArray[np.uint16]:
+    """The healthy model's reconstructions of ``rows``, stored as slices are; (n, H, W)."""
+    parts = [np.empty((0, *store.images.shape[1:]), np.uint16)]
+    network = compute.network(healthy.to(compute.device).eval())
+    for start in range(0, len(rows), _BATCH):
+        x = to_tensor(store.images[rows[start : start + _BATCH]], compute.device)
+        with torch.inference_mode():
+            x_h = network.reconstruct(x)
+        parts.append(np.rint(x_h.squeeze(1).cpu().numpy() * 65535).astype(np.uint16))
+    return np.concatenate(parts)
+
+
+def augment(
+    clean: Tensor, mask: Tensor | None, options: AugmentConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return (input, target, mask) for slices ``clean`` (batch, 1, H, W) in [0, 1].
+
+    Flips, turns and stretches change all three; brightness, gamma and bias input and target; noise
+    is added to the input alone, so that the model learns to remove it (the paper's denoising). The
+    target stays in [0, 1], and black where it was.
+    """
+    n, device = len(clean), clean.device
+    draw = torch.rand((2, n, 1, 1, 1), generator=generator, device=device)
+    flipped = draw[0] < options.flip
+    target = torch.where(flipped, clean.flip(-1), clean)
+    if mask is not None:
+        mask = torch.where(flipped, mask.flip(-1), mask)
+    if options.turn_deg or options.stretch:
+        target, mask = _moved(target, mask, options, generator)
+    if options.brightness:
+        target = (target * (1 + options.brightness * (2 * draw[1] - 1))).clamp(0, 1)
+    if options.gamma or options.bias:
+        target = _toned(target, options, generator)
+    if not options.noise:
+        return target, target, mask
+    noise = torch.randn(target.shape, generator=generator, device=device)
+    return target + options.noise * noise, target, mask
+
+
+def _moved(
+    images: Tensor, mask: Tensor | None, options: AugmentConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """Turned and stretched about the centre; what comes from beyond the border is black."""
+    n, device = len(images), images.device
+    draw = 2 * torch.rand((3, n), generator=generator, device=device) - 1
+    angle = draw[0] * (torch.pi / 180 * options.turn_deg)
+    x, y = 1 + options.stretch * draw[1], 1 + options.stretch * draw[2]
+    zero = torch.zeros_like(angle)
+    rows = [torch.stack([angle.cos() * x, -angle.sin() * y, zero], 1),
+            torch.stack([angle.sin() * x, angle.cos() * y, zero], 1)]  # fmt: skip
+    grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    moved = functional.grid_sample(images, grid, align_corners=False)
+    if mask is not None:
+        mask = functional.grid_sample(mask.float(), grid, mode="nearest", align_corners=False) > 0
+    # Interpolation leaves a thin dark seam around the brain; the mask of nearest pixels cuts it.
+    inside = functional.grid_sample((images > 0).float(), grid, align_corners=False) >= 0.5
+    return moved * inside, mask
+
+
+def _toned(images: Tensor, options: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """With another gamma and under another bias field, in [0, 1]."""
+    n, device = len(images), images.device
+    power = options.gamma * (2 * torch.rand((n, 1, 1, 1), generator=generator, device=device) - 1)
+    knots = torch.randn((n, 1, _BIAS_CELLS, _BIAS_CELLS), generator=generator, device=device)
+    size = list(images.shape[-2:])
+    field = functional.interpolate(knots, size, mode="bicubic", align_corners=True)
+    return (images ** power.exp() * (1 + options.bias * field).clamp(min=0.1)).clamp(0, 1)

@@ -1,0 +1,35 @@
+"""``import twinvae``: quick, and everything it exports is there, typed as what it is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import twinvae
+
+
+def test_everything_exported_is_there_under_its_name() -> None:
+    for name, module in twinvae._EXPORTS.items():
+        one = getattr(twinvae, name)
+        assert one.__name__ == name
+        assert one.__doc__
+        assert one.__module__.startswith(module)
+        assert name in dir(twinvae)
+
+
+def test_type_checkers_are_told_the_same_names() -> None:
+    source = Path(twinvae.__file__).read_text()
+    told = re.findall(r"^    from (\S+) import (\w+) as \2$", source, re.MULTILINE)
+    assert {name: module for module, name in told} == twinvae._EXPORTS
+
+
+def test_import_takes_nothing_with_it() -> None:
+    code = "import sys, twinvae; print([m for m in sys.modules if m.startswith('twinvae.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_what_is_not_exported_is_an_attribute_error() -> None:
+    assert not hasattr(twinvae, "no_such_name")
