@@ -45,7 +45,7 @@ def run_example(title: str) -> dict[str, Any]:
     (code,) = re.findall(rf"^### {title}$.*?```python\n(.*?)```", text, re.MULTILINE | re.DOTALL)
     assert len([line for line in code.splitlines() if line.strip()]) <= 13
     names: dict[str, Any] = {}
-    exec(compile(code, f"architecture.md, {title}", "exec"), names)
+    exec(compile(code, f"architecture.md, {title}", "exec", dont_inherit=True), names)
     return names
 
 

@@ -262,6 +262,8 @@ def test_gdcm_that_hangs_or_breaks_down_is_put_aside(tmp_path, monkeypatch):
         pixels.decode_file(tmp_path / "dead.dcm")
     with pytest.raises(RuntimeError, match=r"GDCM: error .*none\.dcm"):
         pixels.decode_file(tmp_path / "none.dcm")
+    pixels._end_child()
+    assert pixels._children == []
 
 
 def test_jpeg_ls_needs_no_plugin(tmp_path, data, monkeypatch):

@@ -13,6 +13,7 @@ said. It ends when its input does.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import select
 import subprocess
@@ -187,21 +188,29 @@ def decode_file(path: Path) -> NDArray[Any]:
         if answer == "ok":
             return np.asarray(np.load(path.with_suffix(".npy"), allow_pickle=False))
         if not answer.startswith("error"):
-            child.kill()
-            child.wait()
-            _children.clear()
+            _end_child()
         raise RuntimeError(f"GDCM: {answer or 'it broke down'}")
 
 
 def _child() -> subprocess.Popen[str]:
-    if not _children or _children[0].poll() is not None:
-        _children[:] = [
-            subprocess.Popen(
-                [sys.executable, "-m", "twinvae.dicom.pixels"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            )
-        ]  # fmt: skip
+    if _children and _children[0].poll() is not None:
+        _end_child()
+    if not _children:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "twinvae.dicom.pixels"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        _children.append(child)
     return _children[0]
+
+
+@atexit.register
+def _end_child() -> None:
+    """End the process, whatever it is at, and close what led to it."""
+    while _children:
+        child = _children.pop()
+        child.kill()
+        child.communicate()
 
 
 def _serve() -> None:
