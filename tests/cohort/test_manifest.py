@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from twinvae.cohort import COLUMNS, read_manifest, write_manifest
-from twinvae.cohort.manifest import OPTIONAL, manifest_table
+from twinvae.cohort import read_manifest, write_manifest
+from twinvae.cohort.manifest import COLUMNS, OPTIONAL, manifest_table
 from twinvae.errors import DataError
 
 

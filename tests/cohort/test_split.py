@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinvae.cohort import assign_splits, empty_splits, split_sizes
+from twinvae.cohort import assign_splits, empty_splits
 from twinvae.cohort.manifest import manifest_table
+from twinvae.cohort.split import split_sizes
 from twinvae.config import SplitConfig
 from twinvae.vocabulary import SPLITS
 

@@ -1,13 +1,11 @@
 """What a run is: validated, documented, printable."""
 
 from twinvae.config.base import Documented, documented_fields, validated
-from twinvae.config.load import dump_config, load_config, preset_names, preset_text
+from twinvae.config.load import dump_config, load_config, preset_names
 from twinvae.config.model import (
     AugmentConfig,
     ModelConfig,
-    NetworksConfig,
     TrainConfig,
-    TrainingConfig,
 )
 from twinvae.config.recipe_steps import (
     BiasCorrection,
@@ -51,7 +49,6 @@ __all__ = [
     "EvaluationConfig",
     "HistogramMatch",
     "ModelConfig",
-    "NetworksConfig",
     "NyulScale",
     "PercentileScale",
     "PhantomConfig",
@@ -67,7 +64,6 @@ __all__ = [
     "SplitConfig",
     "StudyConfig",
     "TrainConfig",
-    "TrainingConfig",
     "ZScore",
     "documented_fields",
     "dump_config",
@@ -75,7 +71,6 @@ __all__ = [
     "load_study",
     "matching_names",
     "preset_names",
-    "preset_text",
     "recipe_files",
     "validated",
 ]

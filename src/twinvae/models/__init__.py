@@ -1,6 +1,6 @@
 """Networks and likelihoods, under one contract; the paper's model is ``vae.py``."""
 
-from twinvae.models.contract import ROLES, Loss, Model, TrainingBatch
+from twinvae.models.contract import Loss, Model, TrainingBatch
 from twinvae.models.describe import layer_table, model_lines
 from twinvae.models.distributions import DiagonalGaussian
 from twinvae.models.registry import (
@@ -19,7 +19,6 @@ from twinvae.models.vae import VAE, LatentModel, log_density
 
 __all__ = [
     "MODELS",
-    "ROLES",
     "SHARED",
     "VAE",
     "DiagonalGaussian",

@@ -15,8 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from twinvae.config import ModelConfig
-from twinvae.config.base import Documented
+from twinvae.config import Documented, ModelConfig
 from twinvae.models.autoencoders import DenseAutoencoder
 from twinvae.models.contract import Loss, TrainingBatch
 

@@ -10,13 +10,10 @@ from typing import ClassVar, Literal, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from twinvae import vocabulary
-from twinvae.config import ModelConfig, validated
-from twinvae.config.base import Documented
+from twinvae.config import Documented, ModelConfig, validated
 from twinvae.errors import ConfigError
 from twinvae.models.distributions import DiagonalGaussian, sum_pixels
 
-ROLES = vocabulary.ROLES
 """What a conditional model is conditioned on, in the order of its condition numbers 0 and 1."""
 
 

@@ -20,7 +20,7 @@ from twinvae.models.adversarial import (
     ConstrainedAdversarialAutoencoder,
 )
 from twinvae.models.autoencoders import DenseAutoencoder, SpatialAutoencoder, SpatialVAE
-from twinvae.models.contract import ROLES, Model
+from twinvae.models.contract import Model
 from twinvae.models.residual_vae import ResidualVAE
 from twinvae.models.unets import DenoisingAutoencoder, HealingUNet
 from twinvae.models.vae import VAE
@@ -30,6 +30,7 @@ from twinvae.models.vae_variants import (
     ContextVAE,
     RestorationVAE,
 )
+from twinvae.vocabulary import ROLES
 
 ENTRY_POINTS = "twinvae.models"
 """Group under which other packages offer models: ``kind = "package.module:Class"``."""

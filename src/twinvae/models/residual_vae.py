@@ -12,8 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from twinvae.config import ModelConfig
-from twinvae.config.base import Documented
+from twinvae.config import Documented, ModelConfig
 from twinvae.errors import ConfigError
 from twinvae.models.blocks import ResidualBlock
 from twinvae.models.distributions import DiagonalGaussian

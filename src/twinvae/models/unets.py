@@ -11,8 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from twinvae.config import ModelConfig
-from twinvae.config.base import Documented
+from twinvae.config import Documented, ModelConfig
 from twinvae.models.blocks import ConvBlock
 from twinvae.models.contract import Loss, Model, TrainingBatch
 from twinvae.models.distributions import gaussian_log_density, sum_pixels

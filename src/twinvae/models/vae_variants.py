@@ -14,10 +14,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from twinvae.config import ModelConfig
-from twinvae.config.base import Documented
-from twinvae.models.contract import ROLES, Loss, TrainingBatch
+from twinvae.config import Documented, ModelConfig
+from twinvae.models.contract import Loss, TrainingBatch
 from twinvae.models.vae import VAE
+from twinvae.vocabulary import ROLES
 
 
 class ContextOptions(Documented):

@@ -13,8 +13,9 @@ from torch.nn import functional
 from twinvae.config import AugmentConfig, TrainConfig
 from twinvae.errors import ConfigError
 from twinvae.imaging import SliceStore
-from twinvae.models import ROLES, Model
+from twinvae.models import Model
 from twinvae.training.compute import Compute
+from twinvae.vocabulary import FULL_SCALE, ROLES
 
 _BATCH = 256
 _BIAS_CELLS = 4  # knots of the smooth field along each side: no detail finer than a lobe
@@ -50,7 +51,7 @@ class SliceData:
 
 def to_tensor(images: NDArray[np.uint16], device: torch.device) -> Tensor:
     """Stored slices (n, H, W) as float32 (n, 1, H, W) in [0, 1] on ``device``."""
-    scaled = np.asarray(images, dtype=np.float32) / np.float32(65535)
+    scaled = np.asarray(images, dtype=np.float32) / np.float32(FULL_SCALE)
     return torch.from_numpy(scaled).unsqueeze(1).to(device)
 
 
@@ -113,7 +114,7 @@ def _reconstructed(
         x = to_tensor(store.images[rows[start : start + _BATCH]], compute.device)
         with torch.inference_mode():
             x_h = network.reconstruct(x)
-        parts.append(np.rint(x_h.squeeze(1).cpu().numpy() * 65535).astype(np.uint16))
+        parts.append(np.rint(x_h.squeeze(1).cpu().numpy() * FULL_SCALE).astype(np.uint16))
     return np.concatenate(parts)
 
 

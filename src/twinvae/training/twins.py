@@ -11,12 +11,13 @@ from twinvae.config import ModelConfig, RunConfig, TrainConfig
 from twinvae.errors import ConfigError
 from twinvae.files import write_json, write_text
 from twinvae.imaging import SliceStore
-from twinvae.models import ROLES, SHARED, Model, build_model, model_class, save_model
+from twinvae.models import SHARED, Model, build_model, model_class, save_model
 from twinvae.outputs import remove
 from twinvae.training.checkpoint import delete_checkpoint
 from twinvae.training.compute import Compute
 from twinvae.training.data import SliceData, conditioned_slices, role_slices, with_reconstructions
 from twinvae.training.fit import MODEL_FILES, fit, size_of
+from twinvae.vocabulary import ROLES
 
 
 def train_twins(
