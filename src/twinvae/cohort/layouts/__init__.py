@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 
@@ -32,13 +33,15 @@ class Layout:
     index: Callable[[Path, Role, str, str], pd.DataFrame]
     """Path, role, source, contrast."""
 
-
-def _of_scans(
-    expects: str,
-    recognises: Callable[[Path, Sequence[Path]], bool],
-    find: Callable[[Path], list[Scan]],
-) -> Layout:
-    return Layout(expects, recognises, partial(_index_scans, find))
+    @classmethod
+    def of_scans(
+        cls,
+        expects: str,
+        recognises: Callable[[Path, Sequence[Path]], bool],
+        find: Callable[[Path], list[Scan]],
+    ) -> Self:
+        """A layout that finds every scan of every contrast below a path."""
+        return cls(expects, recognises, partial(_index_scans, find))
 
 
 def _index_scans(
@@ -49,36 +52,38 @@ def _index_scans(
 
 LAYOUTS: dict[str, Layout] = {
     "table": Layout("a .csv or .tsv file", csv_table.recognises, csv_table.index_table),
-    "bids": _of_scans("folders sub-…", bids.recognises, bids.find),
-    "hcp": _of_scans(
+    "bids": Layout.of_scans("folders sub-…", bids.recognises, bids.find),
+    "hcp": Layout.of_scans(
         "100307/T1w/T2w_acpc_dc_restore.nii.gz", volunteers.is_hcp, volunteers.find_hcp
     ),
-    "brats2015": _of_scans(
+    "brats2015": Layout.of_scans(
         "HGG/brats_tcia_pat153_0109/VSD.Brain…mha", brats.is_brats2015, brats.find_brats2015
     ),
-    "brats2017": _of_scans(
+    "brats2017": Layout.of_scans(
         "Brats17_CBICA_AAB_1_t2.nii.gz to BraTS20_Training_001_t2.nii.gz",
         brats.is_brats2017,
         brats.find_brats2017,
     ),
-    "brats2021": _of_scans(
+    "brats2021": Layout.of_scans(
         "BraTS2021_00000_t2.nii.gz", brats.BRATS2021.recognises, brats.BRATS2021.find
     ),
-    "brats2023": _of_scans(
+    "brats2023": Layout.of_scans(
         "BraTS-GLI-00000-000-t2w.nii.gz", brats.BRATS2023.recognises, brats.BRATS2023.find
     ),
-    "msd": _of_scans("dataset.json and imagesTr/BRATS_001.nii.gz", brats.is_msd, brats.find_msd),
-    "ixi": _of_scans("IXI002-Guys-0828-T2.nii.gz", volunteers.is_ixi, volunteers.find_ixi),
-    "camcan": _of_scans(
+    "msd": Layout.of_scans(
+        "dataset.json and imagesTr/BRATS_001.nii.gz", brats.is_msd, brats.find_msd
+    ),
+    "ixi": Layout.of_scans("IXI002-Guys-0828-T2.nii.gz", volunteers.is_ixi, volunteers.find_ixi),
+    "camcan": Layout.of_scans(
         "cc700/mri/pipeline/release004/BIDS_20190411/anat/sub-CC110033",
         volunteers.is_camcan,
         volunteers.find_camcan,
     ),
-    "isles2015": _of_scans(
+    "isles2015": Layout.of_scans(
         "SISS2015_Training/1/VSD.Brain…nii", vsd.is_isles2015, vsd.find_isles2015
     ),
-    "midas": _of_scans("Normal001-T2.mha", volunteers.is_midas, volunteers.find_midas),
-    "tcga-lgg": _of_scans(
+    "midas": Layout.of_scans("Normal001-T2.mha", volunteers.is_midas, volunteers.find_midas),
+    "tcga-lgg": Layout.of_scans(
         "TCGA_CS_6290_20000917_flair.nii.gz", brats.TCGA_LGG.recognises, brats.TCGA_LGG.find
     ),
     "dicom": Layout(
