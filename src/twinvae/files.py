@@ -89,6 +89,9 @@ def file_and_volume(path: Path | str) -> tuple[Path, int | str | None]:
 
     `BRATS_001.nii.gz#3` is volume 3, counted from 0, of the 4-D file BRATS_001.nii.gz;
     `study#1.2.840.113619.2.5` is the series of that SeriesInstanceUID in the DICOM folder study.
+
+    >>> file_and_volume("BRATS_001.nii.gz#3")[1], file_and_volume("sub#1_T2w.nii.gz")[1]
+    (3, None)
     """
     numbered = re.fullmatch(r"(.*\.[A-Za-z]+)#(\d+)", str(path), re.DOTALL)
     if numbered:

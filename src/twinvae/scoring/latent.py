@@ -37,7 +37,12 @@ SEED = 20240229
 
 
 def l2(p: DiagonalGaussian, q: DiagonalGaussian) -> Tensor:
-    """‖μ − ν‖₂: L2 distance between the means. Albu, Enescu & Malagò 2020, Algorithm 1."""
+    """‖μ − ν‖₂: L2 distance between the means. Albu, Enescu & Malagò 2020, Algorithm 1.
+
+    >>> one = torch.ones(1, 16)
+    >>> l2(DiagonalGaussian(3 * one, one), DiagonalGaussian(0 * one, one))
+    tensor([12.])
+    """
     return (p.mean - q.mean).square().sum(-1).sqrt()
 
 

@@ -65,7 +65,7 @@ def batches(
         part = rows[start : start + options.batch_size]
         index = slices.index.iloc[part]
         numbers = {
-            name: torch.from_numpy(index[name].to_numpy(np.float32)).to(compute.device)
+            name: torch.from_numpy(index[name].to_numpy(np.float32, copy=True)).to(compute.device)
             for name in ("position", "brain_px", "spacing_mm", "pixel_mm")
         }
         brain = torch.from_numpy(slices.brain[part].astype(bool)).unsqueeze(1)

@@ -80,7 +80,11 @@ def scans_table(
 
 
 def standard_contrast(name: str) -> str:
-    """The name by which a contrast is compared: T1w, T2w, T1gd, FLAIR, PDw, else in lower case."""
+    """The name by which a contrast is compared: T1w, T2w, T1gd, FLAIR, PDw, else in lower case.
+
+    >>> standard_contrast("t1_ce"), standard_contrast("T2-FLAIR"), standard_contrast("SWI")
+    ('T1gd', 'FLAIR', 'swi')
+    """
     key = name.lower().replace("-", "").replace("_", "").replace(" ", "")
     return _STANDARD.get(key, key)
 
