@@ -211,7 +211,7 @@ def rich_run(tiny_run: Run, tmp_path_factory) -> Run:
     """The tiny run scored anew with fitted, gradient and context scores, and with maps."""
     folder = tmp_path_factory.mktemp("rich") / "run"
     shutil.copytree(tiny_run.folder, folder)
-    scores = ["residual_local", "latent_mahalanobis*", "latent_l2_centred", "gradient_kl_local",
+    scores = ["residual_local", "latent_mahalanobis*", "latent_l2_centred", "gradient_kl",
               IN_CONTEXT]  # fmt: skip
     maps = ["image_l1", "latent_gradient", "residual_mirror_zscore"]
     changed = tiny_config(scoring__scores=scores, scoring__maps=maps, decision__score=IN_CONTEXT)
@@ -228,7 +228,7 @@ def test_detection_replays_what_scores_learned(rich_run: Run, tmp_path: Path) ->
     scan, mask = _scan(rich_run, subject), _brain_mask(rich_run, subject)
     (one,) = detect_scans(rich_run.bundle, [scan], tmp_path, brain_masks=[mask], threads=1)
     for name in ("latent_mahalanobis", "latent_mahalanobis_diagonal", "latent_l2_centred",
-                 "gradient_kl_local", "trivial_zscore", "trivial_zscore_mean", IN_CONTEXT,
+                 "gradient_kl", "trivial_zscore", "trivial_zscore_mean", IN_CONTEXT,
                  "trivial_asymmetry_context"):  # fmt: skip
         np.testing.assert_allclose(one.slices[name], mine[name], rtol=1e-4, err_msg=name)
     entry = read_json(rich_run.calibration)["scores"][IN_CONTEXT]

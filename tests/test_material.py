@@ -16,7 +16,7 @@ from twinvae.scoring import Models, read_scores
     [
         ("residual_local", "residual"),
         ("residual", "residual"),
-        ("gradient_kl_residual_top", "gradient_kl_residual"),
+        ("gradient_kl_residual_context", "gradient_kl_residual"),
         ("latent_l2", "residual"),
     ],
 )

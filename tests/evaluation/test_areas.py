@@ -12,8 +12,7 @@ from twinvae.decision import calibrate
 from twinvae.errors import DataError
 from twinvae.evaluation import audit, evaluate, over_seeds
 from twinvae.reporting.roc_curves import RocCurves
-from twinvae.scoring.areas import area_unit, areas, pixel_range_mm2
-from twinvae.scoring.table import check_scores
+from twinvae.scoring.table import area_unit, areas, check_scores, pixel_range_mm2
 
 CONFIG = EvaluationConfig(min_tumour_px=(0,), headline_min_tumour_px=0, resamples=100)
 NO_THRESHOLDS = {"decision_score": "latent_l2", "scores": {}}

@@ -12,7 +12,7 @@ from test_scores import MODELS
 from twinvae.config import ScoringConfig
 from twinvae.errors import ConfigError
 from twinvae.scoring import SCORES, score_and_fit, select_scores
-from twinvae.scoring.context import in_context
+from twinvae.scoring.loop import in_context
 from twinvae.scoring.registry import score
 from twinvae.scoring.table import is_trivial
 

@@ -13,7 +13,7 @@ from test_scores import MODELS, SIDE, batch, brains
 
 from twinvae.errors import ConfigError
 from twinvae.scoring import MAPS, SCORES, select_scores
-from twinvae.scoring.external import load_external
+from twinvae.scoring.registry import load_external
 
 CODE = '''
 from twinvae.scoring.maps import abnormality_map

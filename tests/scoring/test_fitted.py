@@ -22,7 +22,7 @@ from twinvae.scoring import (
     write_fitted,
 )
 from twinvae.scoring.fitted import moved
-from twinvae.scoring.mahalanobis import learn
+from twinvae.scoring.latent import learn_difference as learn
 from twinvae.training import Compute
 
 NAMES = ("latent_mahalanobis", "latent_mahalanobis_diagonal", "latent_l2_centred")

@@ -5,17 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter, label
-from test_scores import ALL, FITTED, MODELS, NET, SIDE, batch, brains, lesion
+from scipy.ndimage import gaussian_filter
+from test_scores import ALL, FITTED, MODELS, NET, batch, brains, lesion
 
 from twinvae.errors import ConfigError
 from twinvae.models import build_model
 from twinvae.scoring import MAPS, SCORES, Models, select_maps, select_scores
-from twinvae.scoring.aggregate import AGGREGATORS
-from twinvae.scoring.healthy import negative_elbo
+from twinvae.scoring.elbo import negative_elbo
 from twinvae.scoring.image import structural_similarity
 from twinvae.scoring.maps import abnormality_map
-from twinvae.scoring.variants import _sharpness, matching_width
 
 ABLE = sorted(name for name, entry in MAPS.items() if entry.applies(MODELS))
 
@@ -45,8 +43,7 @@ def test_map_says_what_it_is(name: str) -> None:
 
 
 def test_scores_follow_from_every_map_under_names_that_say_so() -> None:
-    for suffix in AGGREGATORS:
-        assert f"image_l1_{suffix}" in SCORES
+    assert {"image_l1", "image_l1_local"} <= set(SCORES)
     assert "image_nll_local" not in SCORES
     with pytest.raises(ValueError, match="registered twice"):
         abnormality_map("image_l1", "again", "nobody")(lambda b: b.x)
@@ -59,8 +56,9 @@ def test_map_is_computed_once_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     together = batch(x, brain)
     monkeypatch.setattr(MODELS.mixed, "encode", lambda z: calls.append(1) or original(z))
     with torch.no_grad():
-        for suffix in ("local", "top", "brain"):
-            SCORES[f"latent_gradient_{suffix}"].compute(together)
+        for _ in range(2):
+            SCORES["latent_gradient"].compute(together)
+            MAPS["latent_gradient"].of(together)
     assert len(calls) == 2  # of x_h, and of x with gradients
 
 
@@ -123,30 +121,18 @@ def test_similarity_is_the_papers_formula_by_brute_force() -> None:
     torch.testing.assert_close(structural_similarity(x, x), torch.ones_like(x))
 
 
-def test_top_and_region_and_brain_mean_by_brute_force() -> None:
+def test_brain_mean_by_brute_force() -> None:
     x, brain = brains()
     image = torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
     together = batch(x, brain)
-    found = {name: each.compute(together, image) for name, each in AGGREGATORS.items()}
+    found = together.brain_mean(image)
+    with torch.no_grad():
+        residual = SCORES["image_l1_brain"].compute(together)
     for i in range(5):
-        m, b = image[i, 0].numpy(), brain[i, 0].numpy()
-        inside = np.sort(m[b])[::-1]
-        count = int(np.ceil(together.options.top_share * b.sum()))
-        assert found["top"][i].item() == pytest.approx(inside[:count].mean(), rel=1e-5)
-        assert found["brain"][i].item() == pytest.approx(inside.mean(), rel=1e-5)
-        excess = np.where(b, m - np.quantile(inside.astype(float), 0.9), 0)
-        parts, n = label(excess > 0, structure=np.ones((3, 3)))
-        heaviest = max(excess[parts == k].sum() for k in range(1, n + 1)) * 0.3**2
-        assert found["region"][i].item() == pytest.approx(heaviest, rel=1e-5)
-
-
-def test_one_coherent_region_outweighs_the_same_pixels_scattered() -> None:
-    x, brain = brains(2)
-    image = torch.zeros(2, 1, SIDE, SIDE)
-    image[0, :, 14:18, 14:18] = 1
-    image[1, :, 9:24:4, 9:24:4] = 1
-    values = AGGREGATORS["region"].compute(batch(x, brain), image)
-    assert values[0] > 10 * values[1]
+        inside = image[i, 0].numpy()[brain[i, 0].numpy()]
+        assert found[i].item() == pytest.approx(inside.mean(), rel=1e-5)
+        left = (together.x - together.x_h)[i, 0].abs().numpy()[brain[i, 0].numpy()]
+        assert residual[i].item() == pytest.approx(left.mean(), rel=1e-5)
 
 
 def test_maps_point_at_the_lesion() -> None:
@@ -161,18 +147,6 @@ def test_maps_point_at_the_lesion() -> None:
             for i in range(4):
                 inside, outside = place[i], brain[i] & ~place[i]
                 assert found[i][inside].mean() > 2 * found[i][outside].mean(), name
-
-
-def test_blurring_matches_sharpness_and_does_nothing_to_what_is_not_sharper() -> None:
-    x, _ = brains(3)
-    soft = torch.nn.functional.avg_pool2d(x, 5, stride=1, padding=2)
-    width = matching_width(x, soft)
-    from twinvae.scoring.batch import gaussian_smooth
-
-    torch.testing.assert_close(
-        _sharpness(gaussian_smooth(x, width)), _sharpness(soft), rtol=1e-2, atol=1e-6
-    )
-    torch.testing.assert_close(gaussian_smooth(x, matching_width(soft, x)), x)
 
 
 def test_patterns_and_groups_choose_scores_and_maps() -> None:

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from torch.distributions import Independent, Normal, kl_divergence
 
 from twinvae.models import DiagonalGaussian
-from twinvae.scoring import posterior
+from twinvae.scoring import latent as posterior
 
 Distance = Callable[[DiagonalGaussian, DiagonalGaussian], torch.Tensor]
 NAMES = (

@@ -66,7 +66,7 @@ def layouts_list() -> None:
 def scores_list() -> None:
     """Name every score, with one line and its source."""
     from twinvae.scoring import SCORES
-    from twinvae.scoring.context import CONTEXT_SUFFIX
+    from twinvae.scoring.table import CONTEXT_SUFFIX
 
     for score in SCORES.values():
         typer.echo(f"{score.name:28} {score.summary} [{score.source}]")

@@ -159,9 +159,9 @@ class ScoringConfig(Documented):
     """Share of the scan's own level, the lower quartile of its smoothed scores, that `_context`
     scores leave out."""
     top_share: float = Field(default=0.02, gt=0, le=1)
-    """Share of the brain's pixels, the highest of a map, that `_top` scores average."""
+    """Read by no score any more; kept so that earlier configurations and bundles are accepted."""
     region_quantile: float = Field(default=0.9, gt=0, lt=1)
-    """Quantile of a map over the slice's brain above which pixels form regions (`_region`)."""
+    """As `top_share`."""
     occlusion_patch_mm: float = Field(default=24.0, gt=0)
     """Side, in mm, of the square patches that the occlusion map replaces by the healthy
     reconstruction."""

@@ -13,8 +13,7 @@ from twinvae.decision.p_values import BoolArray, FloatArray, Ranks
 from twinvae.decision.scan_level import STATISTICS, ScanSlices
 from twinvae.decision.thresholds import BRAIN_MM2, BRAIN_PX, FittedRule, Places, places_of
 from twinvae.errors import CalibrationError
-from twinvae.scoring.areas import area_unit
-from twinvae.scoring.table import SPACING
+from twinvae.scoring.table import SPACING, area_unit
 
 
 class Calibration(Mapping[str, Any]):

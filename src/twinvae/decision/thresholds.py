@@ -16,8 +16,7 @@ import pandas as pd
 
 from twinvae.decision.p_values import BoolArray, FloatArray, IntArray, Ranks
 from twinvae.errors import CalibrationError
-from twinvae.scoring.areas import area_unit, areas
-from twinvae.scoring.table import SPACING
+from twinvae.scoring.table import SPACING, area_unit, areas
 
 BRAIN_MM2 = "brain_mm2"
 """Brain area in mm²: ``brain_px`` times the square of ``spacing_mm``."""

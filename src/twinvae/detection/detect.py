@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from rich.markup import escape
 
@@ -36,11 +35,9 @@ from twinvae.progress import console, progress_bar
 from twinvae.reporting.scan_page import SLICE_COLUMNS, ScanMaterial, write_scan_page
 from twinvae.scoring import (
     AbnormalityMap,
-    batches,
-    map_batch,
     moved,
     require_fitted,
-    score_batch,
+    score_batches,
     score_table,
     select_maps,
     select_scores,
@@ -239,15 +236,16 @@ def _score(
     calibrated = bundle.calibration["scores"]
     scores = [s for s in select_scores(options.scores, bundle.models) if s.name in calibrated]
     require_fitted(scores, bundle.fitted, "bundle")
-    fitted = moved(bundle.fitted, compute.device)
-    parts, healthy, extra = [], [], []
-    for batch in batches(prepared, rows, bundle.models, options, compute, fitted):
-        parts.append(score_batch(batch, scores, compute))
-        with torch.no_grad():
-            healthy.append(batch.x_h.cpu().numpy()[:, 0])
-        extra.append(map_batch(batch, maps, compute))
-    joined = {entry.name: np.concatenate([part[entry.name] for part in extra]) for entry in maps}
-    return score_table(prepared, rows, parts, scores, options), np.concatenate(healthy), joined
+    done = list(
+        score_batches(
+            prepared, rows, bundle.models, options, compute,
+            scores=scores, maps=maps, x_h=True, fitted=moved(bundle.fitted, compute.device),
+        )
+    )  # fmt: skip
+    table = score_table(prepared, rows, [batch.scores for batch in done], scores, options)
+    healthy = np.concatenate([batch.x_h for batch in done])
+    extra = {m.name: np.concatenate([batch.maps[m.name] for batch in done]) for m in maps}
+    return table, healthy, extra
 
 
 def _write_maps(

@@ -10,8 +10,7 @@ import pandas as pd
 
 from twinvae.config import EvaluationConfig
 from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray
-from twinvae.scoring.areas import area_unit, areas, pixel_range_mm2
-from twinvae.scoring.table import score_columns
+from twinvae.scoring.table import area_unit, areas, pixel_range_mm2, score_columns
 
 THIRDS = ("first", "middle", "last")
 """Of the relative position along the brain, from 0 to 1."""

@@ -11,8 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from twinvae.scoring.context import CONTEXT_SUFFIX
-from twinvae.scoring.table import PAPER_SCORE, TRIVIAL_PREFIX
+from twinvae.scoring.table import CONTEXT_SUFFIX, PAPER_SCORE, TRIVIAL_PREFIX
 
 _SCORES = {
     PAPER_SCORE: "Latent L2 (paper)",

@@ -28,7 +28,7 @@ from twinvae.reporting.style import (
     show_slice,
     styled,
 )
-from twinvae.scoring.areas import area_unit, areas
+from twinvae.scoring.table import area_unit, areas
 
 _RESIDUAL_COLOURS = "RdBu_r"
 _MAP_COLOURS = "inferno"

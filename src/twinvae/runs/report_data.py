@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from twinvae.config import dump_config
@@ -34,11 +33,10 @@ from twinvae.scoring import (
     MAPS,
     AbnormalityMap,
     Models,
-    batches,
-    map_batch,
     moved,
     read_fitted,
     read_scores,
+    score_batches,
     scored_rows,
 )
 from twinvae.training import Compute
@@ -117,15 +115,13 @@ class _Galleries:
         images, brain = unit_images(self.store.images[rows]), self.store.brain[rows]
         x_h, maps = np.zeros_like(images), np.zeros_like(images)
         fitted = moved(read_fitted(self.run.fitted), self.compute.device)
-        at = 0
-        for batch in batches(
-            self.store, rows, self.models, self.run.config.scoring, self.compute, fitted
-        ):
-            here = slice(at, at := at + len(batch.x))
+        for batch in score_batches(
+            self.store, rows, self.models, self.run.config.scoring, self.compute,
+            maps=[] if shown is None else [shown], x_h=True, fitted=fitted,
+        ):  # fmt: skip
+            x_h[batch.at] = batch.x_h
             if shown is not None:
-                maps[here] = map_batch(batch, [shown], self.compute)[shown.name]
-            with torch.inference_mode():
-                x_h[here] = batch.x_h.cpu().numpy()[:, 0]
+                maps[batch.at] = batch.maps[shown.name]
         return Gallery(
             images=images,
             reconstructions=x_h * brain,

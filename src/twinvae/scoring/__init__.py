@@ -1,25 +1,20 @@
 """Scores under one contract; importing this package registers all of them."""
 
-from twinvae.scoring import (
-    counterparts,
-    features,
-    gradient,
-    healthy,
-    image,
-    latent,
-    mahalanobis,
-    occlusion,
-    trivial,
-    variants,
-    zscore,
-)
+from twinvae.scoring import elbo, image, latent, saliency, trivial
 from twinvae.scoring.batch import Fitted, Models, SliceBatch
-from twinvae.scoring.external import load_external
 from twinvae.scoring.fitted import moved, read_fitted, require_fitted, score_and_fit, write_fitted
+from twinvae.scoring.loop import (
+    batches,
+    map_rows,
+    score_batch,
+    score_batches,
+    score_slices,
+    score_table,
+    scored_rows,
+    write_maps,
+)
 from twinvae.scoring.maps import MAPS, AbnormalityMap, select_maps
-from twinvae.scoring.pixel_maps import map_batch, map_rows, write_maps
-from twinvae.scoring.registry import SCORES, Score, select_scores
-from twinvae.scoring.score import batches, score_batch, score_slices, score_table, scored_rows
+from twinvae.scoring.registry import SCORES, Score, load_external, select_scores
 from twinvae.scoring.table import read_scores, write_scores
 
 __all__ = [
@@ -31,34 +26,28 @@ __all__ = [
     "Score",
     "SliceBatch",
     "batches",
-    "counterparts",
-    "features",
-    "gradient",
-    "healthy",
+    "elbo",
     "image",
     "latent",
     "load_external",
-    "mahalanobis",
-    "map_batch",
     "map_rows",
     "moved",
-    "occlusion",
     "read_fitted",
     "read_scores",
     "require_fitted",
+    "saliency",
     "score_and_fit",
     "score_batch",
+    "score_batches",
     "score_slices",
     "score_table",
     "scored_rows",
     "select_maps",
     "select_scores",
     "trivial",
-    "variants",
     "write_fitted",
     "write_maps",
     "write_scores",
-    "zscore",
 ]
 
 load_external()

@@ -25,8 +25,8 @@ from twinvae.config import ScoringConfig
 from twinvae.errors import CalibrationError, DataError
 from twinvae.files import atomic_path
 from twinvae.scoring.batch import Fitted, Models
+from twinvae.scoring.loop import Slices, batches, score_slices
 from twinvae.scoring.registry import Fit, Reference, Score
-from twinvae.scoring.score import Slices, batches, score_slices
 from twinvae.training import Compute
 
 Rows = NDArray[np.int64]

@@ -1,17 +1,34 @@
-"""Distances between x and its healthy reconstruction x_h in image space."""
+"""Distances between x and its healthy reconstruction x_h in image space, and what else is healthy.
+
+The plain ones look at x and x_h alone, or at the features that VAE's encoder makes of them, layer
+by layer. The last ones hold x against three healthy counterparts together: x_h, the mirror image of
+x, and what is usual at the place. Each alone has false alarms of its own: sulci and vessels leave
+residuals, ventricles of unequal size are asymmetric, healthy brains are not alike. Few healthy
+places are all of these.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from torch import Tensor
 from torch.nn import functional
 
-from twinvae.models import log_density
-from twinvae.scoring.batch import SliceBatch, gaussian_smooth
-from twinvae.scoring.maps import abnormality_map
-from twinvae.scoring.needs import healthy_is_variational, latent_model
-from twinvae.scoring.registry import score
+from twinvae.models import mirror
+from twinvae.scoring.batch import Models, SliceBatch, gaussian_smooth
+from twinvae.scoring.maps import MAPS, MapFunction, abnormality_map
+from twinvae.scoring.registry import Applies, Reference, score
+from twinvae.scoring.trivial import HEALTHY_PIXELS, smoothed_excess, usual_deviation
 
 _PRINCIPLE = "reconstruction error of one healthy model; Baur et al. 2021"
+_DDAD = "two reconstructions compared: Cai et al. 2022 (DDAD), in image space"
+_PERCEPTUAL = "perceptual distance (Zhang et al. 2018, LPIPS) with VAE's own encoder"
+_LAYERS = range(1, 6)
+_OURS = "this project"
+_SHARE = 0.5  # of the excess over the mirror image; a residual is the stronger evidence
+_UNUSUAL = 0.25  # of the z-score, in usual deviations: the weakest, anatomy differs most
+_BRIGHT = "smoothed positive residual", "smoothed excess over the mirror image"
+_DARK = "smoothed negative residual", "smoothed lack against the mirror image"
 
 
 @score(
@@ -34,6 +51,12 @@ def image_l2_brain(batch: SliceBatch) -> Tensor:
 def absolute_residual(batch: SliceBatch) -> Tensor:
     """|x − x_h|, (n, 1, H, W) in [0, 1]."""
     return batch.residual.abs()
+
+
+@score("image_l1_brain", "mean over the brain of |x − x_h|", _PRINCIPLE)
+def image_l1_brain(batch: SliceBatch) -> Tensor:
+    """Σ_brain |x − x_h| / brain pixels."""
+    return batch.brain_mean(MAPS["image_l1"].of(batch))
 
 
 @abnormality_map(
@@ -68,17 +91,11 @@ def structural_dissimilarity(batch: SliceBatch) -> Tensor:
 
 
 @abnormality_map(
-    "image_nll",
-    "−log p(x | z), z the posterior mean under VAE-H",
-    "Kingma & Welling 2014; Aitchison & Shen 1980 (logit-normal)",
-    applies=healthy_is_variational,
-    aggregators=("brain", "top"),  # it has no zero that smoothing could meet at the brain's rim
+    "image_l1_symmetric", "|x_m − x_h|, x_m VAE's own reconstruction of x", _DDAD, local=False
 )
-def negative_log_likelihood(batch: SliceBatch) -> Tensor:
-    """−log p(x | z = μ_H(x)) of each pixel in nats, (n, 1, H, W); may be negative."""
-    model = latent_model(batch)
-    mean, variance = model.decode(batch.healthy_posterior.mean)
-    return -log_density(batch.x, mean, variance, model.config)
+def symmetric_residual(batch: SliceBatch) -> Tensor:
+    """|x_m − x_h|, (n, 1, H, W) in [0, 1]."""
+    return (batch.own - batch.x_h).abs()
 
 
 def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
@@ -102,3 +119,109 @@ def _window(image: Tensor) -> Tensor:
     padded = functional.pad(image, (reach,) * 4, mode="reflect")
     width = image.new_full((len(image),), 1.5 * 2.3548200450309493)
     return gaussian_smooth(padded, width)[..., reach:-reach, reach:-reach]
+
+
+def layer_distance(batch: SliceBatch, layer: int) -> Tensor:
+    """‖F(x) − F(x_h)‖₂ over all channels and places of layer ``layer`` (from 1), (n,)."""
+    difference = batch.features[layer - 1] - batch.features_h[layer - 1]
+    return difference.flatten(1).square().sum(1).sqrt()
+
+
+def layer_map(batch: SliceBatch, layer: int) -> Tensor:
+    """‖F(x) − F(x_h)‖₂ over the channels at each place, interpolated to x's grid, (n, 1, H, W)."""
+    difference = batch.features[layer - 1] - batch.features_h[layer - 1]
+    each = difference.square().sum(1, keepdim=True).sqrt()
+    size = (batch.x.shape[-2], batch.x.shape[-1])
+    return functional.interpolate(each, size=size, mode="bilinear", align_corners=False)
+
+
+def _deep_enough(layer: int) -> Applies:
+    def applies(models: Models) -> bool:
+        return layer <= len(models.mixed.config.encoder_channels)
+
+    return applies
+
+
+def _register_layer(layer: int) -> None:
+    name, applies = f"features_l2_{layer}", _deep_enough(layer)
+
+    def distance(batch: SliceBatch) -> Tensor:
+        return layer_distance(batch, layer)
+
+    def as_map(batch: SliceBatch) -> Tensor:
+        return layer_map(batch, layer)
+
+    distance.__doc__, as_map.__doc__ = layer_distance.__doc__, layer_map.__doc__
+    about = f"distance of the features of encoder layer {layer} of VAE for x and x_h"
+    score(name, f"L2 {about}", _PERCEPTUAL, applies=applies)(distance)
+    abnormality_map(name, f"the {about}", _PERCEPTUAL, whole=None, applies=applies)(as_map)
+
+
+for _layer in _LAYERS:
+    _register_layer(_layer)
+
+
+def _residual(batch: SliceBatch, sign: float) -> Tensor:
+    """G * max(±(x − x_h), 0) without the brain's rim (``scoring.rim_mm``), (n, 1, H, W)."""
+
+    def compute(inner: SliceBatch) -> Tensor:
+        return inner.smooth((sign * inner.residual).clamp(min=0) * inner.core)
+
+    return batch.once(f"smoothed residual {sign:+.0f}", compute)
+
+
+def _excess(batch: SliceBatch, sign: float) -> Tensor:
+    """max(G * ±(x − m), 0), m the mirror image of x, where both halves are; (n, 1, H, W)."""
+
+    def compute(inner: SliceBatch) -> Tensor:
+        both_halves = inner.core * mirror(inner.inside, inner.brain)
+        excess = inner.smooth(sign * (inner.x - mirror(inner.x, inner.brain)) * both_halves)
+        return excess.clamp(min=0)
+
+    return batch.once(f"smoothed excess {sign:+.0f}", compute)
+
+
+def _with_maximum(
+    name: str, summary: str, fit: Reference | None = None
+) -> Callable[[MapFunction], MapFunction]:
+    """Register a map that is smoothed already, and its maximum over the brain as ``NAME_local``."""
+
+    def register(function: MapFunction) -> MapFunction:
+        abnormality_map(name, summary, _OURS, whole=None, local=False)(function)
+
+        @score(f"{name}_local", f"maximum over the brain of {summary}", _OURS, fit=fit)
+        def highest(batch: SliceBatch) -> Tensor:
+            """Max over the brain."""
+            return batch.brain_max(MAPS[name].of(batch))
+
+        return function
+
+    return register
+
+
+@_with_maximum("residual_mirrored", f"√({_BRIGHT[0]} · {_BRIGHT[1]})")
+def residual_mirrored(batch: SliceBatch) -> Tensor:
+    """√(residual · excess): where both agree; (n, 1, H, W)."""
+    return (_residual(batch, 1.0) * _excess(batch, 1.0)).clamp(min=0).sqrt() * batch.inside
+
+
+def _register_sums(suffix: str, residual: str, excess: str, sign: float) -> None:
+    """The sums of two and of all three, of what is too bright or too dark."""
+    summary = f"{residual} + {_SHARE} · {excess}"
+
+    @_with_maximum(f"residual_or_mirror{suffix}", summary)
+    def either(batch: SliceBatch) -> Tensor:
+        """Residual + ½ excess: where either speaks; (n, 1, H, W)."""
+        return (_residual(batch, sign) + _SHARE * _excess(batch, sign)) * batch.inside
+
+    summary += f" + {_UNUSUAL} · {residual.replace('residual', 'z-score')}"
+
+    @_with_maximum(f"residual_mirror_zscore{suffix}", summary, HEALTHY_PIXELS)
+    def three(batch: SliceBatch) -> Tensor:
+        """Residual + ½ excess + ¼ z-score in intensities: where any speaks; (n, 1, H, W)."""
+        unusual = smoothed_excess(batch, sign) * usual_deviation(batch)
+        return either(batch) + _UNUSUAL * unusual * batch.inside
+
+
+_register_sums("", *_BRIGHT, 1.0)
+_register_sums("_negative", *_DARK, -1.0)

@@ -1,12 +1,12 @@
 """Maps: one number a pixel, larger = more abnormal; and the scores that follow from each of them.
 
-A registered map ``NAME`` is also the score ``NAME`` (over all pixels), and ``NAME_brain``,
-``NAME_local``, ``NAME_top``, ``NAME_region`` (``aggregate.py``), unless it says otherwise.
+A registered map ``NAME`` is also the score ``NAME`` (over all pixels) and ``NAME_local`` (a tumour
+is local, a sum over all pixels is not), unless it says otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from twinvae.config import matching_names
 from twinvae.errors import ConfigError
-from twinvae.scoring.aggregate import AGGREGATORS, Aggregator
 from twinvae.scoring.batch import Models, SliceBatch
 from twinvae.scoring.registry import Applies, always, score
 
@@ -47,12 +46,13 @@ def abnormality_map(
     source: str,
     *,
     whole: Whole | None = "sum",
-    aggregators: Sequence[str] = tuple(AGGREGATORS),
+    local: bool = True,
     applies: Applies = always,
 ) -> Callable[[MapFunction], MapFunction]:
     """Register the decorated function as the map ``name``, and the scores that follow from it.
 
     ``whole``: how the score ``name`` sums the map up over all pixels; None: there is no such score.
+    ``local``: whether there is a score ``name_local``, see ``local_maximum``.
     """
 
     def register(function: MapFunction) -> MapFunction:
@@ -63,10 +63,9 @@ def abnormality_map(
         if whole is not None:
             about = f"{whole} over all pixels of {summary}"
             score(name, about, source, applies=applies)(_over_all(entry, whole))
-        for suffix in aggregators:
-            each = AGGREGATORS[suffix]
-            about = f"{each.summary} {summary}"
-            score(f"{name}_{suffix}", about, source, applies=applies)(_seen_by(entry, each))
+        if local:
+            about = f"maximum over the brain, smoothed (scoring.local_fwhm_mm), of {summary}"
+            score(f"{name}_local", about, source, applies=applies)(_local(entry))
         return function
 
     return register
@@ -87,6 +86,15 @@ def select_maps(names: Iterable[str], models: Models | None = None) -> list[Abno
     return [MAPS[name] for name in wanted]
 
 
+def local_maximum(batch: SliceBatch, image: Tensor) -> Tensor:
+    """Max over the brain of G * m, with m zero outside the brain's core: a filter for blobs.
+
+    ``image``: m, float32 (n, 1, H, W). The core is the brain without its rim (``scoring.rim_mm``),
+    by default all of it. Returns (n,); 0 for slices without brain.
+    """
+    return batch.brain_max(batch.smooth(image * batch.core))
+
+
 def _over_all(entry: AbnormalityMap, whole: Whole) -> MapFunction:
     def compute(batch: SliceBatch) -> Tensor:
         pixels = entry.of(batch).flatten(1)
@@ -96,9 +104,9 @@ def _over_all(entry: AbnormalityMap, whole: Whole) -> MapFunction:
     return compute
 
 
-def _seen_by(entry: AbnormalityMap, aggregator: Aggregator) -> MapFunction:
+def _local(entry: AbnormalityMap) -> MapFunction:
     def compute(batch: SliceBatch) -> Tensor:
-        return aggregator.compute(batch, entry.of(batch))
+        return local_maximum(batch, entry.of(batch))
 
-    compute.__doc__ = f"{aggregator.compute.__doc__} {entry.compute.__doc__}"
+    compute.__doc__ = f"{local_maximum.__doc__} {entry.compute.__doc__}"
     return compute

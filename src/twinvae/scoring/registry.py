@@ -1,9 +1,18 @@
-"""The contract of a score, and the list of all of them."""
+"""The contract of a score, the list of all of them, and which of them given models can give.
+
+Other packages add scores and maps by the entry points of the group ``twinvae.scores``: a package
+names a module, which registers its scores with ``score`` and its maps with ``abnormality_map`` when
+it is imported::
+
+    [project.entry-points."twinvae.scores"]
+    mine = "my_package.my_scores"
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +20,42 @@ from torch import Tensor
 
 from twinvae.config import matching_names
 from twinvae.errors import ConfigError
+from twinvae.models import LatentModel
 from twinvae.scoring.batch import Models, SliceBatch
-from twinvae.scoring.context import CONTEXT_SUFFIX
-from twinvae.scoring.table import is_trivial
+from twinvae.scoring.table import CONTEXT_SUFFIX, is_trivial
 
 ScoreFunction = Callable[[SliceBatch], Tensor]
 Applies = Callable[[Models], bool]
+GROUP = "twinvae.scores"
+_loaded: set[tuple[str, str]] = set()
 
 
 def always(_models: Models) -> bool:
     """Whatever the models are."""
     return True
+
+
+def mixed_encodes(models: Models) -> bool:
+    """Whether the mixed model has an encoding to compare."""
+    return models.mixed.has_encoding
+
+
+def healthy_encodes(models: Models) -> bool:
+    """Whether the healthy model has an encoding."""
+    return models.healthy.has_encoding
+
+
+def healthy_is_variational(models: Models) -> bool:
+    """Whether the healthy model has a density and a learned posterior: else it has no ELBO."""
+    return isinstance(models.healthy, LatentModel) and models.healthy.variational
+
+
+def latent_model(batch: SliceBatch) -> LatentModel:
+    """The healthy model, as one that decodes; for scores that need ``healthy_is_variational``."""
+    model = batch.models.healthy
+    if not isinstance(model, LatentModel):
+        raise TypeError(f"expected a healthy model with latent variables, found {type(model)}")
+    return model
 
 
 @dataclass(frozen=True)
@@ -58,7 +92,7 @@ class Score:
 
     ``compute`` maps a batch to floats (n,): finite, deterministic, and each slice's number
     independent of the others in the batch. It runs without gradients; a score that needs them
-    asks for them (``scoring/gradient.py``).
+    asks for them (``saliency.gradient``).
     """
 
     name: str
@@ -70,7 +104,7 @@ class Score:
     applies: Applies = always
     """Whether these models can give it."""
     context: bool = False
-    """Whether it is set among the scan's slices once all of them are scored (`context.py`)."""
+    """Whether it is set among the scan's slices once all of them are scored (`loop.in_context`)."""
 
     def in_context(self) -> Score:
         """The same in the context of the scan's other slices."""
@@ -138,3 +172,20 @@ def _named(name: str, models: Models | None) -> list[Score]:
     if not found:
         raise ConfigError(f"scoring.scores: expected names among {', '.join(SCORES)}, found {name}")
     return found
+
+
+def load_external() -> None:
+    """Import what other packages offer, each once; ``ConfigError`` naming one that fails."""
+    for entry in entry_points(group=GROUP):
+        key = (entry.name, entry.value)
+        if key in _loaded:
+            continue
+        _loaded.add(key)
+        try:
+            entry.load()
+        except Exception as error:
+            owner = entry.dist.name if entry.dist else "an unknown package"
+            raise ConfigError(
+                f"{GROUP}: entry point {entry.name} = {entry.value} of {owner} cannot be "
+                f"loaded: {error}"
+            ) from error

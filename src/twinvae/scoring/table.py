@@ -1,12 +1,15 @@
 """The table of scores: one row a slice, one column a score; read, checked and written here only.
 
-Any table with these columns can be calibrated and evaluated, whoever computed its scores.
+Any table with these columns can be calibrated and evaluated, whoever computed its scores. It counts
+pixels on each scan's own grid, and its column ``spacing_mm`` says which grid that is; without it
+areas are pixels, which compare only among scans of one grid.
 """
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +38,11 @@ OPTIONAL_COLUMNS = (SPACING, "session", "grade")
 tumour's grade."""
 TRIVIAL_PREFIX = "trivial_"
 """Scores that no model was trained for begin with this."""
+CONTEXT_SUFFIX = "_context"
+"""Scores among the other slices of their scan end with this."""
 PAPER_SCORE = "latent_l2"
 """The paper's score: L2 distance between the mixed model's encodings of x and of x_h."""
+AreaUnit = Literal["mm2", "px"]
 
 
 def score_columns(scores: pd.DataFrame) -> tuple[str, ...]:
@@ -48,6 +54,25 @@ def score_columns(scores: pd.DataFrame) -> tuple[str, ...]:
 def is_trivial(score: str) -> bool:
     """Whether ``score`` is one of the rivals that no model was trained for."""
     return score.startswith(TRIVIAL_PREFIX)
+
+
+def area_unit(table: pd.DataFrame) -> AreaUnit:
+    """The unit of ``areas`` of a scores table: mm² where it has ``spacing_mm``, else pixels."""
+    return "mm2" if SPACING in table.columns else "px"
+
+
+def areas(table: pd.DataFrame, what: Literal["brain", "tumour"]) -> npt.NDArray[np.float64]:
+    """Area of brain or tumour in each row (n,), in the unit of ``area_unit``; NaN where unknown."""
+    pixels = table[f"{what}_px"].to_numpy(dtype=np.float64)
+    return pixels if area_unit(table) == "px" else pixels * _pixel_mm2(table)
+
+
+def pixel_range_mm2(table: pd.DataFrame) -> tuple[float, float] | None:
+    """Smallest and largest area of a pixel among the rows' grids; None where that is not known."""
+    if area_unit(table) == "px" or not len(table):
+        return None
+    found = _pixel_mm2(table)
+    return float(found.min()), float(found.max())
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -123,6 +148,12 @@ def write_scores(path: Path, scores: pd.DataFrame) -> None:
     first = [*KEY_COLUMNS, *(c for c in (SPACING,) if c in table.columns)]
     order = [*first, *(c for c in table.columns if c not in first)]
     write_table(path, table[order])
+
+
+def _pixel_mm2(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """(n,)."""
+    spacing: npt.NDArray[np.float64] = table[SPACING].to_numpy(dtype=np.float64)
+    return spacing * spacing
 
 
 def _fail(where: str, row: int, column: str, expected: str, found: object) -> DataError:

@@ -12,7 +12,7 @@ from twinvae.config import ScoringConfig
 from twinvae.models import DiagonalGaussian
 from twinvae.scoring import Models, SliceBatch
 from twinvae.scoring.maps import MAPS
-from twinvae.scoring.occlusion import _cover
+from twinvae.scoring.saliency import _cover
 
 HEIGHT, WIDTH, LATENT = 6, 9, 4
 

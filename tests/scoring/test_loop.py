@@ -1,4 +1,4 @@
-"""Maps written to files: which rows, in which order, and nothing else."""
+"""The loop over slices, and maps written to files: which rows, in which order, nothing else."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from test_fitted import CPU, Slices
 from test_scores import MODELS
 
 from twinvae.config import ScoringConfig
+from twinvae.scoring import SCORES
+from twinvae.scoring.loop import map_rows, score_batches, score_slices, write_maps
 from twinvae.scoring.maps import AbnormalityMap
-from twinvae.scoring.pixel_maps import map_rows, write_maps
 
 PLACE = AbnormalityMap(
     "place", "position", "a test", lambda b: b.position.view(-1, 1, 1, 1) + 0 * b.x
@@ -40,6 +42,31 @@ def test_maps_are_shown_of_mixed_test_slices_with_a_mask() -> None:
     none = Slices()
     none.index = pd.DataFrame({"role": ["healthy"], "split": ["test"], "tumour_px": [0.0]})
     assert map_rows(none).tolist() == []
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 100])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_every_batch_says_where_it_belongs(batch_size: int, wanted: bool) -> None:
+    given, rows = Slices(), np.array([7, 3, 19, 0, 4])
+    options, chosen = ScoringConfig(batch_size=batch_size), [SCORES["latent_l2"]]
+    asked = {"scores": chosen, "maps": [DOUBLE], "x_h": True} if wanted else {}
+    found = list(score_batches(given, rows, MODELS, options, CPU, **asked))
+    ends = [min(at + batch_size, 5) for at in range(0, 5, batch_size)]
+    assert [(b.at.start, b.at.stop) for b in found] == list(
+        zip(range(0, 5, batch_size), ends, strict=True)
+    )
+    if not wanted:
+        assert all(b.scores.empty and b.maps == {} and b.x_h is None for b in found)
+        return
+    x = given.images[rows].astype(np.float32) / 65535
+    with torch.no_grad():
+        x_h = MODELS.healthy.reconstruct(torch.from_numpy(x)[:, None])[:, 0]
+    table = score_slices(given, rows, MODELS, chosen, options, CPU)
+    for batch in found:
+        np.testing.assert_array_equal(batch.maps["double"], 2 * x[batch.at])
+        np.testing.assert_allclose(batch.x_h, x_h[batch.at], atol=1e-6)
+        expected = table["latent_l2"].to_numpy()[batch.at]
+        np.testing.assert_array_equal(batch.scores["latent_l2"], expected)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])

@@ -1,13 +1,50 @@
-"""The map of the paper's score by occlusion: which patches, made healthy, would lower it."""
+"""Maps of the paper's score: which pixels would have to change for x to look healthier.
+
+By gradient: scores run without gradients; ``gradient`` turns them on for its own small graph and
+takes the derivative with respect to x alone, so that nothing accumulates in the models. By
+occlusion: which patches, made healthy, would lower the score.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from twinvae.scoring.batch import SliceBatch
 from twinvae.scoring.maps import abnormality_map
-from twinvae.scoring.needs import mixed_encodes
+from twinvae.scoring.registry import mixed_encodes
+
+
+@abnormality_map(
+    "latent_gradient",
+    "|∂d/∂x|, d the paper's score with x_h held fixed",
+    "the map of Albu, Enescu & Malagò 2020, Algorithm 1; saliency as in Simonyan et al. 2014",
+    local=False,
+    applies=mixed_encodes,
+)
+def latent_gradient(batch: SliceBatch) -> Tensor:
+    """|∂‖μ(x) − μ_h‖₂/∂x| with μ_h = μ(x_h) constant, latent units per intensity, (n, 1, H, W).
+
+    At x = x_h, where the norm has no gradient, the map is 0. Always in float32: the direction of a
+    small difference of encodings does not survive bf16.
+    """
+    mixed = batch.models_in_float32.mixed
+
+    def distance(x: Tensor) -> Tensor:
+        return ((mixed.encode(x).mean - target).square().sum(1) + 1e-12).sqrt()
+
+    target = mixed.encode(batch.x_h).mean.detach().clone()  # x_h itself as all scores see it
+    return gradient(distance, batch.x).abs()
+
+
+def gradient(energy: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """∂energy/∂x, (n, 1, H, W); ``energy`` maps x to (n,), each entry from its own slice only."""
+    with torch.inference_mode(False), torch.enable_grad():
+        point = x.detach().clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad(energy(point).sum(), point)
+    return slope.float()
 
 
 @abnormality_map(
@@ -16,7 +53,7 @@ from twinvae.scoring.needs import mixed_encodes
     "the map of Albu, Enescu & Malagò 2020, Algorithm 1; occlusion as in Zeiler & Fergus 2014",
     applies=mixed_encodes,
     whole=None,
-    aggregators=(),  # one pass of the encoder a patch: for looking, not for scoring
+    local=False,  # one pass of the encoder a patch: for looking, not for scoring
 )
 def latent_occlusion(batch: SliceBatch) -> Tensor:
     """Mean over the patches P that cover a pixel of d(x) − d(x with x_h in P), (n, 1, H, W).

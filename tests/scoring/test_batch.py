@@ -11,11 +11,10 @@ from test_scores import MODELS
 
 from twinvae.config import ScoringConfig
 from twinvae.scoring import SCORES, SliceBatch
-from twinvae.scoring.aggregate import heaviest_region, top_mean
 from twinvae.scoring.batch import erode, gaussian_smooth
-from twinvae.scoring.score import batches, scored_rows
-from twinvae.scoring.variants import matching_width
-from twinvae.scoring.zscore import z_map
+from twinvae.scoring.loop import batches, scored_rows
+from twinvae.scoring.maps import local_maximum
+from twinvae.scoring.trivial import z_map
 
 
 def seen(x: object, brain: object, pixel_mm: float = 3.0, **options: float) -> SliceBatch:
@@ -32,44 +31,10 @@ def seen(x: object, brain: object, pixel_mm: float = 3.0, **options: float) -> S
     )
 
 
-@pytest.mark.parametrize(
-    ("share", "expected"),
-    [(1e-6, 9), (0.125, 9), (0.126, 8.5), (0.25, 8.5), (0.26, 8), (1.0, 5.5)],
-)
-def test_top_is_the_mean_of_a_share_of_the_brain_rounded_up(share: float, expected: float) -> None:
-    image = np.array([[[2.0, 3, 4, 5, 99], [6, 7, 8, 9, 99]]])  # eight in the brain, and two beyond
-    given = seen(image, image < 99, top_share=share)
-    found = top_mean(given, given.x)
-    assert found.tolist() == pytest.approx([expected])
-    low = top_mean(given, given.x - 100)
-    assert low.tolist() == pytest.approx([expected - 100])
-
-
 def test_without_brain_every_number_is_zero() -> None:
     given = seen(np.full((1, 4, 4), 7.0), np.zeros((1, 4, 4)))
-    assert top_mean(given, given.x).tolist() == [0.0]
-    assert heaviest_region(given, given.x).tolist() == [0.0]
+    assert local_maximum(given, given.x).tolist() == [0.0]
     assert given.brain_mean(given.x).tolist() == given.brain_max(given.x).tolist() == [0.0]
-
-
-def test_the_heaviest_region_may_touch_at_corners_and_is_in_square_centimetres() -> None:
-    image = np.zeros((2, 5, 5))
-    image[:, 0, 0], image[:, 1, 1], image[:, 2, 0] = 3.0, 2.0, 1.0  # one region: 6
-    image[:, 4, 3], image[:, 4, 4] = 4.0, 1.5  # another: 5.5
-    image[0, 3, 3:] = -9.0  # below the quantile: neither adds to a region nor takes from it
-    brain = np.ones_like(image)
-    brain[1, 1, 1] = 0  # parts the first region of the second slice
-    given = seen(image, brain, region_quantile=0.5)
-    given.pixel_mm = torch.tensor([3.0, 20.0])
-    assert heaviest_region(given, given.x).tolist() == pytest.approx([6 * 0.09, 5.5 * 4])
-    flat = seen(np.full((1, 3, 3), 7.0), np.ones((1, 3, 3)))
-    assert heaviest_region(flat, flat.x).tolist() == [0.0]
-
-
-def test_a_region_is_what_exceeds_the_quantile() -> None:
-    image = np.arange(1.0, 10).reshape(1, 3, 3)
-    given = seen(image, np.ones_like(image), pixel_mm=10.0, region_quantile=0.75)
-    assert heaviest_region(given, given.x).tolist() == [1.0 + 2.0]  # 8 and 9 above 7
 
 
 def test_mean_and_maximum_are_of_the_brain_alone() -> None:
@@ -101,16 +66,6 @@ def test_each_slice_is_smoothed_by_its_own_width() -> None:
         sigma = width / np.sqrt(8 * np.log(2))
         expected = gaussian_filter(x, sigma, mode="constant", truncate=12)
         np.testing.assert_allclose(one, expected, atol=1e-7)
-
-
-@pytest.mark.parametrize("width", [0.35, 1.234, 4.4, 9.87, 15.9])
-def test_the_width_that_blurred_a_picture_is_found_again(width: float) -> None:
-    x = torch.rand(1, 1, 40, 52, generator=torch.Generator().manual_seed(1)).double()
-    blurred = gaussian_smooth(x, torch.tensor([width], dtype=torch.float64))
-    found = matching_width(x, blurred).item()
-    assert width - 0.001 <= found <= width
-    assert matching_width(blurred, x).item() == pytest.approx(0.1)
-    assert 16 - 0.001 <= matching_width(x, torch.zeros_like(x)).item() < 16
 
 
 def test_hyperintense_is_above_one_and_a_half_medians() -> None:
