@@ -8,10 +8,11 @@ import pytest
 from scipy.stats import norm, t
 from simulated import simulated_scores
 from sklearn.metrics import average_precision_score, roc_auc_score
-from test_pixels import cohort
+from test_pixel_metrics import cohort
 
 from twinvae.config import EvaluationConfig
-from twinvae.evaluation import MaskedSlices, auroc, average_precision, low_fpr, pixels
+from twinvae.evaluation import MaskedSlices, auroc, average_precision, low_fpr
+from twinvae.evaluation import pixel_metrics as pixels
 from twinvae.evaluation.resampling import (
     Resampled,
     fewer_subjects,

@@ -99,16 +99,18 @@ def called(
     ``threshold``, ``target_fpr``, ``cross_validated_fpr``) with one truth value a row. Raises
     ``CalibrationError`` for a score that is not calibrated, ``ValueError`` for NaN.
     """
-    asked = _Asked.of(calibration, rows, score)
-    return list(zip(asked.thresholds, asked.rule.called(asked.values, asked.places), strict=True))
+    slices = _CalibratedRows.of(calibration, rows, score)
+    return list(
+        zip(slices.thresholds, slices.rule.called(slices.values, slices.places), strict=True)
+    )
 
 
 def slice_thresholds(
     calibration: Mapping[str, Any], rows: pd.DataFrame, score: str | None = None
 ) -> list[tuple[Mapping[str, Any], FloatArray]]:
     """As ``called``, but the score from which each row is abnormal; infinite where nothing is."""
-    asked = _Asked.of(calibration, rows, score)
-    return list(zip(asked.thresholds, asked.rule.thresholds(asked.places), strict=True))
+    slices = _CalibratedRows.of(calibration, rows, score)
+    return list(zip(slices.thresholds, slices.rule.thresholds(slices.places), strict=True))
 
 
 def p_values(
@@ -119,8 +121,8 @@ def p_values(
     Under the rule of the calibration: among slices of the same bin, of scores standardised for
     brain area, counting slices or subjects; never below 1 / (N + 1), N their number.
     """
-    asked = _Asked.of(calibration, rows, score)
-    return asked.rule.p_values(asked.values, asked.places)[0]
+    slices = _CalibratedRows.of(calibration, rows, score)
+    return slices.rule.p_values(slices.values, slices.places)[0]
 
 
 def scan_verdict(
@@ -131,24 +133,24 @@ def scan_verdict(
     Raises ``CalibrationError`` when the calibration does not know ``score``, ``ValueError`` for
     NaN or no rows.
     """
-    asked = _Asked.of(calibration, rows, score)
-    values = asked.values
+    slices = _CalibratedRows.of(calibration, rows, score)
+    values = slices.values
     if not len(values):
         raise ValueError("expected at least one slice score")
     order = np.argsort(rows["slice"].to_numpy(), kind="stable")
-    p_value, least = asked.rule.p_values(values, asked.places)
+    p_value, least = slices.rule.p_values(values, slices.places)
     scan = ScanSlices(
         values[order],
         rows["slice"].to_numpy(dtype=np.float64)[order],
-        asked.rule.called(values, asked.places)[0][order],
+        slices.rule.called(values, slices.places)[0][order],
         p_value[order],
         least[order],
     )
-    how = asked.calibration["scan_rule"]
+    how = slices.calibration["scan_rule"]
     statistic = how["statistic"]
     value = STATISTICS[statistic].compute(scan, int(how["top_slices"]))
-    bound = asked.calibration.entry(asked.score)["scan_statistics"][statistic]
-    ranks = asked.calibration.scan_ranks(asked.score, statistic)
+    bound = slices.calibration.entry(slices.score)["scan_statistics"][statistic]
+    ranks = slices.calibration.scan_ranks(slices.score, statistic)
     return ScanVerdict(
         abnormal=bool(value >= bound["threshold"]),
         statistic=statistic,
@@ -162,7 +164,7 @@ def scan_verdict(
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _CalibratedRows:
     """The rows of a table as a calibration sees them."""
 
     calibration: Calibration
@@ -173,7 +175,9 @@ class _Asked:
     """(n,), without NaN."""
 
     @classmethod
-    def of(cls, content: Mapping[str, Any], rows: pd.DataFrame, score: str | None) -> _Asked:
+    def of(
+        cls, content: Mapping[str, Any], rows: pd.DataFrame, score: str | None
+    ) -> _CalibratedRows:
         calibration = Calibration.of(content)
         name = calibration["decision_score"] if score is None else score
         rule = calibration.rule(name)

@@ -2,7 +2,7 @@
 
 from twinvae.evaluation.audit import audit
 from twinvae.evaluation.metrics import METRICS_COLUMNS, evaluate, read_metrics, write_metrics
-from twinvae.evaluation.pixels import MaskedSlices, evaluate_pixels
+from twinvae.evaluation.pixel_metrics import MaskedSlices, evaluate_pixels
 from twinvae.evaluation.seeds import OVER_SEEDS_COLUMNS, over_seeds
 
 __all__ = [

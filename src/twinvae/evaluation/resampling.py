@@ -24,7 +24,6 @@ LEVEL = 0.95
 MIN_DEFINED = 0.9
 """Share of resamples in which a metric must be defined for an interval to be given."""
 
-
 Estimate = dict[str, float | None]
 """``value``, ``ci_low`` and ``ci_high``; None where undefined."""
 
