@@ -55,7 +55,8 @@ def test_report_is_one_page_with_everything_inside(
     names = FIGURES | {"figure2", "figure3", "training", "false_positives", "false_negatives"}
     expected = {f"{name}.{kind}" for name in names for kind in ("png", "svg")} | {"table1.tsv"}
     assert {file.name for file in (tmp_path / "figures").glob("[!.]*")} == expected
-    assert Image.open(tmp_path / "figures" / "figure1.png").size[0] > 1000
+    with Image.open(tmp_path / "figures" / "figure1.png") as picture:
+        assert picture.size[0] > 1000
 
 
 def test_the_page_gives_tumour_sizes_in_mm2_beside_pixels(fake: Any, tmp_path: Path) -> None:
