@@ -1,12 +1,11 @@
 """Peers on the very slices of a finished run: PyOD's outlier detectors on the models' encodings.
 
-    python benchmarks/peers.py RUN [-o RUN/peers.tsv] [--weights BACKBONE.safetensors]
+    python benchmarks/peers.py RUN [-o RUN/peers.tsv]
     twinvae evaluate RUN/peers.tsv -o OUT
 
 Writes the run's table of scores with a column more for each detector and model, such as
 ``pyod_knn_mixed``. Detectors see the posterior means of the run's healthy training slices and
-nothing else: no label, no slice that is scored. Their settings are PyOD's own. With the weights of
-a backbone also anomalib's PatchCore and Reverse Distillation, on the slices. docs/peers.md.
+nothing else: no label, no slice that is scored. Their settings are PyOD's own. docs/peers.md.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +23,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from peers_anomalib import Backbone, anomalib_scores
 
 from twinvae.errors import ConfigError, StageError, TwinvaeError
 from twinvae.imaging import SliceStore
@@ -108,11 +105,8 @@ def require_same_slices(scores: pd.DataFrame, store: SliceStore, run: Run) -> No
         )
 
 
-def peers_table(run: Run, backbone: Backbone | None = None) -> pd.DataFrame:
-    """The run's table of scores with the peers' columns; says how long each took.
-
-    anomalib's models are among them if there is a ``backbone`` to stand on.
-    """
+def peers_table(run: Run) -> pd.DataFrame:
+    """The run's table of scores with the peers' columns; says how long each took."""
     scores, store = read_scores(run.scores), SliceStore.open(run.slices)
     require_same_slices(scores, store, run)
     healthy = store.select("healthy", "train")
@@ -120,9 +114,6 @@ def peers_table(run: Run, backbone: Backbone | None = None) -> pd.DataFrame:
         raise StageError(f"{run.slices}: expected healthy training slices, found none")
     rows, seed = scored_rows(store), run.config.seed
     found = peer_scores(encodings(run, store, healthy), encodings(run, store, rows), seed)
-    if backbone is not None:
-        images = store.images[healthy], store.images[rows]
-        found = chain(found, anomalib_scores(*images, backbone, seed))
     started = time.process_time()
     for name, column in found:
         scores[name] = column
@@ -131,33 +122,15 @@ def peers_table(run: Run, backbone: Backbone | None = None) -> pd.DataFrame:
     return scores
 
 
-def chosen_backbone(options: argparse.Namespace, run: Run) -> Backbone | None:
-    if options.weights is None:
-        return None
-    return Backbone(
-        options.weights,
-        name=options.backbone,
-        side=options.side,
-        slices=options.slices,
-        epochs=options.epochs,
-        device=str(Compute.resolve(run.config.compute).device),
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("-o", "--out", type=Path, help="table to write; by default RUN/peers.tsv")
-    parser.add_argument("--weights", type=Path, help="of anomalib's backbone, safetensors")
-    parser.add_argument("--backbone", default=Backbone.name, help="its name in timm")
-    parser.add_argument("--side", type=int, default=Backbone.side, help="pixels it is given")
-    parser.add_argument("--slices", type=int, default=Backbone.slices, help="PatchCore remembers")
-    parser.add_argument("--epochs", type=int, default=Backbone.epochs, help="of distillation")
     options = parser.parse_args()
     out = options.out or options.run / "peers.tsv"
     try:
         run = Run.open(options.run)
-        write_scores(out, peers_table(run, chosen_backbone(options, run)))
+        write_scores(out, peers_table(run))
     except TwinvaeError as error:
         raise SystemExit(f"peers: {error}") from None
     print(f"{out}: judge it with twinvae evaluate {out} -o FOLDER")

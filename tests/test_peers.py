@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from twinvae.errors import ConfigError, DataError, StageError
+from twinvae.errors import ConfigError, StageError
 from twinvae.imaging import SliceStore
 from twinvae.runs.folder import Run
 from twinvae.scoring import Models, read_scores, write_scores
@@ -31,11 +30,6 @@ def benchmark(name: str) -> ModuleType:
 @pytest.fixture(scope="module")
 def peers() -> ModuleType:
     return benchmark("peers")
-
-
-@pytest.fixture(scope="module")
-def anomalib() -> ModuleType:
-    return benchmark("peers_anomalib")
 
 
 class Farness:
@@ -146,45 +140,3 @@ def test_detectors_keep_the_contract_of_scores(peers: ModuleType, name: str) -> 
     whole = scores(slice(None))
     assert whole[:5].min() > whole[5:].max()
     np.testing.assert_allclose(scores([0, 7, 29]), whole[[0, 7, 29]], rtol=1e-9)
-
-
-def test_slices_are_given_as_photographs(anomalib: ModuleType) -> None:
-    images = np.full((5, 8, 8), 65535, np.uint16)
-    images[1] = 0
-    parts = list(anomalib.pictures(images, anomalib.Backbone(Path(), side=16, batch=2)))
-    assert [tuple(part.shape) for part in parts] == [(2, 3, 16, 16), (2, 3, 16, 16), (1, 3, 16, 16)]
-    white, black = parts[0].mean((2, 3))
-    np.testing.assert_allclose(white, [2.2489, 2.4286, 2.6400], atol=1e-4)
-    np.testing.assert_allclose(black, [-2.1179, -2.0357, -1.8044], atol=1e-4)
-
-
-def test_backbone_takes_its_weights_or_says_what_is_wrong(
-    anomalib: ModuleType, tmp_path: Path
-) -> None:
-    path = tmp_path / "weights.safetensors"
-    wanted = torch.nn.Linear(2, 3)
-    save_file({"0.weight": wanted.weight, "0.bias": wanted.bias, "fc.bias": torch.ones(2)}, path)
-    network = torch.nn.Sequential(torch.nn.Linear(2, 3))
-    anomalib.load_backbone(network, path)
-    assert network[0].weight.equal(wanted.weight)
-    for other in (torch.nn.Sequential(torch.nn.Linear(4, 3)), torch.nn.Linear(2, 3)):
-        with pytest.raises(DataError, match=r"weights\.safetensors: expected .*weight"):
-            anomalib.load_backbone(other, path)
-    with pytest.raises(DataError, match=r"none\.safetensors: expected .* No such file"):
-        anomalib.load_backbone(network, tmp_path / "none.safetensors")
-
-
-def test_anomalib_models_score_each_slice_by_itself(anomalib: ModuleType, tmp_path: Path) -> None:
-    pytest.importorskip("anomalib")
-    timm = pytest.importorskip("timm")
-    path = tmp_path / "untrained.safetensors"
-    save_file(timm.create_model("resnet18", pretrained=False).state_dict(), path)
-    backbone = anomalib.Backbone(path, name="resnet18", side=64, epochs=1, batch=4)
-    images = np.random.default_rng(0).integers(0, 65536, (16, 32, 32)).astype(np.uint16)
-    train, scored = images[:8], images[8:]
-    whole = dict(anomalib.anomalib_scores(train, scored, backbone, seed=0))
-    assert list(whole) == ["anomalib_patchcore", "anomalib_reverse_distillation"]
-    part = dict(anomalib.anomalib_scores(train, scored[[1, 6]], backbone, seed=0))
-    for name, scores in whole.items():
-        assert scores.std() > 0
-        np.testing.assert_allclose(part[name], scores[[1, 6]], rtol=1e-4)
