@@ -129,3 +129,15 @@ def test_figures_say_so_when_there_is_nothing_to_draw(fake: Any) -> None:
         assert any(text.get_text() for axes in figure.axes for text in axes.texts)
         assert as_png(figure).startswith(b"\x89PNG")
     assert residual_limit(np.empty(0)) == 0.05
+
+
+def test_histograms_gather_half_a_per_cent_at_each_end(fake: Any) -> None:
+    """The outermost bins hold what lies beyond; no more and no less than the module says."""
+    name = "residual_local"
+    figure = figure_histograms(fake.scores, [name], {"scores": {}}, 50)
+    low, high = figure.axes[0].get_xlim()
+    groups = slice_groups(fake.scores, 50).values()
+    shown = fake.scores.loc[np.logical_or.reduce([mask.to_numpy() for mask in groups]), name]
+    ends = np.percentile(shown, [0.5, 99.5])
+    pad = 0.03 * (ends[1] - ends[0])
+    assert (low, high) == pytest.approx((ends[0] - pad, ends[1] + pad))
