@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -155,7 +156,12 @@ def _be_the_child(tree: Path, files: Sequence[str], plugin: Plugin) -> None:
         sink = os.open(tree / "tests.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
-        options = ["-q", "-x", "-p", "no:cacheprovider", "--tb=line"]
+        # Plugins were imported before the fork: their own asserts need not be rewritten.
+        known = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+        options = ["-q", "-x", "-p", "no:cacheprovider", "--tb=line", *known]
         code = int(pytest.main([*options, *files], plugins=[plugin()]))
+    except BaseException:
+        traceback.print_exc()  # into tests.log: no other trace of it is left
     finally:
+        sys.stderr.flush()
         os._exit(code)
