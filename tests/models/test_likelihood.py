@@ -2,8 +2,10 @@
 
 import pytest
 import torch
-from torch.distributions import Normal, SigmoidTransform, TransformedDistribution
+from torch.distributions import Laplace, Normal, SigmoidTransform, TransformedDistribution
 
+from twinvae.config import ModelConfig
+from twinvae.models import build_model
 from twinvae.models.vae import logit_normal_log_density
 
 
@@ -32,3 +34,24 @@ def test_pixels_are_clipped_before_their_density() -> None:
         first, second = logit_normal_log_density(pair, zero, one, 0.01)
         assert first == second
         assert first.isfinite()
+
+
+@pytest.mark.parametrize("likelihood", ["logit_normal", "gaussian", "laplace"])
+def test_a_model_has_the_likelihood_that_is_configured(likelihood: str) -> None:
+    """Log p(x | z) of VAE's own decoding, against torch's distributions."""
+    config = ModelConfig(
+        image_size=16, encoder_channels=(4, 8), decoder_channels=(4,), latent_size=3,
+        likelihood=likelihood, variance="per_pixel", clip=0.01,
+    )  # fmt: skip
+    model = build_model(config, seed=0).eval()
+    draw = torch.Generator().manual_seed(1)
+    x = torch.rand((2, 1, 16, 16), generator=draw) * 0.9 + 0.05
+    z = torch.randn((3, 2, 3), generator=draw)
+    mean, variance = model.decode(z.flatten(0, 1))  # type: ignore[operator]
+    mean, variance = (part.reshape(3, 2, 1, 16, 16) for part in (mean, variance))
+    expected = {
+        "logit_normal": TransformedDistribution(Normal(mean, variance.sqrt()), SigmoidTransform()),
+        "gaussian": Normal(mean.sigmoid(), variance.sqrt()),
+        "laplace": Laplace(mean.sigmoid(), (variance / 2).sqrt()),
+    }[likelihood].log_prob(x.expand(3, 2, 1, 16, 16))
+    torch.testing.assert_close(model.log_density(x, z), expected, rtol=1e-4, atol=1e-4)
