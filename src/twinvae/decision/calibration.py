@@ -23,6 +23,7 @@ from twinvae.decision.thresholds import FittedRule, places_of, size_column
 from twinvae.decision.transfer import level_and_spread
 from twinvae.errors import CalibrationError
 from twinvae.scoring.table import score_columns
+from twinvae.vocabulary import SUBJECT_KEY
 
 OWN = {"kind": "run", "says": "Thresholds were set on the run's own healthy validation scans."}
 """The origin of thresholds, unless a site set its own (``transfer.py``)."""
@@ -106,7 +107,7 @@ def _about_scans(config: DecisionConfig) -> dict[str, Any]:
 
 
 def _healthy(table: pd.DataFrame, name: str, size: str) -> Healthy:
-    subjects = table.groupby(["source", "subject"], sort=False).ngroup().to_numpy()
+    subjects = table.groupby(list(SUBJECT_KEY), sort=False).ngroup().to_numpy()
     return Healthy(
         table[name].to_numpy(dtype=np.float64), places_of(table, size), subjects.astype(np.int64)
     )

@@ -23,6 +23,8 @@ from twinvae.decision.p_values import (
 )
 from twinvae.decision.rules import Healthy, OutOfFold
 from twinvae.decision.thresholds import FittedRule
+from twinvae.scoring.table import scan_key
+from twinvae.vocabulary import SUBJECT_KEY
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,13 @@ class ScanGroups:
     @classmethod
     def of(cls, table: pd.DataFrame) -> Self:
         """A subject's sessions are scans of their own."""
-        keys = ["source", "subject", *(c for c in ("session",) if c in table.columns)]
         number = table["slice"].to_numpy(dtype=np.float64)
-        scan = table.groupby(keys, sort=False).ngroup().to_numpy()
+        scan = table.groupby(scan_key(table), sort=False).ngroup().to_numpy()
         rows = tuple(
             r[np.argsort(number[r], kind="stable")]
             for r in (np.flatnonzero(scan == code) for code in range(scan.max() + 1))
         )
-        subjects = table.groupby(["source", "subject"], sort=False).ngroup().to_numpy()
+        subjects = table.groupby(list(SUBJECT_KEY), sort=False).ngroup().to_numpy()
         return cls(rows, number, np.array([subjects[r[0]] for r in rows], dtype=np.int64))
 
 

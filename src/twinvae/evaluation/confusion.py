@@ -25,6 +25,7 @@ from twinvae.evaluation.resampling import (
     summary,
 )
 from twinvae.evaluation.subsets import by_source, by_third, subject_codes
+from twinvae.scoring.table import scan_key
 
 VERDICT_METRICS = (
     "accuracy",
@@ -110,8 +111,7 @@ def subject_verdicts(calibration: Calibration, rows: pd.DataFrame, score: str) -
         return {"": None}
     subject, n_subjects = subject_codes(rows)
     abnormal = np.zeros(n_subjects, dtype=bool)
-    keys = ["source", "subject", *(c for c in ("session",) if c in rows.columns)]
-    for places in rows.groupby(keys, sort=False).indices.values():
+    for places in rows.groupby(scan_key(rows), sort=False).indices.values():
         verdict = scan_verdict(calibration, rows.iloc[places], score)
         abnormal[subject[places[0]]] |= verdict.abnormal
     return {"": abnormal}

@@ -25,6 +25,7 @@ from twinvae.evaluation.resampling import (
     one_blas_thread,
     ratio,
 )
+from twinvae.vocabulary import SUBJECT_KEY
 
 BINS = 1000  # between quantiles evenly spaced, and as many again towards the highest values
 _SAMPLE = 1_000_000  # pixels that the quantiles are taken of
@@ -67,7 +68,7 @@ def evaluate_pixels(
         subsets |= {f"mixed:{s}": (slices.index["source"] == s).to_numpy() for s in sources}
     for subset, chosen in subsets.items():
         places = np.flatnonzero(chosen).astype(np.int64)
-        people = slices.index.iloc[places].groupby(["source", "subject"], sort=True)
+        people = slices.index.iloc[places].groupby(list(SUBJECT_KEY), sort=True)
         subject = np.asarray(people.ngroup(), dtype=np.int64)
         draws = multiplicities(people.ngroups, config.resamples, seed)
         head = {"split": split, "level": "pixel", "subset": subset, "min_tumour_px": 0}

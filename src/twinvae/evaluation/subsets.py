@@ -11,6 +11,7 @@ import pandas as pd
 from twinvae.config import EvaluationConfig
 from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray
 from twinvae.scoring.table import area_unit, areas, pixel_range_mm2, score_columns
+from twinvae.vocabulary import SUBJECT_KEY
 
 THIRDS = ("first", "middle", "last")
 """Of the relative position along the brain, from 0 to 1."""
@@ -59,7 +60,7 @@ def sample_of(rows: pd.DataFrame) -> Sample:
 
 def subject_codes(rows: pd.DataFrame) -> tuple[IntArray, int]:
     """Codes (n,) of the rows' subjects, and how many there are; sources do not share subjects."""
-    groups = rows.groupby(["source", "subject"], sort=True)
+    groups = rows.groupby(list(SUBJECT_KEY), sort=True)
     return np.asarray(groups.ngroup(), dtype=np.int64), int(groups.ngroups)
 
 

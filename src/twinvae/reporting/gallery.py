@@ -29,6 +29,7 @@ from twinvae.reporting.style import (
     styled,
 )
 from twinvae.scoring.table import area_unit, areas
+from twinvae.vocabulary import SUBJECT_KEY
 
 _RESIDUAL_COLOURS = "RdBu_r"
 _MAP_COLOURS = "inferno"
@@ -125,7 +126,7 @@ def choose_slices(
     if role == "mixed":
         rows = rows[rows["tumour_px"] > min_tumour_px]
     rows = rows.assign(by=areas(rows, "tumour" if role == "mixed" else "brain"))
-    best = rows.groupby(["source", "subject"], sort=True)["by"].idxmax().to_numpy(dtype=np.int64)
+    best = rows.groupby(list(SUBJECT_KEY), sort=True)["by"].idxmax().to_numpy(dtype=np.int64)
     if len(best) > count:
         best = best[np.linspace(0, len(best) - 1, count).round().astype(np.int64)]
     return best
@@ -156,7 +157,7 @@ def worst_slices(
 def _first_of_each(rows: pd.DataFrame, count: int) -> npt.NDArray[np.int64]:
     """Row numbers, largest ``by`` first, one a subject."""
     ordered = rows.sort_values("by", ascending=False, kind="stable")
-    firsts = ordered.drop_duplicates(["source", "subject"])
+    firsts = ordered.drop_duplicates(list(SUBJECT_KEY))
     return firsts.index.to_numpy(dtype=np.int64)[:count]
 
 

@@ -26,6 +26,7 @@ from twinvae.runs.stages import judge, raise_if_skipped, run_stage
 from twinvae.scoring import read_scores, write_scores
 from twinvae.scoring.table import score_columns
 from twinvae.training import check_networks
+from twinvae.vocabulary import SUBJECT_KEY
 
 _BRAIN_AREA = "trivial_brain_area"  # in mm², so on one scale in every fold already
 
@@ -156,7 +157,7 @@ def pooled_scores(runs: list[Run]) -> pd.DataFrame:
             spread = float(reference[name].std()) or 1.0
             scores[name] = (scores[name] - threshold) / spread
         healthy = scores["role"] == "healthy"
-        people = pd.MultiIndex.from_frame(scores[["source", "subject"]])
+        people = pd.MultiIndex.from_frame(scores[list(SUBJECT_KEY)])
         # A mixed subject is judged in its own fold only, a healthy one in the first that has it.
         wanted = np.where(healthy, ~people.isin(list(seen)), scores["split"] == "test")
         parts.append(scores[wanted])

@@ -18,7 +18,7 @@ from twinvae.files import write_json
 from twinvae.outputs import claim, locked
 from twinvae.reporting.report import ReportMaterial, write_report
 from twinvae.scoring import read_scores
-from twinvae.scoring.table import is_trivial, score_columns
+from twinvae.scoring.table import is_trivial, scan_key, score_columns
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _settings(overrides: Mapping[str, Any]) -> tuple[EvaluationConfig, DecisionC
 
 def _require_both_classes(scores: pd.DataFrame, min_tumour_px: int, path: Path) -> None:
     """Refuse slices named twice, and a test set that nothing can be judged on."""
-    keys = ["source", "subject", *(c for c in ("session",) if c in scores.columns), "slice"]
+    keys = [*scan_key(scores), "slice"]
     twice = scores.duplicated(keys)
     if twice.any():
         row = int(twice.to_numpy().argmax())

@@ -14,7 +14,7 @@ from twinvae.imaging import SliceStore
 from twinvae.models import twin_folders
 from twinvae.outputs import replaced
 from twinvae.runs.folder import Run
-from twinvae.vocabulary import SCAN_KEY
+from twinvae.vocabulary import SCAN_KEY, SUBJECT_KEY
 
 
 def write_bundle(run: Run) -> None:
@@ -46,5 +46,5 @@ def run_domain(run: Run) -> dict[str, Any]:
         row, mine = scans.loc[[key]].iloc[0], rows[places]
         statistics = {name: float(row[name]) for name in RECIPE_STATISTICS}
         facts.append(scan_facts(store.images[mine], store.brain[mine], statistics))
-        subjects.append("/".join(store.index.loc[mine[0], ["source", "subject"]]))
+        subjects.append("/".join(store.index.loc[mine[0], list(SUBJECT_KEY)]))
     return domain_of(facts, subjects)

@@ -18,6 +18,7 @@ from twinvae.config import RunConfig, ScoringConfig
 from twinvae.errors import CalibrationError
 from twinvae.evaluation.auroc import pair_wins
 from twinvae.evaluation.resampling import interval, multiplicities
+from twinvae.evaluation.subsets import subject_codes
 from twinvae.imaging import SliceStore
 from twinvae.planting import Planting, plant_in_slices
 from twinvae.runs.folder import Run
@@ -108,8 +109,7 @@ def judge_planted(
     scores = [score for score in select_scores(options.scores, models) if not score.context]
     table, _ = score_and_fit(planted, planted.judged, models, scores, options, compute)
     positive = (table["role"] == "mixed").to_numpy()
-    subject = np.asarray(table.groupby(["source", "subject"]).ngroup(), dtype=np.int64)
-    n_subjects = int(subject.max()) + 1
+    subject, n_subjects = subject_codes(table)
     draws = multiplicities(n_subjects, resamples, seed=0)
     rows = []
     for name in score_columns(table):

@@ -28,6 +28,7 @@ from twinvae.scoring.batch import Fitted, Models
 from twinvae.scoring.loop import Slices, batches, score_slices
 from twinvae.scoring.registry import Fit, Reference, Score
 from twinvae.training import Compute
+from twinvae.vocabulary import SUBJECT_KEY
 
 Rows = NDArray[np.int64]
 
@@ -130,7 +131,7 @@ def _healthy(slices: Slices, rows: Rows, split: str) -> Rows:
 
 def _subjects(slices: Slices, rows: Rows) -> Rows:
     """Code of each row's subject."""
-    people = slices.index.iloc[rows].groupby(["source", "subject"], sort=True)
+    people = slices.index.iloc[rows].groupby(list(SUBJECT_KEY), sort=True)
     return np.asarray(people.ngroup(), dtype=np.int64)
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from twinvae.errors import DataError
 from twinvae.files import write_table
-from twinvae.vocabulary import ROLES, SPLITS
+from twinvae.vocabulary import ROLES, SCAN_KEY, SPLITS, SUBJECT_KEY
 
 KEY_COLUMNS = (
     "subject",
@@ -54,6 +54,11 @@ def score_columns(scores: pd.DataFrame) -> tuple[str, ...]:
 def is_trivial(score: str) -> bool:
     """Whether ``score`` is one of the rivals that no model was trained for."""
     return score.startswith(TRIVIAL_PREFIX)
+
+
+def scan_key(table: pd.DataFrame) -> list[str]:
+    """Columns that name one scan in a scores table; sessions only where it tells them apart."""
+    return [name for name in SCAN_KEY if name in table.columns]
 
 
 def area_unit(table: pd.DataFrame) -> AreaUnit:
@@ -234,8 +239,8 @@ def _spacing_mm(table: pd.DataFrame, where: str) -> npt.NDArray[np.float64]:
 
 def _one_split_a_subject(table: pd.DataFrame, where: str) -> None:
     """Refuse a subject whose slices stand in more than one split."""
-    pairs = table[["source", "subject", "split"]].drop_duplicates()
-    twice = pairs[pairs.duplicated(["source", "subject"])]
+    pairs = table[[*SUBJECT_KEY, "split"]].drop_duplicates()
+    twice = pairs[pairs.duplicated(list(SUBJECT_KEY))]
     if len(twice):
         row = int(twice.index[0])
         source, subject = table["source"].iloc[row], table["subject"].iloc[row]
