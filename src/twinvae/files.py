@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,6 +143,21 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: expected JSON, found {error}") from None
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """``value`` with a seal: the digest of the rest, so that a file tells whether it was edited."""
+    return {**value, "seal": digest(value)}
+
+
+def unsealed(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What was sealed, without its seal; None when it is no longer that.
+
+    >>> unsealed(sealed({"n": 1})), unsealed({**sealed({"n": 1}), "n": 2})
+    ({'n': 1}, None)
+    """
+    value = {key: each for key, each in found.items() if key != "seal"}
+    return value if found.get("seal") == digest(value) else None
 
 
 def write_yaml(path: Path, value: Any) -> None:

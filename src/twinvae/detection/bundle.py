@@ -11,7 +11,7 @@ from twinvae import __version__
 from twinvae.config import RunConfig, load_config
 from twinvae.decision import Calibration
 from twinvae.errors import DataError
-from twinvae.files import checksum, digest, read_json, write_json
+from twinvae.files import checksum, read_json, sealed, unsealed, write_json
 from twinvae.imaging import FittedRecipe
 from twinvae.scoring import Fitted, Models, read_fitted
 
@@ -40,8 +40,8 @@ def seal(folder: Path, about: Mapping[str, Any]) -> None:
     """Write bundle.json, the last file of a bundle: ``about`` it, and the checksum of each file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = {str(path.relative_to(folder)): checksum(path) for path in files if path.name != _ABOUT}
-    sealed = {**about, "format": FORMAT, "twinvae": __version__, "files": sums}
-    write_json(folder / _ABOUT, {**sealed, "seal": digest(sealed)})
+    facts = {**about, "format": FORMAT, "twinvae": __version__, "files": sums}
+    write_json(folder / _ABOUT, sealed(facts))
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -57,8 +57,8 @@ def _about(folder: Path) -> dict[str, Any]:
             f"older twinvae's: pack it anew (twinvae calibrate RUN --force); for a higher one "
             f"update twinvae"
         )
-    about: dict[str, Any] = {key: value for key, value in found.items() if key != "seal"}
-    if found.get("seal") != digest(about):
+    about = unsealed(found)
+    if about is None:
         raise DataError(f"{path}: expected the file as it was packed, found it edited or damaged")
     for name, wanted in about["files"].items():
         if not (folder / name).is_file():

@@ -17,7 +17,7 @@ from typing import Any
 
 from twinvae.config import RunConfig, dump_config, load_config
 from twinvae.errors import OutputError, StageError
-from twinvae.files import checksum, digest, read_json, write_json, write_yaml
+from twinvae.files import checksum, digest, read_json, sealed, unsealed, write_json, write_yaml
 from twinvae.outputs import Kind, claim, locked, own_files
 from twinvae.progress import say
 from twinvae.provenance import STAGE_CODE, code_digest, made_with
@@ -81,7 +81,7 @@ class Run:
         They stay where they are; links lead there.
         """
         for stage in ("index", "prepare"):
-            self._write_sealed(stage, other._done(stage))
+            write_json(self._stamp(stage), sealed(other._done(stage)))
         for name in ("manifest.tsv", "slices"):
             link = self.folder / name
             if not link.is_symlink():
@@ -229,10 +229,7 @@ class Run:
             for path in _outputs(self.folder, stage)
         }
         stamp = {"fingerprint": fingerprint, "made_with": made_with(), "wrote": wrote}
-        self._write_sealed(stage, stamp)
-
-    def _write_sealed(self, stage: str, stamp: dict[str, Any]) -> None:
-        write_json(self._stamp(stage), {**stamp, "seal": digest(stamp)})
+        write_json(self._stamp(stage), sealed(stamp))
 
     def _written(self, stage: str) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = self._done(stage).get("wrote", {})
@@ -244,10 +241,11 @@ class Run:
     def _done(self, stage: str) -> dict[str, Any]:
         """The stage's stamp; empty when it was not done, or by a version that sealed none."""
         path = self._stamp(stage)
-        stamp: dict[str, Any] = read_json(path) if path.is_file() else {}
-        if "seal" not in stamp:
+        found = read_json(path) if path.is_file() else {}
+        if "seal" not in found:
             return {}
-        if stamp.pop("seal") != digest(stamp):
+        stamp = unsealed(found)
+        if stamp is None:
             raise StageError(
                 f"{path}: expected the stage's stamp as it was written, found it edited or "
                 f"damaged; delete it and run again to have the stage {stage} done anew"
