@@ -82,6 +82,7 @@ def test_no_page_was_left_in_the_middle_of_a_merge(page: Path) -> None:
 @pytest.mark.parametrize(("page", "line"), documented())
 def test_a_documented_command_exists_as_it_stands(page: str, line: str) -> None:
     context = parsed(line)
+    assert context.info_name in line
     config, settings = context.params.get("config"), context.params.get("settings") or []
     if settings and config in preset_names():
         values = dict(setting.split("=", 1) for setting in settings)

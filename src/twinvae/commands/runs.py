@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ from twinvae.commands.options import (
     overrides_of,
 )
 from twinvae.progress import say
+
+if TYPE_CHECKING:  # a command imports it when it is called
+    from twinvae.runs.folder import Run
 
 
 @example("twinvae run best --set cohort.manifest=scans.tsv -o runs/mine")
@@ -99,28 +102,23 @@ def prepare(
 
     Broken scans are skipped, with exit code 6.
     """
-    from twinvae.config import load_config
     from twinvae.errors import ConfigError
     from twinvae.imaging import Shard
 
     if merge and (shard or dask):
         raise ConfigError("--merge: expected no --shard and no --dask beside it")
     share = None if shard is None else Shard.parse(shard)
-    from twinvae.runs.folder import Run
     from twinvae.runs.stages import Preparing, raise_if_skipped, run_shard, run_stage
 
-    overrides = overrides_of(settings)
-    opened = Run.open(folder)
-    if overrides:
-        opened = Run.create(load_config(folder / "config.yaml", overrides), folder)
+    opened = _opened(folder, overrides_of(settings))
     how = Preparing(strict=strict, merge=merge, dask=dask, jobs=jobs)
     if share is not None:
         done = run_shard(opened, share, how, force=force)
-        say(f"shard {shard}: {'done' if done else 'nothing changed'} in {folder}")
+        _say_done(f"shard {shard}", folder, done=done)
         return
     with opened.alone():
         done = run_stage(opened, "prepare", force=force, how=how)
-    say(f"prepare: {'done' if done else 'nothing changed'} in {folder}")
+    _say_done("prepare", folder, done=done)
     raise_if_skipped(opened)
 
 
@@ -264,13 +262,24 @@ def _do_stage(
     strict: bool = False,
 ) -> None:
     """Open the run in ``folder``, keep the dotted ``overrides`` there, and do the stage."""
-    from twinvae.config import load_config
-    from twinvae.runs.folder import Run
     from twinvae.runs.stages import run_stage
 
-    opened = Run.open(folder)
-    if overrides:
-        opened = Run.create(load_config(folder / "config.yaml", overrides), folder)
+    opened = _opened(folder, overrides)
     with opened.alone():
         done = run_stage(opened, stage, force=force, strict=strict)
-    say(f"{stage}: {'done' if done else 'nothing changed'} in {folder}")
+    _say_done(stage, folder, done=done)
+
+
+def _opened(folder: Path, overrides: Mapping[str, Any]) -> Run:
+    """The run in ``folder``, which from now on has the dotted ``overrides``."""
+    from twinvae.config import load_config
+    from twinvae.runs.folder import Run
+
+    opened = Run.open(folder)
+    return (
+        Run.create(load_config(folder / "config.yaml", overrides), folder) if overrides else opened
+    )
+
+
+def _say_done(what: str, folder: Path, *, done: bool) -> None:
+    say(f"{what}: {'done' if done else 'nothing changed'} in {folder}")

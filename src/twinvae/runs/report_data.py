@@ -62,7 +62,7 @@ def report_material(run: Run) -> ReportMaterial:
         healthy=galleries.typical(scores, choose_slices(scores, "healthy", size), masks=False),
         false_positives=galleries.mistakes(scores, wrong, judged["calibration"]),
         false_negatives=galleries.mistakes(scores, missed, judged["calibration"]),
-        made=_made(run),
+        made=_made(run, judged["calibration"]),
         skipped=store.skipped[["image", "reason"]].to_numpy().tolist(),
         flags=summarise_flags(read_flags(run.flags)) if run.flags.is_file() else None,
     )
@@ -149,7 +149,7 @@ def _log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def _made(run: Run) -> dict[str, object]:
+def _made(run: Run, calibration: Calibration) -> dict[str, object]:
     """How the run was made, for the reader; no times, so that equal runs give equal pages."""
     facts = read_json(run.folder / "run.json")
     versions = ", ".join(f"{name} {v}" for name, v in facts["versions"].items() if v)
@@ -159,7 +159,7 @@ def _made(run: Run) -> dict[str, object]:
         "Source revision": facts["git_revision"] or "installed package",
         "Versions": f"Python {facts['python']}, {versions}",
         "Precision": run.config.compute.precision,
-        **_thresholds(run),
+        **_thresholds(calibration),
         **{
             f"Trained: {title}": f"{fact['parameters']:,} parameters"
             for title, fact in trained.items()
@@ -167,9 +167,8 @@ def _made(run: Run) -> dict[str, object]:
     }
 
 
-def _thresholds(run: Run) -> dict[str, object]:
+def _thresholds(calibration: Calibration) -> dict[str, object]:
     """What verdicts rest on, for the reader."""
-    calibration = read_json(run.calibration)
     rule, scans = calibration["rule"], calibration["scan_rule"]
     return {
         "Thresholds of slices": f"{rule['name'].replace('_', ' ')}: {rule['summary']}. "
