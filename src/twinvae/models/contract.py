@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from twinvae.config import Documented, ModelConfig, validated
 from twinvae.errors import ConfigError
 from twinvae.models.distributions import DiagonalGaussian, sum_pixels
+from twinvae.vocabulary import Role
 
 """What a conditional model is conditioned on, in the order of its condition numbers 0 and 1."""
 
@@ -125,6 +126,6 @@ class Model(nn.Module, ABC):
         """What that optimiser minimises for ``x``, a scalar; only asked if it has parameters."""
         raise NotImplementedError
 
-    def for_role(self, role: Literal["healthy", "mixed"]) -> Self:
+    def for_role(self, role: Role) -> Self:
         """The twin of that role: this model itself, unless it is conditional."""
         return self

@@ -17,7 +17,7 @@ from torch.nn import functional
 from twinvae.config import Documented, ModelConfig
 from twinvae.models.contract import Loss, TrainingBatch
 from twinvae.models.vae import VAE
-from twinvae.vocabulary import ROLES
+from twinvae.vocabulary import ROLES, Role
 
 
 class ContextOptions(Documented):
@@ -173,9 +173,9 @@ class ConditionalVAE(VAE):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.expand = nn.Linear(config.latent_size + len(ROLES), self.flat)
-        self.role: Literal["healthy", "mixed"] = "healthy"
+        self.role: Role = "healthy"
 
-    def for_role(self, role: Literal["healthy", "mixed"]) -> Self:
+    def for_role(self, role: Role) -> Self:
         """A view that decodes as that role; it shares all weights with this one.
 
         As `healthy` it reconstructs any slice as if it were from the healthy source.
