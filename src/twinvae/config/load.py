@@ -112,7 +112,21 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         else step
         for step in config.recipe
     )
-    return config.model_copy(update={"cohort": cohort.model_copy(update=update), "recipe": recipe})
+    trainings = {
+        role: options.model_copy(update={"start": _resolved(folder, options.start)})
+        for role, options in (
+            ("healthy", config.training.healthy),
+            ("mixed", config.training.mixed),
+        )
+        if options.start is not None
+    }
+    return config.model_copy(
+        update={
+            "cohort": cohort.model_copy(update=update),
+            "recipe": recipe,
+            "training": config.training.model_copy(update=trainings),
+        }
+    )
 
 
 def _resolved(folder: Path, path: Path) -> Path:

@@ -23,11 +23,12 @@ class TrainingBatch:
     """Slices as one step of training sees them."""
 
     x: Tensor
-    """What the model is given, (batch, 1, H, W): intensities in [0, 1], perhaps with noise."""
+    """What the model is given, (batch, 1, H, W), or (batch, 3, H, W) for a model of slabs:
+    intensities in [0, 1], perhaps with noise."""
     target: Tensor
     """What it should make of them: the same slices without noise, likewise."""
     mask: Tensor | None = None
-    """Pixels whose likelihood counts, likewise, bool; all where there is none."""
+    """Pixels whose likelihood counts, (batch, 1, H, W), bool; all where there is none."""
     condition: Tensor | None = None
     """(batch,) int64, the number in ``ROLES`` of each slice's role; for conditional models."""
 
@@ -62,6 +63,10 @@ class Model(nn.Module, ABC):
     """Whether ``encode`` means anything; where not, it raises ``ConfigError``."""
     variational: ClassVar[bool] = False
     """Whether ``encode`` gives a learned variance, so that KL and ELBO mean what they say."""
+    slab: ClassVar[bool] = False
+    """Whether it sees a slice between two neighbours, (batch, 3, H, W) (``imaging.slabs``)."""
+    finds_lesions: ClassVar[bool] = False
+    """Whether ``examine`` means anything; where not, it raises ``ConfigError``."""
     conditional: ClassVar[bool] = False
     """Whether one training serves both roles; ``loss`` then needs a ``condition``."""
 
@@ -102,6 +107,13 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def reconstruct(self, x: Tensor) -> Tensor:
         """Reconstruction of ``x``, float32 (batch, 1, H, W) in [0, 1]; nothing is sampled."""
+
+    def examine(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstruction of ``x``, and the probability that a pixel is lesion, both in one pass.
+
+        Both (batch, 1, H, W) in [0, 1]; lesions were learned from planted ones.
+        """
+        raise ConfigError(f"kind {self.config.kind}: does not look for lesions")
 
     @abstractmethod
     def loss(

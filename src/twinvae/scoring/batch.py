@@ -65,11 +65,14 @@ class SliceBatch:
         pixel_mm: Tensor,
         models: Models,
         options: ScoringConfig,
+        slab: Tensor | None = None,
         fitted: Fitted | None = None,
         compute: Compute | None = None,
     ) -> None:
         self.x = x
         """Slices, float32 (n, 1, H, W) in [0, 1]."""
+        self.slab = x if slab is None else slab
+        """Each slice between its neighbours, (n, 3, H, W), for models of slabs; else ``x``."""
         self.brain = brain
         """Brain masks, bool (n, 1, H, W)."""
         self.position = position
@@ -97,10 +100,21 @@ class SliceBatch:
     def x_h(self) -> Tensor:
         """Healthy reconstruction of ``x``, float32 (n, 1, H, W) in (0, 1)."""
         model = self.models.healthy
+        if model.finds_lesions:
+            return self._examined[0]
         if isinstance(model, LatentModel) and type(model).reconstruct is LatentModel.reconstruct:
             # The same numbers, from the encoding that other scores look at: one pass less.
             return torch.sigmoid(model.decode(self.healthy_posterior.mean)[0])
-        return model.reconstruct(self.x)
+        return model.reconstruct(self.slab)
+
+    @cached_property
+    def _examined(self) -> tuple[Tensor, Tensor]:
+        return self.models.healthy.examine(self.slab)
+
+    @property
+    def lesion(self) -> Tensor:
+        """Probability that a pixel is lesion, as the healthy model has it, (n, 1, H, W)."""
+        return self._examined[1]
 
     @cached_property
     def healthy_posterior(self) -> DiagonalGaussian:

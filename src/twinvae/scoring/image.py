@@ -79,6 +79,21 @@ def negative_residual(batch: SliceBatch) -> Tensor:
     return batch.residual.neg().clamp(min=0) * batch.inside
 
 
+def _looks_for_lesions(models: Models) -> bool:
+    return models.healthy.finds_lesions
+
+
+@abnormality_map(
+    "lesion",
+    "the healthy model's probability of a lesion, learned from planted ones",
+    "this project; after Tan et al. 2020 and Billot et al. 2023",
+    applies=_looks_for_lesions,
+)
+def lesion_probability(batch: SliceBatch) -> Tensor:
+    """P(lesion) inside the brain, 0 outside, (n, 1, H, W) in [0, 1]."""
+    return batch.lesion * batch.inside
+
+
 @abnormality_map(
     "image_ssim",
     "one minus the structural similarity of x and x_h",

@@ -16,7 +16,7 @@ from twinvae.errors import ConfigError
 from twinvae.models import DiagonalGaussian
 from twinvae.parallel import cores
 
-PASSES = ("features", "encode", "decode", "reconstruct")
+PASSES = ("features", "encode", "decode", "reconstruct", "examine")
 """Methods of a model that are passes of its network; everything else is arithmetic."""
 
 _Network = TypeVar("_Network", bound=nn.Module)
