@@ -172,7 +172,7 @@ def test_a_view_in_bf16_shares_its_weights_and_leaves_the_model_as_it_was() -> N
 
 def test_likelihood_and_divergence_of_shorter_numbers_are_in_float32() -> None:
     from twinvae.models import log_density
-    from twinvae.models.distributions import sum_pixels
+    from twinvae.models.contract import sum_pixels
 
     x, _ = brains(2)
     for likelihood in ("logit_normal", "gaussian", "laplace"):
