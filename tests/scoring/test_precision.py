@@ -18,7 +18,7 @@ from twinvae.models import DiagonalGaussian, LatentModel, Model
 from twinvae.scoring import SCORES, Models
 from twinvae.scoring.fitted import score_and_fit
 from twinvae.scoring.loop import batches, map_batch
-from twinvae.scoring.maps import MAPS
+from twinvae.scoring.registry import MAPS
 from twinvae.training import Compute
 
 BF16 = 0.15

@@ -13,8 +13,15 @@ from twinvae.scoring.loop import (
     scored_rows,
     write_maps,
 )
-from twinvae.scoring.maps import MAPS, AbnormalityMap, select_maps
-from twinvae.scoring.registry import SCORES, Score, load_external, select_scores
+from twinvae.scoring.registry import (
+    MAPS,
+    SCORES,
+    AbnormalityMap,
+    Score,
+    load_external,
+    select_maps,
+    select_scores,
+)
 from twinvae.scoring.table import read_scores, write_scores
 
 __all__ = [
