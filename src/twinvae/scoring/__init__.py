@@ -1,8 +1,8 @@
 """Scores under one contract; importing this package registers all of them."""
 
 from twinvae.scoring import elbo, image, latent, saliency, trivial
-from twinvae.scoring.batch import Fitted, Models, SliceBatch
-from twinvae.scoring.fitted import moved, read_fitted, require_fitted, score_and_fit, write_fitted
+from twinvae.scoring.batch import Fitted, Models, SliceBatch, moved, read_fitted, write_fitted
+from twinvae.scoring.fitted import score_and_fit
 from twinvae.scoring.loop import (
     batches,
     map_rows,
@@ -19,6 +19,7 @@ from twinvae.scoring.registry import (
     AbnormalityMap,
     Score,
     load_external,
+    require_fitted,
     select_maps,
     select_scores,
 )

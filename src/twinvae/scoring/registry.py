@@ -14,7 +14,7 @@ it is imported::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from typing import Literal
@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twinvae.config import matching_names
-from twinvae.errors import ConfigError
+from twinvae.errors import ConfigError, DataError
 from twinvae.models import LatentModel
-from twinvae.scoring.batch import Models, SliceBatch
+from twinvae.scoring.batch import Fitted, Models, SliceBatch
 from twinvae.scoring.table import CONTEXT_SUFFIX, is_trivial
 
 ScoreFunction = Callable[[SliceBatch], Tensor]
@@ -255,6 +255,16 @@ def _named(name: str, models: Models | None) -> list[Score]:
     if not found:
         raise ConfigError(f"scoring.scores: expected names among {', '.join(SCORES)}, found {name}")
     return found
+
+
+def require_fitted(scores: Sequence[Score], fitted: Fitted, where: str) -> None:
+    """Raise ``DataError`` naming the first of ``scores`` whose fit is not in ``fitted``."""
+    for score in scores:
+        if score.fit is not None and score.fit.name not in fitted:
+            raise DataError(
+                f"{where}: expected what score {score.name} learned from healthy slices "
+                f"({score.fit.name}), found {', '.join(fitted) or 'nothing'}"
+            )
 
 
 def select_maps(names: Iterable[str], models: Models | None = None) -> list[AbnormalityMap]:
