@@ -11,7 +11,7 @@ import torch
 from twinvae.config import ScoringConfig
 from twinvae.models import DiagonalGaussian
 from twinvae.scoring import Models, SliceBatch
-from twinvae.scoring.maps import MAPS
+from twinvae.scoring.registry import MAPS
 from twinvae.scoring.saliency import _cover
 
 HEIGHT, WIDTH, LATENT = 6, 9, 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def weights(folder: Path) -> torch.Tensor:
 def test_each_round_goes_on_from_the_one_before(models: Path) -> None:
     healthy = models / "healthy"
     rounds = [weights(healthy / "round-0"), weights(healthy / "round-1"), weights(healthy)]
-    moved = [(a - b).abs().mean() for a, b in zip(rounds, rounds[1:], strict=False)]
+    moved = [(a - b).abs().mean() for a, b in pairwise(rounds)]
     far = (weights(healthy) - torch.cat(
         [p.detach().flatten() for p in build_model(config().models.healthy, 5).parameters()]
     )).abs().mean()  # fmt: skip

@@ -17,9 +17,9 @@ from torch.nn import functional
 from twinvae.config import Documented, ModelConfig
 from twinvae.imaging.slabs import SLAB
 from twinvae.models.blocks import ConvBlock
-from twinvae.models.contract import Loss, Model, TrainingBatch
-from twinvae.models.distributions import gaussian_log_density, sum_pixels
+from twinvae.models.contract import Loss, Model, TrainingBatch, sum_pixels
 from twinvae.models.unets import mirror
+from twinvae.models.vae import gaussian_log_density
 from twinvae.planting import PlantedContrast, Planting, plant_in_slices
 
 _FOLD = 2  # pixels a side that become channels: the first level works at half the resolution

@@ -16,8 +16,7 @@ from torch.nn import functional
 
 from twinvae.models import mirror
 from twinvae.scoring.batch import Models, SliceBatch, gaussian_smooth
-from twinvae.scoring.maps import MAPS, MapFunction, abnormality_map
-from twinvae.scoring.registry import Applies, Reference, score
+from twinvae.scoring.registry import MAPS, Applies, MapFunction, Reference, abnormality_map, score
 from twinvae.scoring.trivial import HEALTHY_PIXELS, smoothed_excess, usual_deviation
 
 _PRINCIPLE = "reconstruction error of one healthy model; Baur et al. 2021"

@@ -21,8 +21,7 @@ from twinvae.imaging.slabs import Slabs
 from twinvae.outputs import replaced
 from twinvae.progress import progress_bar
 from twinvae.scoring.batch import Fitted, Models, SliceBatch
-from twinvae.scoring.maps import AbnormalityMap
-from twinvae.scoring.registry import Score
+from twinvae.scoring.registry import AbnormalityMap, Score
 from twinvae.scoring.table import KEY_COLUMNS, SPACING
 from twinvae.training import Compute, to_tensor
 from twinvae.vocabulary import SCAN_KEY

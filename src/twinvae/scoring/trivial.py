@@ -18,8 +18,7 @@ from torch import Tensor
 
 from twinvae.models import mirror
 from twinvae.scoring.batch import SliceBatch, erode
-from twinvae.scoring.maps import local_maximum
-from twinvae.scoring.registry import Reference, score
+from twinvae.scoring.registry import Reference, local_maximum, score
 
 _RIM_MM = 6.0  # the brain's rim is never symmetric to the pixel
 _OURS = "trivial rival: whoever claims a detector must beat it"

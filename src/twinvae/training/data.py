@@ -15,7 +15,7 @@ from twinvae.errors import ConfigError
 from twinvae.imaging import SliceStore
 from twinvae.imaging.slabs import Slabs
 from twinvae.models import Model
-from twinvae.training.compute import Compute
+from twinvae.training.compute import Compute, to_tensor
 from twinvae.vocabulary import FULL_SCALE, ROLES
 
 _BATCH = 256
@@ -59,12 +59,6 @@ class SliceData:
     def conditions(self, rows: NDArray[np.intp], device: torch.device) -> Tensor | None:
         """Their conditions as int64 (len(rows),)."""
         return None if self.condition is None else torch.from_numpy(self.condition[rows]).to(device)
-
-
-def to_tensor(images: NDArray[np.uint16], device: torch.device) -> Tensor:
-    """Stored slices (n, H, W) as float32 (n, 1, H, W) in [0, 1] on ``device``."""
-    scaled = np.asarray(images, dtype=np.float32) / np.float32(FULL_SCALE)
-    return torch.from_numpy(scaled).unsqueeze(1).to(device)
 
 
 def role_slices(
