@@ -91,6 +91,8 @@ def error(half: np.ndarray, full: np.ndarray) -> float:
 class _Steady(torch.nn.Module):
     """Mixed into a network: its passes are in float32 whatever is around them."""
 
+    finds_lesions = False
+
     @staticmethod
     def of(model: Model) -> Model:
         kind = type(model)

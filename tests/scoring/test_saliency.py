@@ -103,7 +103,7 @@ def _occluded(
         mean = image.flatten(1) @ torch.tensor(weight, dtype=torch.float32)
         return DiagonalGaussian(mean, torch.ones_like(mean))
 
-    healthy = SimpleNamespace(reconstruct=lambda _: tensor(x_h))
+    healthy = SimpleNamespace(reconstruct=lambda _: tensor(x_h), finds_lesions=False)
     seen = SliceBatch(
         tensor(x),
         torch.tensor(brain)[:, None],
