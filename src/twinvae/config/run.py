@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from twinvae.config.base import Documented
 from twinvae.config.model import NetworksConfig, TrainingConfig
-from twinvae.config.recipe_steps import CropResize, RecipeStep
+from twinvae.config.recipe_steps import AlignMirror, CropResize, RecipeStep
 from twinvae.vocabulary import Role
 
 PhantomContrast = Literal["T2w", "FLAIR", "T1w"]
@@ -286,7 +286,7 @@ class RunConfig(Documented):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        last = self.recipe[-1]
+        *_, last = (step for step in self.recipe if not isinstance(step, AlignMirror))
         if not isinstance(last, CropResize):
             raise ValueError(f"recipe must end with crop_resize, found {last.step}")
         if last.size != self.models.healthy.image_size:

@@ -229,7 +229,7 @@ def _heights(brain: Bools, position: Numbers, pixel_mm: float) -> Numbers:
     if (np.diff(position) <= 0).any():
         raise ValueError(f"expected positions that rise, found {np.asarray(position).tolist()}")
     rows = np.flatnonzero(brain.any(axis=(0, 2)))
-    length = (rows[-1] - rows[0] + 1) * pixel_mm
+    length = float(rows[-1] - rows[0] + 1) * pixel_mm
     return np.asarray(position, np.float64) * (_HEIGHT * length)
 
 
