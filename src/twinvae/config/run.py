@@ -286,7 +286,9 @@ class RunConfig(Documented):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        *_, last = (step for step in self.recipe if not isinstance(step, AlignMirror))
+        last = self.recipe[-1]
+        if isinstance(last, AlignMirror):
+            last = self.recipe[-2:][0]
         if not isinstance(last, CropResize):
             raise ValueError(f"recipe must end with crop_resize, found {last.step}")
         if last.size != self.models.healthy.image_size:

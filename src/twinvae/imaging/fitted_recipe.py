@@ -27,6 +27,7 @@ from twinvae.progress import progress_bar
 
 _TO_UNIT = ("percentile_scale", "nyul_scale", "histogram_match", "z_score")
 _BEFORE = {  # of two steps that both stand in the recipe
+    "crop_resize": ("align_mirror",),
     "bias_correction": ("register", "resample_in_plane", *_TO_UNIT),
     "register": ("resample_in_plane", "select_slices"),
 }
@@ -84,7 +85,7 @@ def check_order(steps: Sequence[RecipeStep]) -> None:
     last = names[:-1] if names[-1:] == ["align_mirror"] else names
     if last[-1:] != ["crop_resize"]:
         raise ConfigError(
-            f"recipe: expected crop_resize as the last step (or align_mirror after it), {found}"
+            f"recipe: expected crop_resize as the last step but align_mirror, {found}"
         )
     if "reorient" in names[1:]:
         raise ConfigError(f"recipe: expected reorient as the first step, {found}")
