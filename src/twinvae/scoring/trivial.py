@@ -177,23 +177,37 @@ def window_excess(batch: SliceBatch, sign: float) -> Tensor:
     """
 
     def compute(inner: SliceBatch) -> Tensor:
-        width = inner.options.local_fwhm_mm / inner.pixel_mm
-        there = inner.inside * inner.mirrored
-        own, other = (
-            gaussian_smooth(sign * image * there, width / 2) for image in (inner.x, inner.mirror)
-        )
+        own, other = inner.once("local means", _local_means)
         reach = round(_WINDOW_MM / float(inner.pixel_mm[0]))
-        best = functional.max_pool2d(other, 2 * reach + 1, stride=1, padding=reach)
-        excess = (own - best).clamp(min=0) * _both_halves(inner)
+        best = functional.max_pool2d(sign * other, 2 * reach + 1, stride=1, padding=reach)
+        excess = (sign * own - best).clamp(min=0) * _both_halves(inner)
+        width = inner.options.local_fwhm_mm / inner.pixel_mm
         return gaussian_smooth(excess, width * 0.75**0.5) * inner.inside
 
     return batch.once(f"window excess {sign:+.0f}", compute)
 
 
+def _local_means(batch: SliceBatch) -> Tensor:
+    """G * x and g * m where both halves are, (2, n, 1, H, W); see ``window_excess``."""
+    there = batch.inside * batch.mirrored
+    width = batch.options.local_fwhm_mm / batch.pixel_mm / 2
+    images = (batch.x, batch.mirror)
+    return torch.stack([gaussian_smooth(image * there, width) for image in images])
+
+
+def _asymmetry(batch: SliceBatch) -> Tensor:
+    """G * (x − m) where both halves are, (n, 1, H, W)."""
+    return batch.smooth((batch.x - batch.mirror) * _both_halves(batch))
+
+
 def _both_halves(batch: SliceBatch) -> Tensor:
     """Where the brain without its rim has a mirror image, bool (n, 1, H, W)."""
-    rim = max(_RIM_MM, batch.options.rim_mm)
-    return erode(batch.brain, rim, batch.pixel_mm) & batch.mirrored.bool()
+
+    def compute(inner: SliceBatch) -> Tensor:
+        rim = max(_RIM_MM, inner.options.rim_mm)
+        return erode(inner.brain, rim, inner.pixel_mm) & inner.mirrored.bool()
+
+    return batch.once("both halves", compute)
 
 
 def _register_asymmetries(suffix: str, difference: str, sign: float) -> None:
@@ -203,9 +217,8 @@ def _register_asymmetries(suffix: str, difference: str, sign: float) -> None:
     @score(f"trivial_asymmetry_3d{suffix}", f"{where} the aligned mirror image", _OURS)
     def pixels(batch: SliceBatch) -> Tensor:
         """Max of G * ±(x − m), m the aligned mirror image; where no recipe made it, x flipped."""
-        halves = _both_halves(batch)
-        difference = batch.smooth(sign * (batch.x - batch.mirror) * halves)
-        return batch.brain_max(difference, halves)
+        difference = batch.once("asymmetry", _asymmetry)
+        return batch.brain_max(sign * difference, _both_halves(batch))
 
     summary = f"{where} the best of the aligned mirror image within {_WINDOW_MM:g} mm"
 
