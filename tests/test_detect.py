@@ -19,7 +19,9 @@ from twinvae.errors import ConfigError, DataError, PartialFailureError, StageErr
 from twinvae.evaluation import read_metrics
 from twinvae.files import read_json, write_json
 from twinvae.imaging import SliceStore
+from twinvae.planting import Planting
 from twinvae.runs.folder import Run
+from twinvae.runs.planted_auroc import plant
 from twinvae.runs.stages import run_stage, run_stages
 from twinvae.scoring import map_rows, read_scores
 
@@ -302,6 +304,15 @@ def test_detection_looks_at_the_runs_own_mirror_images(aligned_run: Run, tmp_pat
     assert len(names) == 5
     for name in names:
         np.testing.assert_allclose(one.slices[name], mine[name], rtol=1e-5, atol=1e-7)
+
+
+def test_planted_lesions_keep_the_mirror_images_of_their_slices(aligned_run: Run) -> None:
+    store = SliceStore.open(aligned_run.slices)
+    planted = plant(store, Planting(), seed=0)
+    healthy, val = store.select("healthy"), store.select("healthy", "val")
+    assert len(val)
+    np.testing.assert_array_equal(planted.mirror[: len(healthy)], store.mirror[healthy])
+    np.testing.assert_array_equal(planted.mirror[len(healthy) :], store.mirror[val])
 
 
 def test_damaged_mirror_images_are_never_used_unnoticed(aligned_run: Run) -> None:
