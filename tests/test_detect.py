@@ -12,15 +12,17 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tiny import tiny_config
+from tiny import TINY, tiny_config
 from twinvae.detection.bundle import read_bundle
 from twinvae.detection.detect import detect_scans
-from twinvae.errors import ConfigError, DataError, PartialFailureError
+from twinvae.errors import ConfigError, DataError, PartialFailureError, StageError
 from twinvae.evaluation import read_metrics
 from twinvae.files import read_json, write_json
 from twinvae.imaging import SliceStore
+from twinvae.planting import Planting
 from twinvae.runs.folder import Run
-from twinvae.runs.stages import run_stage
+from twinvae.runs.planted_auroc import plant
+from twinvae.runs.stages import run_stage, run_stages
 from twinvae.scoring import map_rows, read_scores
 
 IN_CONTEXT = "residual_mirror_zscore_local_context"
@@ -274,3 +276,49 @@ def test_any_map_is_written_on_the_scans_own_grid(
     assert (positive >= signed - 1e-3).all()
     with pytest.raises(ConfigError, match=r"maps: expected names among .*found nonsense"):
         detect_scans(tiny_run.bundle, [tiny_scan], tmp_path / "no", maps=["nonsense"])
+
+
+@pytest.fixture(scope="module")
+def aligned_run(tmp_path_factory) -> Run:
+    """A tiny run whose recipe aligns mirror images."""
+    recipe = [*TINY["recipe"], {"step": "align_mirror"}]
+    few = {"healthy": 10, "mixed": 8, "spacing_mm": 4.0, "seed": 3}
+    changed = tiny_config(
+        recipe=recipe, cohort__phantom=few, training__healthy__epochs=1, training__mixed__epochs=1,
+        scoring__scores=["residual_or_mirror_local"], decision__score="residual_or_mirror_local",
+    )  # fmt: skip
+    run = Run.create(changed, tmp_path_factory.mktemp("aligned") / "run")
+    run_stages(run, until="calibrate")
+    return run
+
+
+def test_detection_looks_at_the_runs_own_mirror_images(aligned_run: Run, tmp_path: Path) -> None:
+    scores = read_scores(aligned_run.scores)
+    flat = scores["trivial_asymmetry"].to_numpy()
+    assert not np.allclose(scores["trivial_asymmetry_3d"], flat, rtol=0.05)
+    subject = scores[(scores["role"] == "mixed") & (scores["split"] == "test")]["subject"].iloc[0]
+    mine = scores[(scores["subject"] == subject) & (scores["role"] == "mixed")]
+    scan, mask = _scan(aligned_run, subject), _brain_mask(aligned_run, subject)
+    (one,) = detect_scans(aligned_run.bundle, [scan], tmp_path, brain_masks=[mask], threads=1)
+    names = [c for c in scores.columns if "asymmetry_3d" in c or "mirror" in c]
+    assert len(names) == 5
+    for name in names:
+        np.testing.assert_allclose(one.slices[name], mine[name], rtol=1e-5, atol=1e-7)
+
+
+def test_planted_lesions_keep_the_mirror_images_of_their_slices(aligned_run: Run) -> None:
+    store = SliceStore.open(aligned_run.slices)
+    planted = plant(store, Planting(), seed=0)
+    healthy, val = store.select("healthy"), store.select("healthy", "val")
+    assert len(val)
+    np.testing.assert_array_equal(planted.mirror[: len(healthy)], store.mirror[healthy])
+    np.testing.assert_array_equal(planted.mirror[len(healthy) :], store.mirror[val])
+
+
+def test_damaged_mirror_images_are_never_used_unnoticed(aligned_run: Run) -> None:
+    path = aligned_run.slices / "mirror.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(StageError, match=r"mirror\.npy: expected the file as the stage prepare"):
+        run_stage(aligned_run, "score")
+    path.write_bytes(content)

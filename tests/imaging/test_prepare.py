@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from small_brain import STEPS, make_brain, save
 
-from twinvae.cohort import write_manifest
+from twinvae.cohort import read_manifest, write_manifest
 from twinvae.cohort.manifest import manifest_table
-from twinvae.config import Reorient
+from twinvae.config import AlignMirror, Reorient, SelectSlices
 from twinvae.errors import ConfigError, DataError, StageError
 from twinvae.imaging import (
     INDEX_COLUMNS,
@@ -310,6 +310,52 @@ def test_a_store_written_by_hand(store, tmp_path):
     assert len(hand) == 10
     np.testing.assert_array_equal(hand.images[5:], store.images[:5])
     assert hand.index[:5].equals(store.index[:5])
+
+
+ALIGNED = (*STEPS, AlignMirror(deform=False))
+
+
+@pytest.fixture
+def aligned(cohort, tmp_path):
+    return prepare_cohort(cohort, ALIGNED, tmp_path / "slices", jobs=1)
+
+
+def test_the_aligned_mirror_image_is_stored_beside_the_slices(cohort, aligned, store):
+    """`store` was made after `aligned`, in the same folder."""
+    assert store.mirror is None
+    assert not (store.folder / "mirror.npy").exists()
+    again = prepare_cohort(cohort, ALIGNED, store.folder, jobs=1)
+    assert again.mirror.dtype == np.uint16
+    np.testing.assert_array_equal(again.images, store.images)
+    scans = [ScanFiles.from_row(row) for _, row in read_manifest(cohort).iterrows()]
+    for scan in scans[:2]:
+        mine = prepare_scan(scan, again.recipe)
+        rows = np.flatnonzero(again.index["subject"] == scan.subject)
+        np.testing.assert_array_equal(again.mirror[rows], mine.mirror)
+        assert mine.mirror.any()
+        assert not mine.mirror[mine.brain == 0].any()
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda d: (d / "mirror.npy").unlink(), r"mirror\.npy: expected an array, found"),
+        (lambda d: (d / "mirror.npy").write_bytes(b"x"), r"mirror\.npy: expected an array, found"),
+        (lambda d: _rewrite(d / "mirror.npy", lambda a: a[:-1]), r"mirror\.npy: expected \d+"),
+        (lambda d: _rewrite(d / "mirror.npy", lambda a: a.astype("f4")), "expected uint16, found"),
+    ],
+)
+def test_a_mirror_image_that_does_not_fit_is_refused(aligned, harm, message):
+    harm(aligned.folder)
+    with pytest.raises(StageError, match=message):
+        SliceStore.open(aligned.folder)
+
+
+def test_slices_without_brain_may_be_kept_beside_a_mirror_image(put, brain):
+    steps = (*STEPS[:3], SelectSlices(keep="all"), STEPS[-1], AlignMirror())
+    mine = prepare_scan(put(brain), fit_recipe(steps))
+    assert len(mine.mirror) == brain.image.shape[2]
+    assert not mine.mirror[mine.brain.max(axis=(1, 2)) == 0].any()
 
 
 def test_workers_do_not_import_torch(cohort):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from small_brain import STEPS, Brain, make_brain, save
 
 from twinvae.config import (
+    AlignMirror,
     BrainMask,
     CropResize,
     PercentileScale,
@@ -312,7 +313,10 @@ def test_without_reorient_a_scan_must_be_ras(brain, put, recipe):
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ((), "expected crop_resize as the last step, found no step"),
+        ((), "expected crop_resize as the last step but align_mirror, found no step"),
+        ((*STEPS[:-1], AlignMirror(), STEPS[-1]), "expected crop_resize before align_mirror"),
+        ((*STEPS, AlignMirror(), AlignMirror()), "expected align_mirror at most once"),
+        ((*STEPS[:-1], AlignMirror()), "expected crop_resize as the last step"),
         (STEPS[:-1], "expected crop_resize as the last step"),
         ((*STEPS, STEPS[-1]), "expected crop_resize at most once"),
         ((STEPS[1], STEPS[0], *STEPS[2:]), "expected reorient as the first step"),

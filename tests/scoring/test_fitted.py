@@ -32,6 +32,8 @@ CPU = Compute.resolve(ComputeConfig(device="cpu", threads=1))
 class Slices:
     """Healthy validation slices of three subjects, and mixed test slices of one."""
 
+    mirror = None
+
     def __init__(self, seed: int = 0, healthy_subjects: int = 3) -> None:
         x, brain = brains(20, seed=seed)
         self.images = (x[:, 0] * 65535).round().numpy().astype(np.uint16)

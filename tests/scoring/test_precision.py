@@ -41,6 +41,7 @@ class Slices:
     images: np.ndarray
     brain: np.ndarray
     index: pd.DataFrame
+    mirror: None = None
 
 
 def slices() -> Slices:

@@ -8,6 +8,7 @@ from twinvae.config.model import (
     TrainConfig,
 )
 from twinvae.config.recipe_steps import (
+    AlignMirror,
     BiasCorrection,
     BrainMask,
     CropResize,
@@ -38,6 +39,7 @@ from twinvae.config.run import (
 from twinvae.config.study_design import StudyConfig, load_study
 
 __all__ = [
+    "AlignMirror",
     "AugmentConfig",
     "BiasCorrection",
     "BrainMask",

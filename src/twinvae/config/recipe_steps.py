@@ -194,6 +194,22 @@ class CropResize(Documented):
     """Side of the network's image, in pixels; shrinking averages areas (anti-aliasing)."""
 
 
+class AlignMirror(Documented):
+    """Store, beside each slice, its mirror image: the same places of the brain's other half.
+
+    The whole stack is reflected about its mid-sagittal plane, then moved smoothly onto itself
+    (docs/recipe.md). Without this step a slice's mirror image is itself, flipped left to right.
+    """
+
+    step: Literal["align_mirror"] = "align_mirror"
+    deform: bool = True
+    """Move the reflected half onto the other; else it is reflected and no more."""
+    control_mm: float = Field(default=20.0, ge=8, le=100)
+    """Distance of the control points of that move."""
+    limit_mm: float = Field(default=8.0, gt=0, le=30)
+    """The farthest a control point goes along each axis."""
+
+
 def _check_range(low: float, high: float) -> None:
     if low >= high:
         raise ValueError(f"low must be below high, found {low:g} and {high:g}")
@@ -210,7 +226,8 @@ RecipeStep = Annotated[
     | HistogramMatch
     | ZScore
     | SelectSlices
-    | CropResize,
+    | CropResize
+    | AlignMirror,
     Field(discriminator="step"),
 ]
 

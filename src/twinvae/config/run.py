@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from twinvae.config.base import Documented
 from twinvae.config.model import NetworksConfig, TrainingConfig
-from twinvae.config.recipe_steps import CropResize, RecipeStep
+from twinvae.config.recipe_steps import AlignMirror, CropResize, RecipeStep
 from twinvae.vocabulary import Role
 
 PhantomContrast = Literal["T2w", "FLAIR", "T1w", "random"]
@@ -287,6 +287,8 @@ class RunConfig(Documented):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         last = self.recipe[-1]
+        if isinstance(last, AlignMirror):
+            last = self.recipe[-2:][0]
         if not isinstance(last, CropResize):
             raise ValueError(f"recipe must end with crop_resize, found {last.step}")
         if last.size != self.models.healthy.image_size:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from pydantic import TypeAdapter
 
-from twinvae.config import BrainMask, CropResize, RecipeStep, dump_config
+from twinvae.config import AlignMirror, BrainMask, CropResize, RecipeStep, dump_config
 from twinvae.errors import ConfigError, DataError, TwinvaeError
 from twinvae.files import read_json
 from twinvae.imaging.scan import (
@@ -27,6 +27,7 @@ from twinvae.progress import progress_bar
 
 _TO_UNIT = ("percentile_scale", "nyul_scale", "histogram_match", "z_score")
 _BEFORE = {  # of two steps that both stand in the recipe
+    "crop_resize": ("align_mirror",),
     "bias_correction": ("register", "resample_in_plane", *_TO_UNIT),
     "register": ("resample_in_plane", "select_slices"),
 }
@@ -42,10 +43,13 @@ class FittedRecipe:
 
     @property
     def crop(self) -> CropResize:
-        """The last step."""
-        last = self.steps[-1]
-        assert isinstance(last, CropResize)
-        return last
+        """The step that makes the pictures."""
+        return next(step for step in self.steps if isinstance(step, CropResize))
+
+    @property
+    def aligned(self) -> bool:
+        """Whether slices have an aligned mirror image beside them."""
+        return any(isinstance(step, AlignMirror) for step in self.steps)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values for ``write_json``."""
@@ -78,8 +82,11 @@ def check_order(steps: Sequence[RecipeStep]) -> None:
     for name in sorted(set(names) - {"select_slices"}):
         if names.count(name) > 1:
             raise ConfigError(f"recipe: expected {name} at most once, {found}")
-    if names[-1:] != ["crop_resize"]:
-        raise ConfigError(f"recipe: expected crop_resize as the last step, {found}")
+    last = names[:-1] if names[-1:] == ["align_mirror"] else names
+    if last[-1:] != ["crop_resize"]:
+        raise ConfigError(
+            f"recipe: expected crop_resize as the last step but align_mirror, {found}"
+        )
     if "reorient" in names[1:]:
         raise ConfigError(f"recipe: expected reorient as the first step, {found}")
     rest = names[1:] if names[0] == "reorient" else names

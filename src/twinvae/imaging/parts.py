@@ -74,16 +74,18 @@ def forget_reason(part: Path) -> None:
 def write_part(path: Path, prepared: PreparedScan) -> None:
     """Write a prepared scan's slices, index and statistics atomically."""
     index = prepared.index.astype(object).where(prepared.index.notna(), None)
+    arrays: dict[str, Any] = {
+        "images": prepared.images,
+        "brain": prepared.brain,
+        "tumour": prepared.tumour,
+        "index": np.array(json.dumps(index.to_dict("list"))),
+        "statistics": np.array(json.dumps(prepared.statistics)),
+        "facts": np.array(json.dumps(prepared.facts)),
+    }
+    if prepared.mirror is not None:
+        arrays["mirror"] = prepared.mirror
     with atomic_path(path) as temporary:
-        np.savez(
-            temporary,
-            images=prepared.images,
-            brain=prepared.brain,
-            tumour=prepared.tumour,
-            index=np.array(json.dumps(index.to_dict("list"))),
-            statistics=np.array(json.dumps(prepared.statistics)),
-            facts=np.array(json.dumps(prepared.facts)),
-        )
+        np.savez(temporary, **arrays)
 
 
 def own_parts(folder: Path) -> list[Path]:
@@ -97,7 +99,8 @@ def part_block(path: Path) -> Block:
     with np.load(path, allow_pickle=False) as part:
         index = pd.DataFrame(json.loads(str(part["index"])))
         index["tumour_px"] = index["tumour_px"].astype("Int64")
-        return Block(part["images"], part["brain"], part["tumour"], index)
+        mirror = part.get("mirror")
+        return Block(part["images"], part["brain"], part["tumour"], index, mirror)
 
 
 def part_slices(path: Path) -> int:

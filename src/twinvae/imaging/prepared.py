@@ -66,7 +66,8 @@ class PreparedScan:
     ``images``: uint16 (n, H, W), intensity times 65535. ``brain``, ``tumour``: uint8 (n, H, W),
     0 or 1. ``index``: one row a slice, columns ``INDEX_COLUMNS``. ``scale``: knots (scan units,
     unit interval) of the intensity map, empty when there was none. ``statistics``: what the scan
-    was like, for out-of-domain checks.
+    was like, for out-of-domain checks. ``mirror``: uint16 (n, H, W), each slice's aligned mirror
+    image, above 0 where that has brain; None without the step align_mirror.
     """
 
     files: ScanFiles
@@ -78,6 +79,7 @@ class PreparedScan:
     scale: Knots
     statistics: dict[str, float]
     facts: Facts = field(default_factory=dict)
+    mirror: NDArray[np.uint16] | None = None
 
 
 def prepare_scan(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
@@ -88,7 +90,7 @@ def prepare_scan(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
     look = Look()
     working = run_steps(scan, recipe.steps, recipe.fitted, look)
     pictures = working.pictures
-    assert pictures is not None  # crop_resize is the last step
+    assert pictures is not None  # crop_resize is in every recipe
     images, index = _quantised(working, pictures), _index(working, pictures)
     return PreparedScan(
         files=scan,
@@ -109,6 +111,7 @@ def prepare_scan(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
         scale=working.scale,
         statistics=_statistics(working, images, pictures, index),
         facts=look.facts,
+        mirror=None if pictures.mirror is None else _stored(pictures.mirror),
     )
 
 
@@ -174,20 +177,23 @@ def _quantised(working: Working, pictures: Pictures) -> NDArray[np.uint16]:
             f"{working.files.image}: expected intensities in [0, 1], found "
             f"{working.image.min():g} to {working.image.max():g}; add percentile_scale"
         )
-    stored: NDArray[np.uint16] = np.rint(pictures.image * np.float32(FULL_SCALE)).astype(np.uint16)
+    return _stored(pictures.image)
+
+
+def _stored(image: Floats) -> NDArray[np.uint16]:
+    stored: NDArray[np.uint16] = np.rint(image * np.float32(FULL_SCALE)).astype(np.uint16)
     return stored
 
 
 def _index(working: Working, pictures: Pictures) -> pd.DataFrame:
     kept, files = working.kept, working.files
-    low, high = np.flatnonzero(working.brain_px)[[0, -1]]
     if working.tumour_px is not None:
         tumour = pd.array(working.tumour_px[kept].tolist(), dtype="Int64")
     else:
         unknown = 0 if files.role == "healthy" else pd.NA
         tumour = pd.array([unknown] * len(kept), dtype="Int64")
     table = pd.DataFrame({"slice": kept, "brain_px": working.brain_px[kept], "tumour_px": tumour})
-    table["position"] = np.round(np.clip((kept - low) / max(high - low, 1), 0, 1), 6)
+    table["position"] = np.round(np.clip(working.position, 0, 1), 6)
     for name in ("subject", "session", "source", "role", "split"):
         table[name] = getattr(files, name)
     x, y, _ = working.counted_spacing_mm

@@ -103,6 +103,8 @@ class Pictures:
     brain: NDArray[np.uint8]
     tumour: NDArray[np.uint8]
     window: Window
+    mirror: Floats | None = None
+    """What ``symmetry.aligned_mirror`` gives, after the step align_mirror."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,12 @@ class Working:
     """How the step register brought the scan onto the template's grid."""
     pictures: Pictures | None = None
     """What crop_resize made."""
+
+    @property
+    def position(self) -> NDArray[np.float64]:
+        """Where the kept slices lie: 0 at the brain's lowest slice, 1 at its highest; rising."""
+        low, high = np.flatnonzero(self.brain_px)[[0, -1]]
+        return np.asarray((self.kept - low) / max(high - low, 1), np.float64)
 
 
 def load_scan(files: ScanFiles, *, read_brain: bool = True) -> Working:

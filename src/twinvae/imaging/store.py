@@ -23,7 +23,9 @@ _ARRAYS: dict[str, type[np.generic]] = {
     "images": np.uint16,
     "brain": np.uint8,
     "tumour": np.uint8,
+    "mirror": np.uint16,
 }
+"""What a store holds; ``mirror`` if its recipe has the step align_mirror."""
 _NUMBERS: dict[str, Any] = {
     "slice": "int64",
     "position": "float64",
@@ -42,6 +44,7 @@ class Block:
     brain: NDArray[np.uint8]
     tumour: NDArray[np.uint8]
     index: pd.DataFrame
+    mirror: NDArray[np.uint16] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class SliceStore:
 
     ``images``: uint16 (n, H, W), intensity times 65535; ``brain``, ``tumour``: uint8 (n, H, W),
     0 or 1; ``index``: n rows in the same order (``tumour_px`` is ``<NA>`` where unknown);
-    ``skipped``: the scans that could not be prepared, with the reason.
+    ``skipped``: the scans that could not be prepared, with the reason; ``mirror``: as of a
+    ``PreparedScan``.
     """
 
     folder: Path
@@ -59,6 +63,7 @@ class SliceStore:
     tumour: NDArray[np.uint8]
     index: pd.DataFrame
     skipped: pd.DataFrame
+    mirror: NDArray[np.uint16] | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -67,7 +72,9 @@ class SliceStore:
         if not (folder / "index.tsv").is_file():
             raise StageError(f"{folder}: expected prepared slices, found no index.tsv; run prepare")
         index = _read_index(folder / "index.tsv")
-        arrays = {name: _mapped(folder / f"{name}.npy", name) for name in _ARRAYS}
+        stored = folder / "recipe.json"
+        recipe = FittedRecipe.read(stored) if stored.is_file() else None
+        arrays = {name: _mapped(folder / f"{name}.npy", name) for name in _names(recipe)}
         shape = arrays["images"].shape
         for name, array in arrays.items():
             if array.ndim != 3 or array.shape != shape or len(array) != len(index):
@@ -96,14 +103,15 @@ class SliceStore:
         """
         folder = Path(folder)
         with temporary_folder(folder / "index.tsv") as room:
-            index = _write_arrays(room, blocks, (slices, size, size))
+            index = _write_arrays(room, blocks, (slices, size, size), _names(recipe))
             if recipe is not None:
                 write_json(room / "recipe.json", recipe.to_json())
             lost = pd.DataFrame(list(skipped), columns=list(SKIPPED_COLUMNS))
             for name, table in {"skipped.tsv": lost, **(extra or {})}.items():
                 write_table(room / name, table)
             write_table(room / "index.tsv", index)
-            (folder / "index.tsv").unlink(missing_ok=True)
+            for name in ("index.tsv", "mirror.npy"):  # not every store has the second
+                (folder / name).unlink(missing_ok=True)
             for file in sorted(room.iterdir(), key=lambda file: file.name == "index.tsv"):
                 os.replace(file, folder / file.name)
         return cls.open(folder)
@@ -144,10 +152,15 @@ def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap
     return array
 
 
-def _write_arrays(room: Path, blocks: Iterable[Block], shape: tuple[int, int, int]) -> pd.DataFrame:
-    arrays = {
-        name: new_array(room / f"{name}.npy", dtype, shape) for name, dtype in _ARRAYS.items()
-    }
+def _names(recipe: FittedRecipe | None) -> list[str]:
+    """The arrays of a store."""
+    return [name for name in _ARRAYS if name != "mirror" or (recipe is not None and recipe.aligned)]
+
+
+def _write_arrays(
+    room: Path, blocks: Iterable[Block], shape: tuple[int, int, int], names: Iterable[str]
+) -> pd.DataFrame:
+    arrays = {name: new_array(room / f"{name}.npy", _ARRAYS[name], shape) for name in names}
     rows: list[pd.DataFrame] = []
     at = 0
     for block in blocks:

@@ -43,6 +43,8 @@ class PlantedSlices:
     images: NDArray[np.uint16]
     brain: NDArray[np.uint8]
     index: pd.DataFrame
+    mirror: NDArray[np.uint16] | None = None
+    """Of the slices without their lesions."""
 
     @property
     def judged(self) -> NDArray[np.int64]:
@@ -83,11 +85,13 @@ def plant(store: SliceStore, planting: Planting, seed: int) -> PlantedSlices:
     images, tumour_px = _with_lesions(store, val, planting, seed)
     twins = store.index.iloc[val].assign(role="mixed")
     finer = (twins["pixel_mm"] / twins["spacing_mm"]).to_numpy(np.float64)
+    mirror = store.mirror
     twins["tumour_px"] = np.maximum(1, np.rint(tumour_px * finer**2)).astype(np.int64)
     return PlantedSlices(
         images=np.concatenate([store.images[healthy], images]),
         brain=np.concatenate([store.brain[healthy], store.brain[val]]),
         index=pd.concat([store.index.iloc[healthy], twins], ignore_index=True),
+        mirror=None if mirror is None else np.concatenate([mirror[healthy], mirror[val]]),
     )
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 from twinvae.config import ScoringConfig
 from twinvae.errors import DataError
 from twinvae.files import atomic_path
-from twinvae.models import DiagonalGaussian, LatentModel, Model, load_twins
+from twinvae.models import DiagonalGaussian, LatentModel, Model, load_twins, mirror
 from twinvae.training import Compute
 
 _REACH = 6.0  # of a smoothing kernel, in standard deviations
@@ -112,6 +112,7 @@ class SliceBatch:
         slab: Tensor | None = None,
         fitted: Fitted | None = None,
         compute: Compute | None = None,
+        aligned: Tensor | None = None,
     ) -> None:
         self.x = x
         """Slices, float32 (n, 1, H, W) in [0, 1]."""
@@ -132,6 +133,7 @@ class SliceBatch:
         self.options = options
         self.fitted: Fitted = fitted or {}
         """What fitted scores learned before, by the name of their fit."""
+        self._aligned = aligned
         self._kept: dict[str, Tensor] = {}
 
     def once(self, name: str, compute: Callable[[SliceBatch], Tensor]) -> Tensor:
@@ -199,6 +201,22 @@ class SliceBatch:
     def inside(self) -> Tensor:
         """``brain`` as float32 0 and 1, which multiplies faster than a bool."""
         return self.brain.float()
+
+    @cached_property
+    def mirror(self) -> Tensor:
+        """Mirror image of ``x``, float32 (n, 1, H, W) in [0, 1], 0 where there is none.
+
+        The one that the recipe's step align_mirror made; without it, ``x`` flipped left to right
+        about the midline of the slice's brain.
+        """
+        return mirror(self.x, self.brain) if self._aligned is None else self._aligned
+
+    @cached_property
+    def mirrored(self) -> Tensor:
+        """Where the mirror image has brain, float32 (n, 1, H, W), 0 or 1."""
+        if self._aligned is None:
+            return mirror(self.inside, self.brain)
+        return (self._aligned > 0).float()
 
     @cached_property
     def core(self) -> Tensor:

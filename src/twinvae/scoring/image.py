@@ -14,10 +14,14 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional
 
-from twinvae.models import mirror
 from twinvae.scoring.batch import Models, SliceBatch, gaussian_smooth
 from twinvae.scoring.registry import MAPS, Applies, MapFunction, Reference, abnormality_map, score
-from twinvae.scoring.trivial import HEALTHY_PIXELS, smoothed_excess, usual_deviation
+from twinvae.scoring.trivial import (
+    HEALTHY_PIXELS,
+    smoothed_excess,
+    usual_deviation,
+    window_excess,
+)
 
 _PRINCIPLE = "reconstruction error of one healthy model; Baur et al. 2021"
 _DDAD = "two reconstructions compared: Cai et al. 2022 (DDAD), in image space"
@@ -188,8 +192,8 @@ def _excess(batch: SliceBatch, sign: float) -> Tensor:
     """max(G * ±(x − m), 0), m the mirror image of x, where both halves are; (n, 1, H, W)."""
 
     def compute(inner: SliceBatch) -> Tensor:
-        both_halves = inner.core * mirror(inner.inside, inner.brain)
-        excess = inner.smooth(sign * (inner.x - mirror(inner.x, inner.brain)) * both_halves)
+        both_halves = inner.core * inner.mirrored
+        excess = inner.smooth(sign * (inner.x - inner.mirror) * both_halves)
         return excess.clamp(min=0)
 
     return batch.once(f"smoothed excess {sign:+.0f}", compute)
@@ -211,6 +215,17 @@ def _with_maximum(
         return function
 
     return register
+
+
+def _register_window(name: str, summary: str, sign: float) -> None:
+    @abnormality_map(name, summary, _OURS, whole=None, local=False)
+    def window(batch: SliceBatch) -> Tensor:
+        """``trivial.window_excess``; its maximum is ``trivial_asymmetry_3d_window``."""
+        return window_excess(batch, sign)
+
+
+_register_window("excess_mirror", f"{_BRIGHT[1]}, local means", 1.0)
+_register_window("excess_mirror_negative", f"{_DARK[1]}, local means", -1.0)
 
 
 @_with_maximum("residual_mirrored", f"√({_BRIGHT[0]} · {_BRIGHT[1]})")

@@ -43,6 +43,10 @@ class Slices(Protocol):
         """(n, H, W), 1 inside the brain."""
 
     @property
+    def mirror(self) -> NDArray[np.uint16] | None:
+        """(n, H, W), each slice's aligned mirror image, 0 where it has none; or None."""
+
+    @property
     def index(self) -> pd.DataFrame:
         """One row a slice, columns as in slices/index.tsv."""
 
@@ -71,6 +75,9 @@ def batches(
             for name in ("position", "brain_px", "spacing_mm", "pixel_mm")
         }
         brain = torch.from_numpy(slices.brain[part].astype(bool)).unsqueeze(1)
+        aligned = None
+        if slices.mirror is not None:
+            aligned = to_tensor(slices.mirror[part], compute.device)
         yield SliceBatch(
             to_tensor(slices.images[part], compute.device),
             brain.to(compute.device),
@@ -82,6 +89,7 @@ def batches(
             slab=None if slab is None else slab.to(compute.device),
             fitted=fitted,
             compute=compute,
+            aligned=aligned,
         )
 
 

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from twinvae.models import mirror
-from twinvae.scoring.batch import SliceBatch, erode
+from twinvae.scoring.batch import SliceBatch, erode, gaussian_smooth
 from twinvae.scoring.registry import Reference, local_maximum, score
 
 _RIM_MM = 6.0  # the brain's rim is never symmetric to the pixel
+_WINDOW_MM = 3.0  # how far the other half's anatomy may lie from where it is looked for
 _OURS = "trivial rival: whoever claims a detector must beat it"
 _PLACES = 21
 """Relative positions 0, 0.05, …, 1; a slice is held against the nearest."""
@@ -163,6 +165,70 @@ def asymmetry(batch: SliceBatch) -> Tensor:
     difference = batch.smooth((batch.x - mirror(batch.x, batch.brain)) * batch.brain)
     inside = erode(batch.brain, _RIM_MM, batch.pixel_mm)
     return batch.brain_max(difference, inside & mirror(inside.float(), batch.brain).bool())
+
+
+def window_excess(batch: SliceBatch, sign: float) -> Tensor:
+    """G * max(±g * x − the highest ±g * m within 3 mm, 0) where both halves are, (n, 1, H, W).
+
+    m is the mirror image, g half as wide as ``scoring.local_fwhm_mm``, and G so wide that both
+    together are as wide as that. Local means are compared, and the nearest that the other half
+    offers: ventricles and sulci of unequal size are no excess.
+    """
+
+    def compute(inner: SliceBatch) -> Tensor:
+        own, other = inner.once("local means", _local_means)
+        reach = round(_WINDOW_MM / float(inner.pixel_mm[0]))
+        best = functional.max_pool2d(sign * other, 2 * reach + 1, stride=1, padding=reach)
+        excess = (sign * own - best).clamp(min=0) * _both_halves(inner)
+        width = inner.options.local_fwhm_mm / inner.pixel_mm
+        return gaussian_smooth(excess, width * 0.75**0.5) * inner.inside
+
+    return batch.once(f"window excess {sign:+.0f}", compute)
+
+
+def _local_means(batch: SliceBatch) -> Tensor:
+    """G * x and g * m where both halves are, (2, n, 1, H, W); see ``window_excess``."""
+    there = batch.inside * batch.mirrored
+    width = batch.options.local_fwhm_mm / batch.pixel_mm / 2
+    images = (batch.x, batch.mirror)
+    return torch.stack([gaussian_smooth(image * there, width) for image in images])
+
+
+def _asymmetry(batch: SliceBatch) -> Tensor:
+    """G * (x − m) where both halves are, (n, 1, H, W)."""
+    return batch.smooth((batch.x - batch.mirror) * _both_halves(batch))
+
+
+def _both_halves(batch: SliceBatch) -> Tensor:
+    """Where the brain without its rim has a mirror image, bool (n, 1, H, W)."""
+
+    def compute(inner: SliceBatch) -> Tensor:
+        rim = max(_RIM_MM, inner.options.rim_mm)
+        return erode(inner.brain, rim, inner.pixel_mm) & inner.mirrored.bool()
+
+    return batch.once("both halves", compute)
+
+
+def _register_asymmetries(suffix: str, difference: str, sign: float) -> None:
+    """The rivals that look at the aligned mirror image, of what is too bright or too dark."""
+    where = f"maximum where both halves of the brain are, rim eroded, of the smoothed {difference}"
+
+    @score(f"trivial_asymmetry_3d{suffix}", f"{where} the aligned mirror image", _OURS)
+    def pixels(batch: SliceBatch) -> Tensor:
+        """Max of G * ±(x − m), m the aligned mirror image; where no recipe made it, x flipped."""
+        difference = batch.once("asymmetry", _asymmetry)
+        return batch.brain_max(sign * difference, _both_halves(batch))
+
+    summary = f"{where} the best of the aligned mirror image within {_WINDOW_MM:g} mm"
+
+    @score(f"trivial_asymmetry_3d_window{suffix}", summary, _OURS)
+    def means(batch: SliceBatch) -> Tensor:
+        """Max of ``window_excess``."""
+        return batch.brain_max(window_excess(batch, sign), _both_halves(batch))
+
+
+_register_asymmetries("", "excess over", 1.0)
+_register_asymmetries("_negative", "lack against", -1.0)
 
 
 def _brain_quantile(batch: SliceBatch, q: float) -> Tensor:

@@ -4,6 +4,7 @@
   select_slices, crop_resize
 - `intensity`: bias_correction, nyul_scale, histogram_match, z_score
 - `register`: register, and the template it registers to
+- `mirror`: align_mirror
 
 To add a step: its option model there, a function here (in a file that fits, or one imported below)
 that is registered with ``apply_step.register``. A step receives its options, the scan's working
@@ -11,7 +12,7 @@ copy and what the recipe fitted for it on the training scans; it returns a new w
 step that learns from the training scans also registers a function with ``fit_step.register``.
 """
 
-from twinvae.imaging.steps import intensity, register, standard
+from twinvae.imaging.steps import intensity, mirror, register, standard
 from twinvae.imaging.steps.step import Fitted, Training, apply_step, fit_step
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "apply_step",
     "fit_step",
     "intensity",
+    "mirror",
     "register",
     "standard",
 ]
