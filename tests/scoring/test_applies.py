@@ -12,6 +12,7 @@ from twinvae.models import MODELS, Model, build_model
 from twinvae.scoring import SCORES, Models, select_scores
 
 NEED_ELBO = ("healthy_kl", "healthy_elbo", "image_nll", "gradient_")
+NEED_LESIONS = ("lesion",)
 CODES = ("dense_ae", "spatial_ae", "adversarial_ae", "constrained_adversarial_ae")
 TOO_DEEP = ("features_l2_3", "features_l2_4", "features_l2_5")  # the networks here have two layers
 
@@ -53,6 +54,8 @@ def test_every_score_is_finite_or_does_not_apply(kind: str) -> None:
 @pytest.mark.parametrize("kind", sorted(MODELS))
 def test_what_does_not_apply_is_what_the_kind_lacks(kind: str) -> None:
     expected = beginning(*TOO_DEEP)
+    if kind != "slab_unet":
+        expected |= beginning(*NEED_LESIONS)
     if kind in CODES:
         expected |= beginning(*NEED_ELBO)
     if kind in ("denoising_ae", "healing_unet", "slab_unet"):
@@ -61,7 +64,7 @@ def test_what_does_not_apply_is_what_the_kind_lacks(kind: str) -> None:
 
 
 def test_each_model_is_asked_for_what_it_alone_must_give() -> None:
-    deep = beginning(*TOO_DEEP)
+    deep = beginning(*TOO_DEEP, *NEED_LESIONS)
     healthy_lacks = refused(twins("denoising_ae", "vae")) - deep
     assert healthy_lacks == beginning(*NEED_ELBO, "healthy_mean_norm")
     mixed_lacks = refused(twins("vae", "denoising_ae")) - deep
