@@ -12,7 +12,7 @@ import pytest
 
 from twinvae.config import DecisionConfig
 from twinvae.decision import Calibration, calibrate, called, p_values, scan_verdict
-from twinvae.decision.p_values import highest_supported, needed_count, require_supported
+from twinvae.decision.cutoffs import highest_supported, needed_count, require_supported
 from twinvae.decision.thresholds import FittedRule, Places
 from twinvae.errors import CalibrationError
 

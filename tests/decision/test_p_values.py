@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from twinvae.decision.p_values import (
-    Ranks,
+from twinvae.decision.cutoffs import (
     conformal_cutoffs,
     highest_supported,
     percentile_cutoffs,
     require_supported,
     weights,
 )
+from twinvae.decision.thresholds import Ranks
 from twinvae.errors import CalibrationError
 
 A = np.array([0, 0, 1])  # two subjects, of two slices and of one

@@ -10,8 +10,9 @@ from scipy.stats import combine_pvalues, norm
 
 from twinvae.config import DecisionConfig
 from twinvae.decision import STATISTICS, calibrate, discoveries, p_values, scan_verdict
-from twinvae.decision.p_values import Ranks
-from twinvae.decision.scan_level import ScanGroups, ScanSlices, _entry
+from twinvae.decision.apply import ScanSlices
+from twinvae.decision.scan_level import ScanGroups, _entry
+from twinvae.decision.thresholds import Ranks
 from twinvae.errors import CalibrationError
 
 

@@ -11,7 +11,6 @@ from small_brain import STEPS, make_brain, save
 
 from twinvae.cohort.manifest import manifest_table, write_manifest
 from twinvae.imaging import Volume, prepare_cohort, read_volume, write_volume
-from twinvae.imaging.facts import content_hash
 from twinvae.imaging.quality import (
     FLAGS,
     check_cohort,
@@ -21,6 +20,7 @@ from twinvae.imaging.quality import (
     read_flags,
     robust_z,
 )
+from twinvae.imaging.volume import content_hash
 
 
 def fact(number=0, **more):

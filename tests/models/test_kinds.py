@@ -13,7 +13,7 @@ from torch.nn import functional
 from models.test_contract import loss_of, model_of, slices
 from twinvae.errors import ConfigError
 from twinvae.models import TrainingBatch, all_models, build_model, model_lines
-from twinvae.models.distributions import gaussian_log_density, laplace_log_density
+from twinvae.models.vae import gaussian_log_density, laplace_log_density
 from twinvae.models.vae_variants import with_condition
 
 

@@ -32,6 +32,10 @@ PUBLISHED = {
         "contrast": "any", "planted": 0.8, "diameter_mm": (8.0, 60.0), "strength": (0.15, 1.5),
         "push": 0.0, "mirror": True, "field_of_view_mm": 200.0,
     },
+    "slab_unet": {
+        "contrast": "any", "planted": 0.85, "diameter_mm": (6.0, 70.0), "strength": (0.2, 1.5),
+        "push": 0.3, "infiltrating": 0.5, "field_of_view_mm": 200.0, "neighbour_mm": 4.2,
+    },
 }  # fmt: skip
 """Settings that a config leaves out, as the docs and finished runs have them."""
 OUTSIDE = {
@@ -49,6 +53,9 @@ OUTSIDE = {
     "denoising_ae": [{"noise_std": 0}, {"noise_cells": 0}],
     "healing_unet": [
         {"planted": 0}, {"planted": 1.01}, {"push": -0.1}, {"push": 0.41}, {"field_of_view_mm": 0},
+    ],
+    "slab_unet": [
+        {"planted": 0}, {"push": 0.41}, {"infiltrating": 1.1}, {"neighbour_mm": 0},
     ],
 }  # fmt: skip
 AT_THE_EDGE = {
@@ -85,8 +92,9 @@ def test_what_a_kind_must_define() -> None:
         kind for kind in MODELS if kind.endswith(("vae", "vae_labelled"))
     }
     assert {kind for kind, (_, _, encodes) in given.items() if not encodes} == {
-        "denoising_ae", "healing_unet",
+        "denoising_ae", "healing_unet", "slab_unet",
     }  # fmt: skip
+    assert {kind for kind, m in MODELS.items() if m.slab or m.finds_lesions} == {"slab_unet"}
     assert {kind for kind, m in MODELS.items() if getattr(m, "spatial", False)} == {
         "spatial_vae", "spatial_ae",
     }  # fmt: skip

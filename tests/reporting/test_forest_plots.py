@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from twinvae.reporting.forest_plots import figure_false_positives, figure_strata
-from twinvae.reporting.formatting import strata_of, stratum_label
+from twinvae.reporting.metric_cells import strata_of, stratum_label
 from twinvae.reporting.report_tables import strata_table
 
 

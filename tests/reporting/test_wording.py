@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 
 from twinvae.evaluation.what_it_sees import BRAIN_SIZE, NOTHING, SCANNER, TUMOURS, UNKNOWN
-from twinvae.reporting.formatting import (
-    AUROCS,
+from twinvae.reporting.metric_cells import AUROCS
+from twinvae.reporting.report_tables import (
+    comparison_lines,
+    drift_lines,
+    p_value_lines,
+    rate_lines,
+    sees_lines,
+)
+from twinvae.reporting.style import (
     number,
     ordinal,
     percent,
@@ -17,13 +24,6 @@ from twinvae.reporting.formatting import (
     score_label,
     signed,
     span,
-)
-from twinvae.reporting.report_tables import (
-    comparison_lines,
-    drift_lines,
-    p_value_lines,
-    rate_lines,
-    sees_lines,
 )
 from twinvae.reporting.wording import (
     at_threshold,

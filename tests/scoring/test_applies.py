@@ -55,7 +55,7 @@ def test_what_does_not_apply_is_what_the_kind_lacks(kind: str) -> None:
     expected = beginning(*TOO_DEEP)
     if kind in CODES:
         expected |= beginning(*NEED_ELBO)
-    if kind in ("denoising_ae", "healing_unet"):
+    if kind in ("denoising_ae", "healing_unet", "slab_unet"):
         expected |= beginning(*NEED_ELBO, "latent_", "healthy_mean_norm")
     assert refused(twins(kind, kind)) == expected
 

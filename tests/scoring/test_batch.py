@@ -13,7 +13,7 @@ from twinvae.config import ScoringConfig
 from twinvae.scoring import SCORES, SliceBatch
 from twinvae.scoring.batch import erode, gaussian_smooth
 from twinvae.scoring.loop import batches, scored_rows
-from twinvae.scoring.maps import local_maximum
+from twinvae.scoring.registry import local_maximum
 from twinvae.scoring.trivial import z_map
 
 

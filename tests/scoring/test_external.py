@@ -16,7 +16,7 @@ from twinvae.scoring import MAPS, SCORES, select_scores
 from twinvae.scoring.registry import load_external
 
 CODE = '''
-from twinvae.scoring.maps import abnormality_map
+from twinvae.scoring.registry import abnormality_map
 from twinvae.scoring.registry import score
 
 

@@ -8,7 +8,7 @@ import torch
 from test_scores import SIDE, batch
 
 from twinvae.scoring import SCORES, SliceBatch
-from twinvae.scoring.maps import MAPS
+from twinvae.scoring.registry import MAPS
 
 SHAPES = [(2, 3, 8, 16), (2, 5, 2, 4), (2, 4, 1, 1)]
 

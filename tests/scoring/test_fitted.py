@@ -21,7 +21,7 @@ from twinvae.scoring import (
     score_and_fit,
     write_fitted,
 )
-from twinvae.scoring.fitted import moved
+from twinvae.scoring.batch import moved
 from twinvae.scoring.latent import learn_difference as learn
 from twinvae.training import Compute
 

@@ -14,7 +14,7 @@ from test_scores import MODELS
 from twinvae.config import ScoringConfig
 from twinvae.scoring import SCORES
 from twinvae.scoring.loop import map_rows, score_batches, score_slices, write_maps
-from twinvae.scoring.maps import AbnormalityMap
+from twinvae.scoring.registry import AbnormalityMap
 
 PLACE = AbnormalityMap(
     "place", "position", "a test", lambda b: b.position.view(-1, 1, 1, 1) + 0 * b.x

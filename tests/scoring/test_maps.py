@@ -13,7 +13,7 @@ from twinvae.models import build_model
 from twinvae.scoring import MAPS, SCORES, Models, select_maps, select_scores
 from twinvae.scoring.elbo import negative_elbo
 from twinvae.scoring.image import structural_similarity
-from twinvae.scoring.maps import abnormality_map
+from twinvae.scoring.registry import abnormality_map
 
 ABLE = sorted(name for name, entry in MAPS.items() if entry.applies(MODELS))
 

@@ -18,7 +18,7 @@ from twinvae.models import DiagonalGaussian, LatentModel, Model
 from twinvae.scoring import SCORES, Models
 from twinvae.scoring.fitted import score_and_fit
 from twinvae.scoring.loop import batches, map_batch
-from twinvae.scoring.maps import MAPS
+from twinvae.scoring.registry import MAPS
 from twinvae.training import Compute
 
 BF16 = 0.15
@@ -91,6 +91,8 @@ def error(half: np.ndarray, full: np.ndarray) -> float:
 
 class _Steady(torch.nn.Module):
     """Mixed into a network: its passes are in float32 whatever is around them."""
+
+    finds_lesions = False
 
     @staticmethod
     def of(model: Model) -> Model:
@@ -173,7 +175,7 @@ def test_a_view_in_bf16_shares_its_weights_and_leaves_the_model_as_it_was() -> N
 
 def test_likelihood_and_divergence_of_shorter_numbers_are_in_float32() -> None:
     from twinvae.models import log_density
-    from twinvae.models.distributions import sum_pixels
+    from twinvae.models.contract import sum_pixels
 
     x, _ = brains(2)
     for likelihood in ("logit_normal", "gaussian", "laplace"):

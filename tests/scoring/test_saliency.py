@@ -11,7 +11,7 @@ import torch
 from twinvae.config import ScoringConfig
 from twinvae.models import DiagonalGaussian
 from twinvae.scoring import Models, SliceBatch
-from twinvae.scoring.maps import MAPS
+from twinvae.scoring.registry import MAPS
 from twinvae.scoring.saliency import _cover
 
 HEIGHT, WIDTH, LATENT = 6, 9, 4
@@ -103,7 +103,7 @@ def _occluded(
         mean = image.flatten(1) @ torch.tensor(weight, dtype=torch.float32)
         return DiagonalGaussian(mean, torch.ones_like(mean))
 
-    healthy = SimpleNamespace(reconstruct=lambda _: tensor(x_h))
+    healthy = SimpleNamespace(reconstruct=lambda _: tensor(x_h), finds_lesions=False)
     seen = SliceBatch(
         tensor(x),
         torch.tensor(brain)[:, None],

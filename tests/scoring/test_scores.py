@@ -125,6 +125,8 @@ def test_score_survives_slices_without_brain(name: str) -> None:
 class _Healthy(torch.nn.Module):
     """A perfect healthy model: it gives the brain back without the lesion."""
 
+    finds_lesions = False
+
     def __init__(self, clean: torch.Tensor) -> None:
         super().__init__()
         self.clean = clean
@@ -171,6 +173,8 @@ def test_symmetric_form_is_zero_when_both_models_see_alike(name: str) -> None:
 
 class _Faithful(torch.nn.Module):
     """A mixed model that knows lesions: it gives back what it is given."""
+
+    finds_lesions = False
 
     encode = staticmethod(MODELS.mixed.encode)
 
@@ -226,6 +230,8 @@ def test_trained_models_find_a_planted_lesion(name: str, trained: Models) -> Non
 
 class _Centred(torch.nn.Module):
     """Encodes healthy slices at the prior's centre, and others by how they differ."""
+
+    finds_lesions = False
 
     def __init__(self, clean: torch.Tensor) -> None:
         super().__init__()

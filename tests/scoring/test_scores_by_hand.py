@@ -14,8 +14,7 @@ from test_scores import FITTED, MODELS, SIDE, batch, brains, lesion
 from twinvae.models import mirror
 from twinvae.scoring import SCORES, SliceBatch, write_fitted, write_scores
 from twinvae.scoring.image import structural_similarity
-from twinvae.scoring.maps import MAPS
-from twinvae.scoring.registry import Score
+from twinvae.scoring.registry import MAPS, Score
 from twinvae.scoring.table import area_unit, areas, pixel_range_mm2
 
 SIGMA = 8 / 2.354820045 / 3.0  # 8 mm full width, pixels of 3 mm

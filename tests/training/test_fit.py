@@ -272,7 +272,7 @@ def test_masked_training_leaves_the_background_alone(tmp_path) -> None:
         model = build_model(MODEL, 0)
         fit(model, data, options, CPU, seed=0, folder=tmp_path / name, label=name)
         x = data.batch(data.val, CPU.device)
-        inside = data.mask(data.val, CPU.device)
+        inside = data.mask(data.val, CPU.device, brain=True)
         with torch.inference_mode():
             error = (model.reconstruct(x) - x).square()
         errors[name] = (error[inside].mean().item(), error[~inside].mean().item())

@@ -109,7 +109,7 @@ def test_validation_counts_the_pixels_that_training_counts(tmp_path: Path, maske
     options = SHORT.model_copy(update={"mask_background": masked})
     data, model = toy_data(), build_model(MODEL, 0)
     fit(model, data, options, CPU, seed=0, folder=tmp_path, label="toy")
-    x, mask = data.batch(data.val, CPU.device), data.mask(data.val, CPU.device)
+    x, mask = data.batch(data.val, CPU.device), data.mask(data.val, CPU.device, brain=True)
     assert 0.1 < mask.float().mean() < 0.9
     with torch.inference_mode():  # 16 slices: all are watched, as one batch
         q = model.encode(x)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand, TyperOption
 
 from twinvae import __version__
 from twinvae.commands import lists, runs, scans
 from twinvae.commands.detect import detect
+from twinvae.errors import TwinvaeError
+from twinvae.progress import console
 
 app = typer.Typer(
     name="twinvae",
@@ -84,3 +88,17 @@ for _name, (_about, _subcommands) in _LISTS.items():
     app.add_typer(_group, name=_name, rich_help_panel="Look things up")
     for _word, _command in _subcommands.items():
         _add(_group, _command, name=_word)
+
+
+def main() -> None:
+    """Run the command line; what a user can mend becomes one clear message and an exit code."""
+    try:
+        app()
+    except TwinvaeError as error:
+        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a folder that may not be written
+        where = f"{error.filename}: " if error.filename else ""
+        said = escape(f"{where}{error.strerror or error}")
+        console.print(f"[bold red]error:[/] {said}", soft_wrap=True)
+        sys.exit(1)

@@ -1,7 +1,7 @@
 """What a run is: validated, documented, printable."""
 
-from twinvae.config.base import Documented, documented_fields, validated
-from twinvae.config.load import dump_config, load_config, preset_names
+from twinvae.config.base import Documented, documented_fields
+from twinvae.config.load import dump_config, load_config, preset_names, validated
 from twinvae.config.model import (
     AugmentConfig,
     ModelConfig,

@@ -1,15 +1,11 @@
-"""Documented models: fields explain themselves, unknown keys and bad values are refused by name."""
+"""Documented models: fields explain themselves, unknown keys are refused."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from twinvae.errors import ConfigError
-
-_Model = TypeVar("_Model", bound=BaseModel)
+from pydantic import BaseModel, ConfigDict
 
 
 class Documented(BaseModel):
@@ -18,25 +14,6 @@ class Documented(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
     )
-
-
-def validated(model: type[_Model], values: Any, where: str) -> _Model:
-    """Build ``model`` from ``values``; a ``ConfigError`` lists each bad field of ``where``."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        lines = [
-            f"  {'.'.join(str(part) for part in e['loc']) or '(whole)'}: "
-            f"{e['msg'].removeprefix('Value error, ')}, found {short(e['input'])}"
-            for e in error.errors()
-        ]
-        raise ConfigError(f"{where}: not a valid configuration\n" + "\n".join(lines)) from None
-
-
-def short(value: Any) -> str:
-    """How messages show a value: its repr, at most 80 characters of it."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def documented_fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

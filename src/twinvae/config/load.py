@@ -1,4 +1,4 @@
-"""Reading configurations: a YAML file, or a preset that ships with the package."""
+"""Reading configurations: a YAML file, or a preset of the package; errors name each bad field."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from twinvae.config.base import short, validated
 from twinvae.config.recipe_steps import Register
 from twinvae.config.run import RunConfig
 from twinvae.errors import ConfigError
 
 _PRESETS = files("twinvae.config").joinpath("presets")
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def preset_names() -> list[str]:
@@ -74,8 +74,27 @@ def parse_settings(text: str, where: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: expected YAML, found {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{where}: expected a mapping of settings, found {short(values)}")
+        raise ConfigError(f"{where}: expected a mapping of settings, found {_short(values)}")
     return values
+
+
+def validated(model: type[_Model], values: Any, where: str) -> _Model:
+    """Build ``model`` from ``values``; a ``ConfigError`` lists each bad field of ``where``."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(str(part) for part in e['loc']) or '(whole)'}: "
+            f"{e['msg'].removeprefix('Value error, ')}, found {_short(e['input'])}"
+            for e in error.errors()
+        ]
+        raise ConfigError(f"{where}: not a valid configuration\n" + "\n".join(lines)) from None
+
+
+def _short(value: Any) -> str:
+    """How messages show a value: its repr, at most 80 characters of it."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +131,21 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         else step
         for step in config.recipe
     )
-    return config.model_copy(update={"cohort": cohort.model_copy(update=update), "recipe": recipe})
+    trainings = {
+        role: options.model_copy(update={"start": _resolved(folder, options.start)})
+        for role, options in (
+            ("healthy", config.training.healthy),
+            ("mixed", config.training.mixed),
+        )
+        if options.start is not None
+    }
+    return config.model_copy(
+        update={
+            "cohort": cohort.model_copy(update=update),
+            "recipe": recipe,
+            "training": config.training.model_copy(update=trainings),
+        }
+    )
 
 
 def _resolved(folder: Path, path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -72,6 +73,28 @@ class AugmentConfig(Documented):
     """Intensities are raised to a power whose logarithm is drawn uniformly from ± gamma."""
     bias: float = Field(default=0.0, ge=0, lt=0.5)
     """Standard deviation of a smooth field that intensities are multiplied with."""
+    recolour: float = Field(default=0.0, ge=0, le=1)
+    """Probability that intensities go through a random curve, rising or not: the same anatomy in a
+    contrast that no scanner gives."""
+
+
+class AdaptConfig(Documented):
+    """More training of the healthy model, on mixed slices too, where they look healthy to it.
+
+    Teacher and student: in each round the present model says which pixels of the mixed training
+    slices are calm; it then goes on learning, from lesions planted in healthy and in mixed slices,
+    and what was not calm does not count. No tumour label is used. Only for kinds that look for
+    lesions.
+    """
+
+    rounds: int = Field(default=0, ge=0)
+    """How often; 0: not at all."""
+    epochs: int = Field(default=2, ge=1)
+    """Passes through healthy and mixed training slices in each round."""
+    learning_rate: float = Field(default=5e-4, gt=0)
+    """Adam's step size at the start of each round."""
+    calm: float = Field(default=0.15, gt=0, lt=1)
+    """Pixels are calm where the smoothed probability of a lesion is below this."""
 
 
 class TrainConfig(Documented):
@@ -81,9 +104,13 @@ class TrainConfig(Documented):
         "own", "healthy", "mixed", "pooled", "none", "mixed_and_healthy_reconstructions"
     ] = "own"
     """Training slices: the model's own role's, one role's, or both together; `none` keeps the
-    random weights; the last adds VAE-H's reconstructions of the mixed training slices, so that a
-    blurred slice is not foreign to the encoder. All but `own` are ablations or variants of the
-    method."""
+    random weights, or those of `start`; the last adds VAE-H's reconstructions of the mixed training
+    slices, so that a blurred slice is not foreign to the encoder. All but `own` are ablations or
+    variants of the method."""
+    start: Path | None = None
+    """Folder of a trained model of the same kind and widths whose weights training starts from."""
+    adapt: AdaptConfig = AdaptConfig()
+    """What follows on mixed slices; only for the healthy model."""
     epochs: int = Field(default=200, ge=1)
     """Passes through the training slices."""
     batch_size: int = Field(default=32, ge=1)

@@ -14,7 +14,7 @@ from twinvae.config.model import NetworksConfig, TrainingConfig
 from twinvae.config.recipe_steps import AlignMirror, CropResize, RecipeStep
 from twinvae.vocabulary import Role
 
-PhantomContrast = Literal["T2w", "FLAIR", "T1w"]
+PhantomContrast = Literal["T2w", "FLAIR", "T1w", "random"]
 
 
 class PhantomConfig(Documented):

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from twinvae.config.base import Documented, validated
-from twinvae.config.load import load_config, parse_settings, preset_names
+from twinvae.config.base import Documented
+from twinvae.config.load import load_config, parse_settings, preset_names, validated
 from twinvae.config.run import RunConfig
 from twinvae.errors import ConfigError
 

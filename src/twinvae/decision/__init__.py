@@ -1,17 +1,17 @@
 """Thresholds from healthy validation slices, and the verdicts they give."""
 
 from twinvae.decision.apply import (
+    STATISTICS,
     Calibration,
     ScanVerdict,
     called,
+    discoveries,
     p_values,
     scan_verdict,
     slice_thresholds,
 )
 from twinvae.decision.calibration import calibrate
-from twinvae.decision.p_values import discoveries
 from twinvae.decision.rules import RULES
-from twinvae.decision.scan_level import STATISTICS
 from twinvae.decision.transfer import transfer
 
 __all__ = [

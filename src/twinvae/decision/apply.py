@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
-from twinvae.decision.p_values import BoolArray, FloatArray, Ranks
-from twinvae.decision.scan_level import STATISTICS, ScanSlices
-from twinvae.decision.thresholds import BRAIN_MM2, BRAIN_PX, FittedRule, Places, places_of
+from twinvae.decision.thresholds import (
+    BRAIN_MM2,
+    BRAIN_PX,
+    BoolArray,
+    FittedRule,
+    FloatArray,
+    Places,
+    Ranks,
+    places_of,
+)
 from twinvae.errors import CalibrationError
 from twinvae.scoring.table import SPACING, area_unit
 
@@ -65,6 +73,70 @@ class Calibration(Mapping[str, Any]):
             part = self.entry(score)["scan_statistics"][statistic]
             self._scans[score, statistic] = Ranks.from_json(part["healthy"])
         return self._scans[score, statistic]
+
+
+@dataclass(frozen=True)
+class ScanSlices:
+    """A scan's slices in the order of their numbers, all arrays (n,), at least one."""
+
+    score: FloatArray
+    number: FloatArray
+    """Of the slice, along z."""
+    called: BoolArray
+    """Whether the slice is abnormal at the first percentile."""
+    p_value: FloatArray
+    least: FloatArray
+    """The smallest p-value each slice could have had."""
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One way to see a scan as a number, larger = more abnormal."""
+
+    summary: str
+    compute: Callable[[ScanSlices, int], float]
+    """Takes the slices and ``decision.top_slices``."""
+    of_scores: bool = False
+    """Whether it is a function of the scan's scores alone. Then the scan-level conformal threshold
+    is exact; else healthy scans are judged by slice thresholds that leave their subject out and
+    new ones by all, so that it holds only nearly."""
+
+
+def highest(scan: ScanSlices, top: int) -> float:
+    """The highest score."""
+    return float(scan.score.max())
+
+
+def top_mean(scan: ScanSlices, top: int) -> float:
+    """Mean of the ``top`` highest scores, of all if there are fewer."""
+    return float(np.sort(scan.score)[-top:].mean())
+
+
+def longest_run(scan: ScanSlices, top: int) -> float:
+    """Slices in the longest run of neighbours that are all abnormal."""
+    numbers = scan.number[scan.called]
+    ends = np.flatnonzero(np.diff(numbers) != 1)
+    runs = np.diff(np.concatenate([[-1], ends, [len(numbers) - 1]]))
+    return float(runs.max()) if len(numbers) else 0.0
+
+
+def fisher(scan: ScanSlices, top: int) -> float:
+    """−2 Σ log p (Fisher). Neighbouring slices are dependent, so no χ² is read from it."""
+    return float(-2.0 * np.log(scan.p_value).sum())
+
+
+def stouffer(scan: ScanSlices, top: int) -> float:
+    """Σ Φ⁻¹(1 − p) / √n (Stouffer), each p less half of its least, which keeps it below 1."""
+    return float(ndtri(1.0 - scan.p_value + scan.least / 2.0).sum() / np.sqrt(len(scan.p_value)))
+
+
+STATISTICS: dict[str, Statistic] = {
+    "max": Statistic("highest slice score", highest, of_scores=True),
+    "top_mean": Statistic("mean of the highest slice scores", top_mean, of_scores=True),
+    "longest_run": Statistic("longest run of neighbouring abnormal slices", longest_run),
+    "fisher": Statistic("Fisher's sum of the slices' p-values", fisher),
+    "stouffer": Statistic("Stouffer's sum of the slices' p-values", stouffer),
+}
 
 
 @dataclass(frozen=True)
@@ -161,6 +233,26 @@ def scan_verdict(
         percentile=float(bound["percentile"]),
         target_fpr=float(bound["target_fpr"]),
     )
+
+
+def discoveries(p_values: FloatArray, level: float, method: Literal["bh", "by"]) -> BoolArray:
+    """Slices marked at false discovery rate ``level`` in (0, 1), from p-values (n,) of one scan.
+
+    ``bh``, Benjamini and Hochberg (1995): holds for independent or positively dependent p-values.
+    Conformal p-values of *independent* slices are so (Bates et al. 2023), but neighbouring slices
+    of a head are not independent; positive dependence of that kind is plausible, not proven. In
+    a scan without tumour every mark is false: the rate is then how often anything is marked.
+    ``by``, Benjamini and Yekutieli (2001): holds under any dependence, at the price of a factor
+    of about log n.
+    """
+    order, rank = np.argsort(p_values, kind="stable"), np.arange(1, len(p_values) + 1)
+    # Adjusted p-values: the lowest level at which each would be marked.
+    adjusted = p_values[order] * (len(p_values) / rank)
+    if method == "by":
+        adjusted = adjusted * (1.0 / rank).sum()
+    marked = np.zeros(len(p_values), dtype=bool)
+    marked[order] = np.minimum.accumulate(adjusted[::-1])[::-1].clip(max=1) <= level
+    return marked
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from twinvae.config import DecisionConfig
-from twinvae.decision.p_values import METHOD, require_supported
+from twinvae.decision.apply import STATISTICS
+from twinvae.decision.cutoffs import METHOD, require_supported
 from twinvae.decision.rules import (
     RULES,
     Healthy,
@@ -18,7 +19,7 @@ from twinvae.decision.rules import (
     leave_one_out,
     unit_of,
 )
-from twinvae.decision.scan_level import STATISTICS, ScanGroups, scan_part
+from twinvae.decision.scan_level import ScanGroups, scan_part
 from twinvae.decision.thresholds import FittedRule, places_of, size_column
 from twinvae.decision.transfer import level_and_spread
 from twinvae.errors import CalibrationError

@@ -15,18 +15,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinvae.config import DecisionConfig
-from twinvae.decision.p_values import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    Ranks,
+from twinvae.decision.cutoffs import (
     Unit,
     conformal_cutoffs,
     percentile_cutoffs,
     require_supported,
     weights,
 )
-from twinvae.decision.thresholds import Curve, FittedRule, Places, Shape
+from twinvae.decision.thresholds import (
+    BoolArray,
+    Curve,
+    FittedRule,
+    FloatArray,
+    IntArray,
+    Places,
+    Ranks,
+    Shape,
+)
 
 
 @dataclass(frozen=True)

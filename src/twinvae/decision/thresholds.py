@@ -1,4 +1,4 @@
-"""What a slice's threshold is: a cut-off that may follow brain area and position.
+"""A slice's threshold and p-value: a cut-off and ranks that may follow brain area and position.
 
 A score is standardised by its ``Shape`` (level and spread at the slice's brain area) and held
 against the cut-off, and ranked among the healthy slices, of the slice's own bin. Kept as plain
@@ -12,15 +12,20 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from twinvae.decision.p_values import BoolArray, FloatArray, IntArray, Ranks
 from twinvae.errors import CalibrationError
 from twinvae.scoring.table import SPACING, area_unit, areas
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 BRAIN_MM2 = "brain_mm2"
 """Brain area in mm²: ``brain_px`` times the square of ``spacing_mm``."""
 BRAIN_PX = "brain_px"
+_TAIL, _BODY = 100, 100  # values a table of p-values keeps: the highest, and others spread evenly
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,82 @@ class Shape:
             tuple(values.get("size_edges", ())),
             tuple(values.get("position_edges", ())),
         )
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Healthy values and the p-values between them: a step function, kept readable.
+
+    The p-value of a value v is (1 + W(v)) / (N + 1), W(v) the weight of the healthy values that are
+    at least v and N that of all. With weights of 1 this is the split-conformal p-value (Vovk,
+    Gammerman and Shafer 2005); where each subject's slices share a weight of 1 it is the
+    hierarchical one of Lee, Barber and Willett (2023): of a slice drawn at random from a new
+    subject, exchangeable with the healthy ones, it is at most α with probability at most α.
+
+    ``value``: falling. ``p_value[i]``: of what lies above ``value[i + 1]`` and not above
+    ``value[i]``; 1 at the end. What lies above ``value[0]`` has ``least``. Where healthy values
+    were left out to keep the table short, p-values are too large rather than too small.
+    """
+
+    value: FloatArray
+    p_value: FloatArray
+    least: float
+    """The smallest p-value that can be reached, 1 / (N + 1)."""
+
+    @classmethod
+    def of(cls, values: FloatArray, weight: FloatArray, keep: FloatArray | None = None) -> Self:
+        """From healthy ``values`` and their weights, both (n,); ``keep`` are never left out."""
+        total = float(weight.sum())
+        at, reached = from_the_top(values, weight)
+        chosen = _worth_keeping(at, keep)
+        before = np.concatenate([[0.0], reached])[chosen]  # weight strictly above each kept value
+        p_value = (1.0 + np.append(before[1:], total)) / (total + 1.0)
+        return cls(at[chosen], p_value[: len(chosen)], 1.0 / (total + 1.0))
+
+    def p_values(self, values: FloatArray) -> FloatArray:
+        """P-values of ``values``, any shape; all 1 when there are no healthy values."""
+        if not len(self.value):
+            return np.ones(np.shape(values))
+        # Falling order: how many kept values are at least as large.
+        above = len(self.value) - np.searchsorted(self.value[::-1], values, side="left")
+        return np.concatenate([[self.least], self.p_value])[above]
+
+    def moved(self, shift: float, factor: float) -> Ranks:
+        """The same ranks of ``shift + factor · value``, factor positive."""
+        return Ranks(shift + factor * self.value, self.p_value, self.least)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "least_p_value": self.least,
+            "value": self.value.tolist(),
+            "p_value": self.p_value.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """From what ``to_json`` gave."""
+        return cls(
+            np.array(values["value"], dtype=np.float64),
+            np.array(values["p_value"], dtype=np.float64),
+            float(values["least_p_value"]),
+        )
+
+
+def from_the_top(values: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Distinct values, falling, and the weight of all that are at least as large."""
+    at, inverse = np.unique(values, return_inverse=True)
+    mass = np.bincount(inverse, weights=weight, minlength=len(at))
+    return at[::-1], np.cumsum(mass[::-1])
+
+
+def _worth_keeping(at: FloatArray, keep: FloatArray | None) -> Any:
+    """Places of the highest values, of others spread evenly, of the last and of ``keep``."""
+    if len(at) <= _TAIL + _BODY:
+        return np.arange(len(at))
+    spread = np.linspace(_TAIL, len(at) - 1, _BODY).round().astype(np.int64)
+    special = np.flatnonzero(np.isin(at, keep)) if keep is not None else np.empty(0, np.int64)
+    return np.unique(np.concatenate([np.arange(_TAIL), spread, special]))
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twinvae.decision.p_values import FloatArray, Ranks
-from twinvae.decision.scan_level import STATISTICS
-from twinvae.decision.thresholds import FittedRule
+from twinvae.decision.apply import STATISTICS
+from twinvae.decision.thresholds import FittedRule, FloatArray, Ranks
 from twinvae.errors import CalibrationError
 
 ASSUMES = (

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 from twinvae.config import AlignMirror, BrainMask, CropResize, RecipeStep, dump_config
 from twinvae.errors import ConfigError, DataError, TwinvaeError
 from twinvae.files import read_json
-from twinvae.imaging.facts import Look
 from twinvae.imaging.scan import (
+    Look,
     ScanFiles,
     Working,
     check_brain_place,

@@ -11,10 +11,19 @@ from numpy.typing import NDArray
 
 from twinvae.errors import DataError
 from twinvae.imaging.anatomy import anatomy_statistics
-from twinvae.imaging.facts import Facts, Look
 from twinvae.imaging.fitted_recipe import FittedRecipe, run_steps
 from twinvae.imaging.resample import Taps, apply_taps, on_other_grid, resampling_taps
-from twinvae.imaging.scan import Knots, LogGain, Moved, Pictures, ScanFiles, Window, Working
+from twinvae.imaging.scan import (
+    Facts,
+    Knots,
+    LogGain,
+    Look,
+    Moved,
+    Pictures,
+    ScanFiles,
+    Window,
+    Working,
+)
 from twinvae.imaging.volume import Affine, Bools, Floats, Volume, turned_back
 from twinvae.vocabulary import FULL_SCALE
 

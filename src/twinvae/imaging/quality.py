@@ -20,9 +20,8 @@ from twinvae.cohort import TUMOUR_FREE, read_manifest
 from twinvae.cohort.manifest import read_strings
 from twinvae.config import BrainMask, Reorient
 from twinvae.errors import TwinvaeError
-from twinvae.imaging.facts import Look
 from twinvae.imaging.fitted_recipe import run_steps
-from twinvae.imaging.scan import ScanFiles
+from twinvae.imaging.scan import Look, ScanFiles
 from twinvae.parallel import DIED, ways
 from twinvae.progress import progress_bar
 

@@ -1,4 +1,5 @@
-"""A scan on its way through the recipe: its files, its working copy, and whether its masks fit.
+"""A scan on its way through the recipe: its files, its working copy, and whether its masks fit;
+and what quality control notes of it on the way (``Look``).
 
 Where a manifest says to trust a mask's grid, its header is no witness of where it lies, but its
 voxels are. A header of the wrong sign shows as a mask turned about the grid's middle, so every such
@@ -9,7 +10,7 @@ a tumour mask only by how bright it is.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Self
@@ -19,18 +20,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from twinvae.errors import DataError
+from twinvae.imaging.nifti import orientation_facts
 from twinvae.imaging.resample import CoarseGrid
 from twinvae.imaging.volume import (
     RAS,
     Affine,
     Bools,
     Floats,
+    content_hash,
     read_brain_mask,
     read_tumour_mask,
     read_volume,
 )
 
 Ints = NDArray[np.int64]
+Facts = dict[str, float | str]
 Knots = tuple[tuple[float, float], ...]
 
 _AXES = ("left and right", "front and back", "top and bottom")
@@ -258,6 +262,46 @@ def brighter_turn(mask: Bools, brain: Bools, image: Floats) -> str:
     return named
 
 
+@dataclass
+class Look:
+    """Sees a scan as it was read and once its brain is known; remembers only ``facts``."""
+
+    facts: Facts = field(default_factory=dict)
+
+    def as_read(self, scan: Working) -> None:
+        """Voxels in the file's own axes, before any step."""
+        image = scan.image
+        top = float(image.max())
+        at_top = int(np.count_nonzero(image == image.max()))
+        self.facts |= {
+            "content": content_hash(image),
+            "top_value": top,
+            "top_voxels": float(at_top),
+            "top_share": _rounded(at_top / max(1, int(np.count_nonzero(image)))),
+            "handedness": float(np.sign(np.linalg.det(scan.own_affine[:3, :3]))),
+        }
+        self.facts |= orientation_facts(scan.files.image, scan.own_shape)
+        if scan.tumour is not None:
+            background = np.count_nonzero(image[scan.tumour] == 0)
+            self.facts["tumour_voxels"] = float(np.count_nonzero(scan.tumour))
+            self.facts["tumour_in_background"] = float(background)
+
+    def with_brain(self, scan: Working) -> None:
+        """The same scan after the step brain_mask."""
+        x, y, z = scan.counted_spacing_mm
+        self.facts |= {
+            "spacing_x_mm": x,
+            "spacing_y_mm": y,
+            "spacing_z_mm": z,
+            "brain_ml": _rounded(float(scan.brain_px.sum()) * x * y * z / 1000),
+            "area_cm2": _rounded(float(scan.brain_px.max()) * x * y / 100),
+        }
+        if scan.tumour is not None:
+            outside = np.count_nonzero(scan.tumour) - np.count_nonzero(scan.tumour & scan.brain)
+            self.facts["tumour_outside_brain"] = float(outside)
+            self.facts["tumour_turn"] = brighter_turn(scan.tumour, scan.brain, scan.image)
+
+
 def _refuse(file: str, mask: Bools, within: Bools, what: str, least: float) -> None:
     own = _share(mask, within)
     name, best = max(
@@ -286,3 +330,8 @@ def _turned(mask: Bools) -> Iterator[tuple[str, Bools]]:
     """Every turn of the mask about the grid's middle, with its name."""
     for axes in _TURNS:
         yield ", ".join(_AXES[axis] for axis in axes), np.flip(mask, axes)
+
+
+def _rounded(value: float) -> float:
+    """Six significant digits."""
+    return float(f"{value:.6g}")

@@ -1,4 +1,4 @@
-"""One volume: voxels, and where they lie in the world. Reading, writing, turning; what is refused.
+"""One volume: voxels, and where they lie in the world. Reading, writing, turning, comparing.
 
 The world's axes are right, anterior, superior (RAS) whatever the file's format. A turn is nibabel's
 orientation, float64 (3, 2): for each axis of the file's array, the axis of the RAS+ array it
@@ -7,6 +7,7 @@ becomes, and ±1 for its direction. Turning flips and swaps axes; no voxel chang
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ _NIFTI = (".nii", ".nii.gz")
 _ITK = (".mha", ".mhd", ".nrrd")
 _DICOM = (".dcm", ".ima")
 _SAME_SIDE = 0.01  # relative difference up to which two voxel sizes are the same
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's constants
+_ODD2 = np.uint64(0xBF58476D1CE4E5B9)
 _MAX_LABELS = 16  # a tumour mask with more different values than this is an image
 
 
@@ -141,6 +144,28 @@ def turned_back(array: NDArray[_Scalar], turn: NDArray[np.float64]) -> NDArray[_
 def axis_codes(affine: NDArray[np.float64]) -> str:
     """Where the axes of an array point, for example `LPS`."""
     return "".join(_nib.aff2axcodes(affine))
+
+
+def content_hash(data: Floats) -> str:
+    """The same for the same voxels in any file format, flipped, with axes swapped, or padded by 0.
+
+    ``data``: (X, Y, Z). Each value is scrambled to 64 bits; the sums over planes across each axis,
+    read from either end, do not depend on how the axes lie.
+    """
+    if data.flags.f_contiguous:
+        data = data.T  # planes that are together in memory
+    sums = [np.zeros(n, np.uint64) for n in data.shape]
+    for i, plane in enumerate(data):
+        rows = np.flatnonzero(plane.any(axis=1))
+        if not len(rows):
+            continue
+        span = slice(rows[0], rows[-1] + 1)
+        scrambled = _scrambled(plane[span])
+        lines = scrambled.sum(axis=1)
+        sums[0][i] = lines.sum()
+        sums[1][span] += lines
+        sums[2] += scrambled.sum(axis=0)
+    return hashlib.sha256(b"".join(sorted(map(_either_way, sums)))).hexdigest()[:16]
 
 
 def _read(path: Path) -> tuple[Floats, Affine]:
@@ -256,3 +281,21 @@ def _read_dicom(path: Path, number: _Number) -> tuple[Floats, Affine]:
 
 def _read_itk(path: Path, number: _Number) -> tuple[Floats, Affine]:
     return read_itk(path, _numbered(path, number))
+
+
+def _scrambled(plane: Floats) -> NDArray[np.uint64]:
+    """64 bits a value; 0 for 0."""
+    bits = np.ascontiguousarray(plane + np.float32(0)).view(np.uint32)  # −0 becomes 0
+    out = bits.astype(np.uint64)
+    out *= _ODD
+    out ^= out >> np.uint64(29)
+    out *= _ODD2
+    out ^= out >> np.uint64(32)
+    return out
+
+
+def _either_way(sums: NDArray[Any]) -> bytes:
+    """The sums from end to end, whichever end comes first."""
+    full = np.flatnonzero(sums)
+    cut = sums[full[0] : full[-1] + 1] if len(full) else sums[:0]
+    return bytes(min(cut.tobytes(), cut[::-1].tobytes()))

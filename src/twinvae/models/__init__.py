@@ -1,8 +1,7 @@
 """Networks and likelihoods, under one contract; the paper's model is ``vae.py``."""
 
-from twinvae.models.contract import Loss, Model, TrainingBatch
+from twinvae.models.contract import DiagonalGaussian, Loss, Model, TrainingBatch
 from twinvae.models.describe import layer_table, model_lines
-from twinvae.models.distributions import DiagonalGaussian
 from twinvae.models.registry import (
     MODELS,
     SHARED,

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from twinvae.errors import ConfigError
-from twinvae.models.contract import Loss, TrainingBatch
-from twinvae.models.distributions import DiagonalGaussian
+from twinvae.models.contract import DiagonalGaussian, Loss, TrainingBatch
 from twinvae.models.vae import VAE
 
 

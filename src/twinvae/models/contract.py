@@ -1,4 +1,7 @@
-"""The contract every model keeps; a new model is one file that does and one registry line."""
+"""The contract every model keeps, and the posterior and sums of pixels that it speaks of.
+
+A new model is one file that keeps it and one registry line.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from twinvae.config import Documented, ModelConfig, validated
 from twinvae.errors import ConfigError
-from twinvae.models.distributions import DiagonalGaussian, sum_pixels
 from twinvae.vocabulary import Role
 
-"""What a conditional model is conditioned on, in the order of its condition numbers 0 and 1."""
+_TINY = 1e-6  # keeps the variance away from zero when softplus underflows
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,12 @@ class TrainingBatch:
     """Slices as one step of training sees them."""
 
     x: Tensor
-    """What the model is given, (batch, 1, H, W): intensities in [0, 1], perhaps with noise."""
+    """What the model is given, (batch, 1, H, W), or (batch, 3, H, W) for a model of slabs:
+    intensities in [0, 1], perhaps with noise."""
     target: Tensor
     """What it should make of them: the same slices without noise, likewise."""
     mask: Tensor | None = None
-    """Pixels whose likelihood counts, likewise, bool; all where there is none."""
+    """Pixels whose likelihood counts, (batch, 1, H, W), bool; all where there is none."""
     condition: Tensor | None = None
     """(batch,) int64, the number in ``ROLES`` of each slice's role; for conditional models."""
 
@@ -41,6 +45,46 @@ class Loss(NamedTuple):
     """E_q[log p(x | z)], summed over pixels."""
     kl: Tensor
     """KL(q(z | x) ‖ p(z)), or what the model has in its place; 0 where it has nothing."""
+
+
+def full_precision(given: Tensor) -> Tensor:
+    """``given`` in float32 if a network left it in a shorter type; else as it is.
+
+    Densities and divergences are sums of thousands of terms and differences of near equals.
+    """
+    return given.float() if given.dtype in (torch.bfloat16, torch.float16) else given
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """q(z | x) = N(mean, diag(variance)); both of shape (batch, latent)."""
+
+    mean: Tensor
+    variance: Tensor
+
+    @classmethod
+    def from_parameters(cls, mean: Tensor, raw: Tensor) -> DiagonalGaussian:
+        """Variance = softplus(raw)² + tiny, in float32 whatever the network computed in."""
+        return cls(mean.float(), functional.softplus(raw.float()).square() + _TINY)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw ``count`` reparametrised samples; shape (count, batch, latent)."""
+        noise = torch.randn((count, *self.mean.shape), generator=generator, device=self.mean.device)
+        return self.mean + noise * self.variance.sqrt()
+
+    def kl_to_prior(self) -> Tensor:
+        """KL(q ‖ N(0, I)) in nats, shape (batch,). Kingma & Welling 2014, appendix B."""
+        mean, variance = full_precision(self.mean), full_precision(self.variance)
+        terms = mean.square() + variance - 1.0 - variance.log()
+        return 0.5 * terms.sum(dim=-1)
+
+
+def sum_pixels(density: Tensor, mask: Tensor | None) -> Tensor:
+    """Sum of ``density`` (…, batch, 1, H, W) over pixels, or those inside ``mask``; (…, batch)."""
+    density = full_precision(density)
+    if mask is not None:
+        density = density * mask
+    return density.flatten(-3).sum(-1)
 
 
 class NoOptions(Documented):
@@ -62,6 +106,10 @@ class Model(nn.Module, ABC):
     """Whether ``encode`` means anything; where not, it raises ``ConfigError``."""
     variational: ClassVar[bool] = False
     """Whether ``encode`` gives a learned variance, so that KL and ELBO mean what they say."""
+    slab: ClassVar[bool] = False
+    """Whether it sees a slice between two neighbours, (batch, 3, H, W) (``imaging.slabs``)."""
+    finds_lesions: ClassVar[bool] = False
+    """Whether ``examine`` means anything; where not, it raises ``ConfigError``."""
     conditional: ClassVar[bool] = False
     """Whether one training serves both roles; ``loss`` then needs a ``condition``."""
 
@@ -102,6 +150,13 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def reconstruct(self, x: Tensor) -> Tensor:
         """Reconstruction of ``x``, float32 (batch, 1, H, W) in [0, 1]; nothing is sampled."""
+
+    def examine(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstruction of ``x``, and the probability that a pixel is lesion, both in one pass.
+
+        Both (batch, 1, H, W) in [0, 1]; lesions were learned from planted ones.
+        """
+        raise ConfigError(f"kind {self.config.kind}: does not look for lesions")
 
     @abstractmethod
     def loss(

@@ -22,6 +22,7 @@ from twinvae.models.adversarial import (
 from twinvae.models.autoencoders import DenseAutoencoder, SpatialAutoencoder, SpatialVAE
 from twinvae.models.contract import Model
 from twinvae.models.residual_vae import ResidualVAE
+from twinvae.models.slab_unet import SlabUNet
 from twinvae.models.unets import DenoisingAutoencoder, HealingUNet
 from twinvae.models.vae import VAE
 from twinvae.models.vae_variants import (
@@ -49,6 +50,7 @@ MODELS: dict[str, type[Model]] = {
     "constrained_adversarial_ae": ConstrainedAdversarialAutoencoder,
     "denoising_ae": DenoisingAutoencoder,
     "healing_unet": HealingUNet,
+    "slab_unet": SlabUNet,
 }
 """The models of this package, by kind."""
 

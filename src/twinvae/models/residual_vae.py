@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from twinvae.config import Documented, ModelConfig
 from twinvae.errors import ConfigError
 from twinvae.models.blocks import ResidualBlock
-from twinvae.models.distributions import DiagonalGaussian
+from twinvae.models.contract import DiagonalGaussian
 from twinvae.models.vae import VAE, activate
 
 

@@ -13,9 +13,8 @@ from torch.nn import functional
 
 from twinvae.config import Documented, ModelConfig
 from twinvae.models.blocks import ConvBlock
-from twinvae.models.contract import Loss, Model, TrainingBatch
-from twinvae.models.distributions import gaussian_log_density, sum_pixels
-from twinvae.models.vae import log_density
+from twinvae.models.contract import Loss, Model, TrainingBatch, sum_pixels
+from twinvae.models.vae import gaussian_log_density, log_density
 from twinvae.planting import PlantedContrast, Planting, plant_in_slices
 
 

@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from twinvae.config import ModelConfig
-from twinvae.models.contract import Loss, Model, TrainingBatch
-from twinvae.models.distributions import (
+from twinvae.models.contract import (
     DiagonalGaussian,
+    Loss,
+    Model,
+    TrainingBatch,
     full_precision,
-    gaussian_log_density,
-    laplace_log_density,
 )
 
 
@@ -48,6 +48,18 @@ def logit_normal_log_density(x: Tensor, mean: Tensor, variance: Tensor, clip: fl
     jacobian = -torch.log(x) - torch.log1p(-x)
     squared = (torch.logit(x) - mean).square() / variance
     return -0.5 * (squared + torch.log(variance) + math.log(2 * math.pi)) + jacobian
+
+
+def gaussian_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Log N(x; mean, variance): squared error, weighed by a learned variance."""
+    squared = (x - mean).square() / variance
+    return -0.5 * (squared + torch.log(variance) + math.log(2 * math.pi))
+
+
+def laplace_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """−|x − mean| / b − log 2b with b = sqrt(variance / 2): absolute error, likewise weighed."""
+    scale = (variance / 2).sqrt()
+    return -(x - mean).abs() / scale - torch.log(2 * scale)
 
 
 def log_density(x: Tensor, mean: Tensor, variance: Tensor, config: ModelConfig) -> Tensor:

@@ -7,6 +7,7 @@ the tissue they lie in, textured, with soft edges and sometimes a core of anothe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from torch.nn import functional
 from twinvae.planting.in_volumes import BRIGHT_SHARE, PlantedContrast
 
 _HARMONICS = 4  # lobes of an outline
+_BEYOND = 0.85  # radii that a lesion's middle may lie above or below the slab's
+_USUAL = 0.35  # share of the usual signal by which a tissue's may differ before a lesion spares it
 _BRIGHTEST = 1.0
 
 
@@ -42,15 +45,18 @@ class Planting:
     """Chance of a core with a signal of its own."""
     push: float = 0.0
     """Mass effect: displacement at the border as a share of the radius, up to about 0.4."""
+    infiltrating: float = 0.0
+    """Chance that a lesion spares what is far from the brain's usual signal, as oedema spares fluid
+    and much of the cortex."""
 
 
 class Planted(NamedTuple):
     """Slices with lesions in them."""
 
     images: Tensor
-    """(n, 1, H, W) in [0, 1], float32."""
+    """(n, K, H, W) in [0, 1], float32."""
     masks: Tensor
-    """(n, 1, H, W), bool: where the lesion makes up at least half of a pixel of the brain."""
+    """(n, K, H, W), bool: where the lesion makes up at least half of a pixel of the brain."""
 
 
 def plant_in_slices(
@@ -59,15 +65,20 @@ def plant_in_slices(
     generator: torch.Generator,
     *,
     pixel_mm: float | Tensor,
+    heights_mm: Sequence[float] = (0.0,),
     options: Planting | None = None,
 ) -> Planted:
     """Plant one lesion (sometimes of two foci) in every slice; inputs are left as they are.
 
+    Slabs of K slices of one brain get one lesion that goes on through them, and that may have its
+    middle above or below the slab.
+
     Args:
-        images: (n, 1, H, W) float in [0, 1], as prepared slices are.
-        brains: (n, 1, H, W) bool; a slice without brain comes back unchanged, its mask empty.
+        images: (n, K, H, W) float in [0, 1], as prepared slices are.
+        brains: (n, K, H, W) bool; a slice without brain comes back unchanged, its mask empty.
         generator: on the device of ``images``; the same state gives the same lesions.
         pixel_mm: side of a pixel in mm, one number or (n,).
+        heights_mm: K numbers, how high above the middle slice each slice lies, in mm.
         options: what lesions are drawn from.
 
     To leave some slices of a batch healthy, choose between ``images`` and the result by a draw of
@@ -75,11 +86,13 @@ def plant_in_slices(
     the displacement too.
     """
     options = options or Planting()
-    draw = _Draws(images, generator, pixel_mm)
+    draw = _Draws(images, generator, pixel_mm, heights_mm)
     shape, centre, radius = _shape(draw, brains, options)
     if options.push:
-        images = _pushed(images, centre, radius, options.push * draw.uniform(), brains)
+        images = _pushed(draw, images, centre, radius, options.push * draw.uniform(), brains)
     shape = shape * brains
+    if options.infiltrating:
+        shape = shape * _open_to_water(draw, images, brains, options.infiltrating)
     level = _level(draw, images, shape, radius, centre, options)
     weight = shape * draw.between(options.opacity).view(-1, 1, 1, 1)
     lesioned = (images + weight * (level - images)).clamp(0, _BRIGHTEST)
@@ -90,7 +103,11 @@ class _Draws:
     """Random numbers for a batch, and its pixel grid."""
 
     def __init__(
-        self, images: Tensor, generator: torch.Generator, pixel_mm: float | Tensor
+        self,
+        images: Tensor,
+        generator: torch.Generator,
+        pixel_mm: float | Tensor,
+        heights_mm: Sequence[float],
     ) -> None:
         self.n, _, *self.size = images.shape
         self.device, self._generator = images.device, generator
@@ -99,6 +116,9 @@ class _Draws:
             torch.arange(s, device=self.device, dtype=torch.float32) for s in self.size
         )
         self.rows, self.columns = rows.view(1, 1, -1, 1), columns.view(1, 1, 1, -1)
+        heights = torch.tensor(heights_mm, dtype=torch.float32, device=self.device)
+        self.heights = heights.view(1, -1, 1, 1) / self.pixel_mm.view(-1, 1, 1, 1)
+        """Of the slices, in pixels, (n or 1, K, 1, 1)."""
 
     def uniform(self) -> Tensor:
         """(n,) in [0, 1)."""
@@ -132,34 +152,43 @@ class _Draws:
 
 
 def _shape(draw: _Draws, brains: Tensor, options: Planting) -> tuple[Tensor, Tensor, Tensor]:
-    """Share of each pixel that is lesion (n, 1, H, W), centre (n, 2) and radius (n,) in pixels."""
-    centre = draw.pixel_of(brains)
+    """Share of each pixel that is lesion (n, K, H, W), centre (n, 3) and radius (n,) in pixels.
+
+    The centre is a row, a column and a height.
+    """
+    centre = draw.pixel_of(brains[:, brains.shape[1] // 2, None])
     radius = draw.log_between(options.diameter_mm) / 2 / draw.pixel_mm
+    through = brains.shape[1] > 1
+    height = radius * draw.between((-_BEYOND, _BEYOND)) if through else torch.zeros_like(radius)
+    centre = torch.cat([centre, height[:, None]], 1)
     edge = draw.between(options.edge_mm) / draw.pixel_mm
     # A lesion smaller than its border would never reach half of a pixel.
     edge = torch.minimum(edge, radius).view(-1, 1, 1, 1)
     depth = _depth(draw, centre, radius)
-    away = draw.normal(2) * radius.view(-1, 1)
+    away = draw.normal(2 + through) * radius.view(-1, 1)
+    away = functional.pad(away, (0, 3 - away.shape[1]))
     second = _depth(draw, centre + away, radius * draw.between((0.3, 0.8)))
     has_second = (draw.uniform() < options.second).view(-1, 1, 1, 1)
     depth = torch.where(has_second, torch.maximum(depth, second), depth)
     ragged = 0.15 * draw.field(8) * radius.view(-1, 1, 1, 1)
-    at_centre = (draw.rows - centre[:, :1, None, None]).abs() + (
-        draw.columns - centre[:, 1:, None, None]
+    at_centre = (draw.rows - centre[:, 0, None, None, None]).abs() + (
+        draw.columns - centre[:, 1, None, None, None]
     ).abs() < 0.5
+    at_centre = at_centre & ((draw.heights - height.view(-1, 1, 1, 1)).abs() < 0.5)
     soft = ((depth + ragged) / edge + 0.5).clamp(0, 1)
     soft = torch.maximum(soft * soft * (3 - 2 * soft), at_centre.float())
     return soft, centre, radius
 
 
 def _depth(draw: _Draws, centre: Tensor, radius: Tensor) -> Tensor:
-    """Pixels below the outline of a lobed, stretched blob (n, 1, H, W); negative outside."""
-    y = draw.rows - centre[:, :1, None, None]
-    x = draw.columns - centre[:, 1:, None, None]
+    """Pixels below the outline of a lobed, stretched blob (n, K, H, W); negative outside."""
+    y = draw.rows - centre[:, 0, None, None, None]
+    x = draw.columns - centre[:, 1, None, None, None]
+    z = draw.heights - centre[:, 2, None, None, None]
     turn = (torch.pi * draw.uniform()).view(-1, 1, 1, 1)
     stretch = (0.2 * draw.normal()).exp().view(-1, 1, 1, 1)
     u, v = x * turn.cos() + y * turn.sin(), y * turn.cos() - x * turn.sin()
-    distance = torch.hypot(u * stretch, v / stretch)
+    distance = torch.hypot(torch.hypot(u * stretch, v / stretch), z)
     angle = torch.atan2(v, u)
     lobes = torch.zeros_like(distance)
     for k in range(2, 2 + _HARMONICS):
@@ -171,7 +200,7 @@ def _depth(draw: _Draws, centre: Tensor, radius: Tensor) -> Tensor:
 def _level(
     draw: _Draws, images: Tensor, shape: Tensor, radius: Tensor, centre: Tensor, options: Planting
 ) -> Tensor:
-    """Signal of the lesion itself (n, 1, H, W)."""
+    """Signal of the lesion itself (n, K, H, W)."""
     total = shape.flatten(1).sum(1).clamp(min=1e-6)
     tissue = (shape * images).flatten(1).sum(1) / total
     sign = torch.where(draw.uniform() < BRIGHT_SHARE[options.contrast], 1.0, -1.0)
@@ -186,18 +215,38 @@ def _level(
     return mean * (1 + options.texture * (0.8 * coarse + 0.6 * fine))
 
 
-def _pushed(images: Tensor, centre: Tensor, radius: Tensor, push: Tensor, brains: Tensor) -> Tensor:
-    """The slices with what surrounds each lesion moved outwards; the brain's outline stays."""
-    *_, height, width = images.shape
-    rows = torch.arange(height, device=images.device, dtype=torch.float32).view(1, -1, 1)
-    columns = torch.arange(width, device=images.device, dtype=torch.float32).view(1, 1, -1)
-    y, x = rows - centre[:, :1, None], columns - centre[:, 1:, None]
-    distance = torch.hypot(y, x).clamp(min=1e-3)
-    size = radius.view(-1, 1, 1)
-    room = functional.avg_pool2d(brains.float(), 9, 1, 4, count_include_pad=True)[:, 0]
-    shift = push.view(-1, 1, 1) * size * torch.exp(-(distance - size).clamp(min=0) / (size + 1))
+def _open_to_water(draw: _Draws, images: Tensor, brains: Tensor, chance: float) -> Tensor:
+    """How far each pixel lets a lesion in, (n, K, H, W): 1 where the signal is the usual one.
+
+    With 1 − ``chance`` everywhere 1.
+    """
+    values = images.masked_fill(~brains, torch.nan).flatten(1)
+    usual = values.nanmedian(1).values.nan_to_num(1.0).clamp(min=0.05).view(-1, 1, 1, 1)
+    strictness = draw.between((0.2, 1.0)).view(-1, 1, 1, 1)
+    spared = torch.exp(-strictness * ((images - usual) / (_USUAL * usual)).square())
+    choosy = (draw.uniform() < chance).view(-1, 1, 1, 1)
+    return torch.where(choosy, spared, torch.ones_like(spared))
+
+
+def _pushed(
+    draw: _Draws, images: Tensor, centre: Tensor, radius: Tensor, push: Tensor, brains: Tensor
+) -> Tensor:
+    """The slices with what surrounds each lesion moved outwards in plane; the outline stays."""
+    n, planes, height, width = images.shape
+    y = draw.rows - centre[:, 0, None, None, None]
+    x = draw.columns - centre[:, 1, None, None, None]
+    z = draw.heights - centre[:, 2, None, None, None]
+    distance = torch.hypot(torch.hypot(y, x), z).clamp(min=1e-3)
+    size = radius.view(-1, 1, 1, 1)
+    room = functional.avg_pool2d(brains.float(), 9, 1, 4, count_include_pad=True)
+    shift = push.view(-1, 1, 1, 1) * size * torch.exp(-(distance - size).clamp(min=0) / (size + 1))
     shift = shift * (distance / size).clamp(max=1) * (2 * room - 1).clamp(0, 1)
-    rows, columns = rows - shift * y / distance, columns - shift * x / distance
+    rows, columns = draw.rows - shift * y / distance, draw.columns - shift * x / distance
     grid = torch.stack([2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1], -1)
-    moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=True)
-    return torch.where(brains, moved, images)
+    moved = functional.grid_sample(
+        images.reshape(n * planes, 1, height, width),
+        grid.reshape(n * planes, height, width, 2),
+        padding_mode="border",
+        align_corners=True,
+    )
+    return torch.where(brains, moved.view_as(images), images)

@@ -11,19 +11,27 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from twinvae.reporting.formatting import (
+from twinvae.reporting.metric_cells import (
     AUROCS,
     THIRDS,
     Cell,
     Cells,
     of_estimate,
-    ordinal,
-    percent,
-    score_label,
     strata_of,
     stratum_label,
 )
-from twinvae.reporting.style import BLUE, GREEN, GREY, INK, SKY, VERMILLION, styled
+from twinvae.reporting.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    SKY,
+    VERMILLION,
+    ordinal,
+    percent,
+    score_label,
+    styled,
+)
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from twinvae.reporting.formatting import (
+from twinvae.reporting.metric_cells import (
     AUROCS,
     METRICS,
     Cell,
     Cells,
-    number,
     of_estimate,
-    percent,
-    percent_span,
-    score_label,
-    signed,
-    span,
     strata_of,
     stratum_label,
 )
+from twinvae.reporting.style import number, percent, percent_span, score_label, signed, span
 from twinvae.reporting.wording import SEES_TONES
 from twinvae.scoring.table import PAPER_SCORE, is_trivial
 

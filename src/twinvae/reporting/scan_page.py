@@ -19,7 +19,6 @@ from matplotlib.ticker import MaxNLocator
 
 from twinvae.decision import STATISTICS, ScanVerdict
 from twinvae.files import write_text
-from twinvae.reporting.formatting import ordinal, percent, score_label
 from twinvae.reporting.style import (
     BLUE,
     INK,
@@ -29,8 +28,11 @@ from twinvae.reporting.style import (
     as_svg,
     bare,
     data_uri,
+    ordinal,
+    percent,
     render,
     residual_limit,
+    score_label,
     show_slice,
     styled,
 )

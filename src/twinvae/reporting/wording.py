@@ -10,17 +10,8 @@ import numpy as np
 import pandas as pd
 
 from twinvae.evaluation.what_it_sees import BRAIN_SIZE, CLEAR_GAP, NOTHING, SCANNER, TUMOURS
-from twinvae.reporting.formatting import (
-    AUROCS,
-    Cells,
-    number,
-    ordinal,
-    percent,
-    percent_span,
-    score_label,
-    span,
-    threshold_varies,
-)
+from twinvae.reporting.metric_cells import AUROCS, Cells
+from twinvae.reporting.style import number, ordinal, percent, percent_span, score_label, span
 from twinvae.scoring.table import PAPER_SCORE, is_trivial
 
 Tone = Literal["good", "bad", "unclear"]
@@ -47,6 +38,11 @@ _BESIDE_RIVAL: dict[Tone, str] = {
     "bad": ", but worse than the best trivial rival",
 }
 _RIVAL_NOTE = "The rival is the one that does best on these very slices, which favours it."
+
+
+def threshold_varies(entry: Mapping[str, Any] | None) -> bool:
+    """Whether a calibrated score's threshold depends on the slice; ``entry``: of that score."""
+    return bool(entry and entry["slice"].get("shape"))
 
 
 @dataclass(frozen=True)

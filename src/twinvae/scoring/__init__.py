@@ -1,8 +1,8 @@
 """Scores under one contract; importing this package registers all of them."""
 
 from twinvae.scoring import elbo, image, latent, saliency, trivial
-from twinvae.scoring.batch import Fitted, Models, SliceBatch
-from twinvae.scoring.fitted import moved, read_fitted, require_fitted, score_and_fit, write_fitted
+from twinvae.scoring.batch import Fitted, Models, SliceBatch, moved, read_fitted, write_fitted
+from twinvae.scoring.fitted import score_and_fit
 from twinvae.scoring.loop import (
     batches,
     map_rows,
@@ -13,8 +13,16 @@ from twinvae.scoring.loop import (
     scored_rows,
     write_maps,
 )
-from twinvae.scoring.maps import MAPS, AbnormalityMap, select_maps
-from twinvae.scoring.registry import SCORES, Score, load_external, select_scores
+from twinvae.scoring.registry import (
+    MAPS,
+    SCORES,
+    AbnormalityMap,
+    Score,
+    load_external,
+    require_fitted,
+    select_maps,
+    select_scores,
+)
 from twinvae.scoring.table import read_scores, write_scores
 
 __all__ = [

@@ -1,4 +1,7 @@
-"""What a score may look at: a batch of slices and, computed once on demand, what the models say."""
+"""What a score may look at: the models, what scores learned before, and a batch of slices.
+
+What the models say of a batch is computed once, on demand.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional
 
 from twinvae.config import ScoringConfig
+from twinvae.errors import DataError
+from twinvae.files import atomic_path
 from twinvae.models import DiagonalGaussian, LatentModel, Model, load_twins, mirror
 from twinvae.training import Compute
 
@@ -45,6 +52,43 @@ Fitted = Mapping[str, Mapping[str, Tensor]]
 """By name of the ``Fit`` or ``Reference``: the arrays it learned from healthy slices, float32."""
 
 
+def write_fitted(path: Path, fitted: Fitted) -> None:
+    """Write what was learned, one tensor ``FIT/ARRAY`` each; nothing learned leaves no file."""
+    if not fitted:
+        path.unlink(missing_ok=True)
+        return
+    tensors = {
+        f"{fit}/{name}": array.contiguous().cpu()
+        for fit, arrays in fitted.items()
+        for name, array in arrays.items()
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(tensors))  # save_file says of a full disk no OSError
+
+
+def read_fitted(path: Path) -> Fitted:
+    """Read what ``write_fitted`` wrote, on the CPU; nothing when there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise DataError(f"{path}: expected safetensors, found {error}") from None
+    fitted: dict[str, dict[str, Tensor]] = {}
+    for key, array in tensors.items():
+        fit, _, name = key.partition("/")
+        fitted.setdefault(fit, {})[name] = array
+    return fitted
+
+
+def moved(fitted: Fitted, device: torch.device) -> Fitted:
+    """The same on ``device``."""
+    return {
+        fit: {name: array.to(device) for name, array in arrays.items()}
+        for fit, arrays in fitted.items()
+    }
+
+
 class SliceBatch:
     """Slices and everything derived from them.
 
@@ -65,12 +109,15 @@ class SliceBatch:
         pixel_mm: Tensor,
         models: Models,
         options: ScoringConfig,
+        slab: Tensor | None = None,
         fitted: Fitted | None = None,
         compute: Compute | None = None,
         aligned: Tensor | None = None,
     ) -> None:
         self.x = x
         """Slices, float32 (n, 1, H, W) in [0, 1]."""
+        self.slab = x if slab is None else slab
+        """Each slice between its neighbours, (n, 3, H, W), for models of slabs; else ``x``."""
         self.brain = brain
         """Brain masks, bool (n, 1, H, W)."""
         self.position = position
@@ -99,10 +146,21 @@ class SliceBatch:
     def x_h(self) -> Tensor:
         """Healthy reconstruction of ``x``, float32 (n, 1, H, W) in (0, 1)."""
         model = self.models.healthy
+        if model.finds_lesions:
+            return self._examined[0]
         if isinstance(model, LatentModel) and type(model).reconstruct is LatentModel.reconstruct:
             # The same numbers, from the encoding that other scores look at: one pass less.
             return torch.sigmoid(model.decode(self.healthy_posterior.mean)[0])
-        return model.reconstruct(self.x)
+        return model.reconstruct(self.slab)
+
+    @cached_property
+    def _examined(self) -> tuple[Tensor, Tensor]:
+        return self.models.healthy.examine(self.slab)
+
+    @property
+    def lesion(self) -> Tensor:
+        """Probability that a pixel is lesion, as the healthy model has it, (n, 1, H, W)."""
+        return self._examined[1]
 
     @cached_property
     def healthy_posterior(self) -> DiagonalGaussian:

@@ -7,8 +7,7 @@ from torch import Tensor
 from twinvae.models import LatentModel, log_density
 from twinvae.scoring.batch import SliceBatch
 from twinvae.scoring.latent import fixed_noise
-from twinvae.scoring.maps import abnormality_map
-from twinvae.scoring.registry import healthy_is_variational, latent_model, score
+from twinvae.scoring.registry import abnormality_map, healthy_is_variational, latent_model, score
 from twinvae.scoring.saliency import gradient
 
 _ZIMMERER = "Zimmerer et al. 2019, Unsupervised anomaly localization using VAEs (MICCAI)"

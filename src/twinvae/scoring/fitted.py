@@ -1,4 +1,4 @@
-"""Scores that learn from healthy slices: fitting, scoring, storing what they learned.
+"""Scores that learn from healthy slices: fitting and scoring.
 
 A ``Reference`` learns what healthy slices look like from the training ones, which are never scored.
 A ``Fit`` learns how the models' answers vary, and must do so on slices that the models were not
@@ -11,19 +11,15 @@ too low. All other slices, and new scans, are scored by the fit on all healthy v
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from twinvae.config import ScoringConfig
-from twinvae.errors import CalibrationError, DataError
-from twinvae.files import atomic_path
+from twinvae.errors import CalibrationError
 from twinvae.scoring.batch import Fitted, Models
 from twinvae.scoring.loop import Slices, batches, score_slices
 from twinvae.scoring.registry import Fit, Reference, Score
@@ -73,53 +69,6 @@ def score_and_fit(
         )
         table.loc[places[mine], names] = part[names].to_numpy()
     return table, fitted
-
-
-def write_fitted(path: Path, fitted: Fitted) -> None:
-    """Write what was learned, one tensor ``FIT/ARRAY`` each; nothing learned leaves no file."""
-    if not fitted:
-        path.unlink(missing_ok=True)
-        return
-    tensors = {
-        f"{fit}/{name}": array.contiguous().cpu()
-        for fit, arrays in fitted.items()
-        for name, array in arrays.items()
-    }
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors))  # save_file says of a full disk no OSError
-
-
-def read_fitted(path: Path) -> Fitted:
-    """Read what ``write_fitted`` wrote, on the CPU; nothing when there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise DataError(f"{path}: expected safetensors, found {error}") from None
-    fitted: dict[str, dict[str, Tensor]] = {}
-    for key, array in tensors.items():
-        fit, _, name = key.partition("/")
-        fitted.setdefault(fit, {})[name] = array
-    return fitted
-
-
-def moved(fitted: Fitted, device: torch.device) -> Fitted:
-    """The same on ``device``."""
-    return {
-        fit: {name: array.to(device) for name, array in arrays.items()}
-        for fit, arrays in fitted.items()
-    }
-
-
-def require_fitted(scores: Sequence[Score], fitted: Fitted, where: str) -> None:
-    """Raise ``DataError`` naming the first of ``scores`` whose fit is not in ``fitted``."""
-    for score in scores:
-        if score.fit is not None and score.fit.name not in fitted:
-            raise DataError(
-                f"{where}: expected what score {score.name} learned from healthy slices "
-                f"({score.fit.name}), found {', '.join(fitted) or 'nothing'}"
-            )
 
 
 def _healthy(slices: Slices, rows: Rows, split: str) -> Rows:

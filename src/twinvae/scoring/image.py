@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from twinvae.scoring.batch import Models, SliceBatch, gaussian_smooth
-from twinvae.scoring.maps import MAPS, MapFunction, abnormality_map
-from twinvae.scoring.registry import Applies, Reference, score
+from twinvae.scoring.registry import MAPS, Applies, MapFunction, Reference, abnormality_map, score
 from twinvae.scoring.trivial import (
     HEALTHY_PIXELS,
     smoothed_excess,
@@ -81,6 +80,21 @@ def positive_residual(batch: SliceBatch) -> Tensor:
 def negative_residual(batch: SliceBatch) -> Tensor:
     """max(x_h − x, 0) inside the brain, 0 outside, (n, 1, H, W) in [0, 1]."""
     return batch.residual.neg().clamp(min=0) * batch.inside
+
+
+def _looks_for_lesions(models: Models) -> bool:
+    return models.healthy.finds_lesions
+
+
+@abnormality_map(
+    "lesion",
+    "the healthy model's probability of a lesion, learned from planted ones",
+    "this project; after Tan et al. 2020 and Billot et al. 2023",
+    applies=_looks_for_lesions,
+)
+def lesion_probability(batch: SliceBatch) -> Tensor:
+    """P(lesion) inside the brain, 0 outside, (n, 1, H, W) in [0, 1]."""
+    return batch.lesion * batch.inside
 
 
 @abnormality_map(

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from twinvae.config import ScoringConfig
 from twinvae.imaging import new_array
+from twinvae.imaging.slabs import Slabs
 from twinvae.outputs import replaced
 from twinvae.progress import progress_bar
 from twinvae.scoring.batch import Fitted, Models, SliceBatch
-from twinvae.scoring.maps import AbnormalityMap
-from twinvae.scoring.registry import Score
+from twinvae.scoring.registry import AbnormalityMap, Score
 from twinvae.scoring.table import KEY_COLUMNS, SPACING
 from twinvae.training import Compute, to_tensor
 from twinvae.vocabulary import SCAN_KEY
@@ -65,8 +65,10 @@ def batches(
     fitted: Fitted | None = None,
 ) -> Iterator[SliceBatch]:
     """The slices ``rows`` in that order, ``options.batch_size`` at a time."""
+    slabs = Slabs.of_index(slices.index) if models.healthy.slab else None
     for start in range(0, len(rows), options.batch_size):
         part = rows[start : start + options.batch_size]
+        slab = None if slabs is None else torch.from_numpy(slabs.cut(slices.images, part))
         index = slices.index.iloc[part]
         numbers = {
             name: torch.from_numpy(index[name].to_numpy(np.float32, copy=True)).to(compute.device)
@@ -84,6 +86,7 @@ def batches(
             pixel_mm=numbers["pixel_mm"],
             models=models,
             options=options,
+            slab=None if slab is None else slab.to(compute.device),
             fitted=fitted,
             compute=compute,
             aligned=aligned,

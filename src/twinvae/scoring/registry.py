@@ -1,4 +1,8 @@
-"""The contract of a score, the list of all of them, and which of them given models can give.
+"""The contract of scores and maps, the lists of all of them, and which given models can give.
+
+A score is one number a slice, a map one number a pixel; larger = more abnormal. A registered map
+``NAME`` is also the score ``NAME`` (over all pixels) and ``NAME_local`` (a tumour is local, a sum
+over all pixels is not), unless it says otherwise.
 
 Other packages add scores and maps by the entry points of the group ``twinvae.scores``: a package
 names a module, which registers its scores with ``score`` and its maps with ``abnormality_map`` when
@@ -10,21 +14,24 @@ it is imported::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from twinvae.config import matching_names
-from twinvae.errors import ConfigError
+from twinvae.errors import ConfigError, DataError
 from twinvae.models import LatentModel
-from twinvae.scoring.batch import Models, SliceBatch
+from twinvae.scoring.batch import Fitted, Models, SliceBatch
 from twinvae.scoring.table import CONTEXT_SUFFIX, is_trivial
 
 ScoreFunction = Callable[[SliceBatch], Tensor]
+MapFunction = Callable[[SliceBatch], Tensor]
+Whole = Literal["sum", "mean"]
 Applies = Callable[[Models], bool]
 GROUP = "twinvae.scores"
 _loaded: set[tuple[str, str]] = set()
@@ -136,6 +143,82 @@ def score(
     return register
 
 
+@dataclass(frozen=True)
+class AbnormalityMap:
+    """One number a pixel; ``compute`` maps a batch to float32 (n, 1, H, W)."""
+
+    name: str
+    summary: str
+    source: str
+    compute: MapFunction
+    applies: Applies = always
+    """Whether these models can give it."""
+
+    def of(self, batch: SliceBatch) -> Tensor:
+        """The map of ``batch``, computed once a batch however many scores look at it."""
+        return batch.once(f"map {self.name}", self.compute)
+
+
+MAPS: dict[str, AbnormalityMap] = {}
+
+
+def abnormality_map(
+    name: str,
+    summary: str,
+    source: str,
+    *,
+    whole: Whole | None = "sum",
+    local: bool = True,
+    applies: Applies = always,
+) -> Callable[[MapFunction], MapFunction]:
+    """Register the decorated function as the map ``name``, and the scores that follow from it.
+
+    ``whole``: how the score ``name`` sums the map up over all pixels; None: there is no such score.
+    ``local``: whether there is a score ``name_local``, see ``local_maximum``.
+    """
+
+    def register(function: MapFunction) -> MapFunction:
+        if name in MAPS:
+            raise ValueError(f"map {name!r} is registered twice")
+        entry = AbnormalityMap(name, summary, source, function, applies)
+        MAPS[name] = entry
+        if whole is not None:
+            about = f"{whole} over all pixels of {summary}"
+            score(name, about, source, applies=applies)(_over_all(entry, whole))
+        if local:
+            about = f"maximum over the brain, smoothed (scoring.local_fwhm_mm), of {summary}"
+            score(f"{name}_local", about, source, applies=applies)(_local(entry))
+        return function
+
+    return register
+
+
+def local_maximum(batch: SliceBatch, image: Tensor) -> Tensor:
+    """Max over the brain of G * m, with m zero outside the brain's core: a filter for blobs.
+
+    ``image``: m, float32 (n, 1, H, W). The core is the brain without its rim (``scoring.rim_mm``),
+    by default all of it. Returns (n,); 0 for slices without brain.
+    """
+    return batch.brain_max(batch.smooth(image * batch.core))
+
+
+def _over_all(entry: AbnormalityMap, whole: Whole) -> MapFunction:
+    def compute(batch: SliceBatch) -> Tensor:
+        pixels = entry.of(batch).flatten(1)
+        return pixels.sum(1) if whole == "sum" else pixels.mean(1)
+
+    compute.__doc__ = f"{whole.capitalize()} over all pixels. {entry.compute.__doc__}"
+    return compute
+
+
+def _local(entry: AbnormalityMap) -> MapFunction:
+    def compute(batch: SliceBatch) -> Tensor:
+        return local_maximum(batch, entry.of(batch))
+
+    compute.__doc__ = f"{local_maximum.__doc__} {entry.compute.__doc__}"
+    return compute
+
+
 def select_scores(names: Iterable[str], models: Models | None = None) -> list[Score]:
     """The named scores, then every trivial rival, each once.
 
@@ -172,6 +255,31 @@ def _named(name: str, models: Models | None) -> list[Score]:
     if not found:
         raise ConfigError(f"scoring.scores: expected names among {', '.join(SCORES)}, found {name}")
     return found
+
+
+def require_fitted(scores: Sequence[Score], fitted: Fitted, where: str) -> None:
+    """Raise ``DataError`` naming the first of ``scores`` whose fit is not in ``fitted``."""
+    for score in scores:
+        if score.fit is not None and score.fit.name not in fitted:
+            raise DataError(
+                f"{where}: expected what score {score.name} learned from healthy slices "
+                f"({score.fit.name}), found {', '.join(fitted) or 'nothing'}"
+            )
+
+
+def select_maps(names: Iterable[str], models: Models | None = None) -> list[AbnormalityMap]:
+    """The named maps, each once; patterns such as `features_*` are allowed.
+
+    Raises ``ConfigError`` when a name or pattern means no map that ``models`` can give.
+    """
+    able = [name for name, entry in MAPS.items() if models is None or entry.applies(models)]
+    wanted: dict[str, None] = {}
+    for name in names:
+        found = matching_names(name, able)
+        if not found:
+            raise ConfigError(f"maps: expected names among {', '.join(able)}, found {name}")
+        wanted.update(dict.fromkeys(found))
+    return [MAPS[name] for name in wanted]
 
 
 def load_external() -> None:

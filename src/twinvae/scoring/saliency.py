@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from twinvae.scoring.batch import SliceBatch
-from twinvae.scoring.maps import abnormality_map
-from twinvae.scoring.registry import mixed_encodes
+from twinvae.scoring.registry import abnormality_map, mixed_encodes
 
 
 @abnormality_map(

@@ -19,8 +19,7 @@ from torch.nn import functional
 
 from twinvae.models import mirror
 from twinvae.scoring.batch import SliceBatch, erode, gaussian_smooth
-from twinvae.scoring.maps import local_maximum
-from twinvae.scoring.registry import Reference, score
+from twinvae.scoring.registry import Reference, local_maximum, score
 
 _RIM_MM = 6.0  # the brain's rim is never symmetric to the pixel
 _WINDOW_MM = 3.0  # how far the other half's anatomy may lie from where it is looked for

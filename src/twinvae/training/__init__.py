@@ -1,7 +1,7 @@
 """One ``fit``, used once per model; the train stage around it."""
 
-from twinvae.training.compute import Compute
-from twinvae.training.data import SliceData, to_tensor
+from twinvae.training.compute import Compute, to_tensor
+from twinvae.training.data import SliceData
 from twinvae.training.fit import MODEL_FILES, fit
 from twinvae.training.twins import check_networks, train_twins
 

@@ -1,4 +1,4 @@
-"""Where tensors live and in which precision the networks run."""
+"""Where tensors live, what slices are as tensors, and in which precision the networks run."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from twinvae.config import ComputeConfig
 from twinvae.errors import ConfigError
 from twinvae.models import DiagonalGaussian
 from twinvae.parallel import cores
+from twinvae.vocabulary import FULL_SCALE
 
-PASSES = ("features", "encode", "decode", "reconstruct")
+PASSES = ("features", "encode", "decode", "reconstruct", "examine")
 """Methods of a model that are passes of its network; everything else is arithmetic."""
 
 _Network = TypeVar("_Network", bound=nn.Module)
@@ -72,6 +75,12 @@ class Compute:
             return _in_float32(found)
 
         return run
+
+
+def to_tensor(images: NDArray[np.uint16], device: torch.device) -> Tensor:
+    """Stored slices (n, H, W) as float32 (n, 1, H, W) in [0, 1] on ``device``."""
+    scaled = np.asarray(images, dtype=np.float32) / np.float32(FULL_SCALE)
+    return torch.from_numpy(scaled).unsqueeze(1).to(device)
 
 
 def _in_float32(found: Any) -> Any:

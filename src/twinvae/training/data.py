@@ -13,11 +13,13 @@ from torch.nn import functional
 from twinvae.config import AugmentConfig, TrainConfig
 from twinvae.errors import ConfigError
 from twinvae.imaging import SliceStore
+from twinvae.imaging.slabs import Slabs
 from twinvae.models import Model
-from twinvae.training.compute import Compute
+from twinvae.training.compute import Compute, to_tensor
 from twinvae.vocabulary import FULL_SCALE, ROLES
 
 _BATCH = 256
+_CURVE_KNOTS = 6
 _BIAS_CELLS = 4  # knots of the smooth field along each side: no detail finer than a lobe
 
 
@@ -33,33 +35,40 @@ class SliceData:
     """Row numbers of training slices."""
     val: NDArray[np.intp]
     """Row numbers of validation slices; only their ELBO is logged, it decides nothing."""
+    slabs: Slabs | None = None
+    """Every slice's neighbours; only for models that see slabs."""
+    calm: NDArray[np.uint8] | None = None
+    """(n, H, W), 1 where the slice looks healthy to the model that is to be adapted; None: all."""
     condition: NDArray[np.int64] | None = None
     """(n,), the number in ``ROLES`` of each slice's role; only for conditional models."""
 
     def batch(self, rows: NDArray[np.intp], device: torch.device) -> Tensor:
-        """Slices ``rows`` as float32 (len(rows), 1, H, W) in [0, 1]."""
-        return to_tensor(self.images[rows], device)
+        """Slices ``rows`` as float32 (len(rows), 1, H, W) in [0, 1], or slabs, of 3 slices."""
+        if self.slabs is None:
+            return to_tensor(self.images[rows], device)
+        return torch.from_numpy(self.slabs.cut(self.images, rows)).to(device)
 
-    def mask(self, rows: NDArray[np.intp], device: torch.device) -> Tensor:
-        """Their brain masks as bool (len(rows), 1, H, W)."""
-        return torch.from_numpy(self.brain[rows].astype(bool)).unsqueeze(1).to(device)
+    def mask(self, rows: NDArray[np.intp], device: torch.device, *, brain: bool) -> Tensor | None:
+        """Which pixels count, bool (len(rows), 1, H, W): calm ones, of the ``brain``; None: all."""
+        masks = ([self.brain] if brain else []) + ([] if self.calm is None else [self.calm])
+        if not masks:
+            return None
+        counts = np.logical_and.reduce([mask[rows] > 0 for mask in masks])
+        return torch.from_numpy(counts).unsqueeze(1).to(device)
 
     def conditions(self, rows: NDArray[np.intp], device: torch.device) -> Tensor | None:
         """Their conditions as int64 (len(rows),)."""
         return None if self.condition is None else torch.from_numpy(self.condition[rows]).to(device)
 
 
-def to_tensor(images: NDArray[np.uint16], device: torch.device) -> Tensor:
-    """Stored slices (n, H, W) as float32 (n, 1, H, W) in [0, 1] on ``device``."""
-    scaled = np.asarray(images, dtype=np.float32) / np.float32(FULL_SCALE)
-    return torch.from_numpy(scaled).unsqueeze(1).to(device)
-
-
-def role_slices(store: SliceStore, role: str, options: TrainConfig) -> SliceData:
-    """Slices for the model of ``role``, as ``options.data`` says; memory-mapped."""
+def role_slices(
+    store: SliceStore, role: str, options: TrainConfig, *, slabs: bool = False
+) -> SliceData:
+    """Slices for the model of ``role``, or slabs, as ``options.data`` says; memory-mapped."""
     wanted = {"own": role, "pooled": None}.get(options.data, options.data)
     train, val = store.select(wanted, "train"), store.select(wanted, "val")
-    return SliceData(store.images, store.brain, train, val)
+    neighbours = Slabs.of_index(store.index) if slabs else None
+    return SliceData(store.images, store.brain, train, val, neighbours)
 
 
 def with_reconstructions(store: SliceStore, healthy: Model, compute: Compute) -> SliceData:
@@ -85,7 +94,7 @@ def conditioned_slices(store: SliceStore, labelled_patients: int, seed: int) -> 
     if labelled_patients:
         condition[_labelled_tumour_free(store, labelled_patients, seed)] = ROLES.index("healthy")
     train, val = store.select(split="train"), store.select(split="val")
-    return SliceData(store.images, store.brain, train, val, condition)
+    return SliceData(store.images, store.brain, train, val, condition=condition)
 
 
 def _labelled_tumour_free(store: SliceStore, count: int, seed: int) -> NDArray[np.int64]:
@@ -108,10 +117,13 @@ def _reconstructed(
     store: SliceStore, rows: NDArray[np.int64], healthy: Model, compute: Compute
 ) -> NDArray[np.uint16]:
     """The healthy model's reconstructions of ``rows``, stored as slices are; (n, H, W)."""
+    data = SliceData(
+        store.images, store.brain, rows, rows, Slabs.of_index(store.index) if healthy.slab else None
+    )
     parts = [np.empty((0, *store.images.shape[1:]), np.uint16)]
     network = compute.network(healthy.to(compute.device).eval())
     for start in range(0, len(rows), _BATCH):
-        x = to_tensor(store.images[rows[start : start + _BATCH]], compute.device)
+        x = data.batch(rows[start : start + _BATCH], compute.device)
         with torch.inference_mode():
             x_h = network.reconstruct(x)
         parts.append(np.rint(x_h.squeeze(1).cpu().numpy() * FULL_SCALE).astype(np.uint16))
@@ -121,11 +133,11 @@ def _reconstructed(
 def augment(
     clean: Tensor, mask: Tensor | None, options: AugmentConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return (input, target, mask) for slices ``clean`` (batch, 1, H, W) in [0, 1].
+    """Return (input, target, mask) for slices or slabs ``clean`` (batch, K, H, W) in [0, 1].
 
-    Flips, turns and stretches change all three; brightness, gamma and bias input and target; noise
-    is added to the input alone, so that the model learns to remove it (the paper's denoising). The
-    target stays in [0, 1], and black where it was.
+    Flips, turns and stretches change all three; brightness, colours, gamma and bias input and
+    target; noise is added to the input alone, so that the model learns to remove it (the paper's
+    denoising). The target stays in [0, 1], and black where it was.
     """
     n, device = len(clean), clean.device
     draw = torch.rand((2, n, 1, 1, 1), generator=generator, device=device)
@@ -137,6 +149,8 @@ def augment(
         target, mask = _moved(target, mask, options, generator)
     if options.brightness:
         target = (target * (1 + options.brightness * (2 * draw[1] - 1))).clamp(0, 1)
+    if options.recolour:
+        target = _recoloured(target, options.recolour, generator)
     if options.gamma or options.bias:
         target = _toned(target, options, generator)
     if not options.noise:
@@ -163,6 +177,19 @@ def _moved(
     # Interpolation leaves a thin dark seam around the brain; the mask of nearest pixels cuts it.
     inside = functional.grid_sample((images > 0).float(), grid, align_corners=False) >= 0.5
     return moved * inside, mask
+
+
+def _recoloured(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
+    """Through a piecewise linear curve each, with ``chance``; black stays black."""
+    n, device = len(images), images.device
+    knots = torch.rand((n, _CURVE_KNOTS), generator=generator, device=device)
+    place = images.clamp(0, 1) * (_CURVE_KNOTS - 1)
+    low = place.floor().clamp(max=_CURVE_KNOTS - 2).long()
+    flat = low.flatten(1)
+    first, second = (knots.gather(1, flat + k).view_as(images) for k in (0, 1))
+    curved = (first + (place - low) * (second - first)) * (images > 0)
+    chosen = torch.rand((n, 1, 1, 1), generator=generator, device=device) < chance
+    return torch.where(chosen, curved, images)
 
 
 def _toned(images: Tensor, options: AugmentConfig, generator: torch.Generator) -> Tensor:

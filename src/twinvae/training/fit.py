@@ -51,11 +51,13 @@ def fit(
     seed: int,
     folder: Path,
     label: str,
+    start: str = "",
     pool: Path | None = None,
     fresh: bool = False,
 ) -> Model:
     """Train ``model`` and store it in ``folder``; resume there if it was cut off.
 
+    ``start`` names the weights that ``model`` comes with, unless they follow from ``seed``.
     With a ``pool``, the very training (same slices, settings and seed) is looked for there first,
     and kept there: runs of one study, in whatever processes, do each training once. With ``fresh``
     neither a finished training nor a part of one is used.
@@ -71,7 +73,7 @@ def fit(
         )
     model.to(compute.device).train()
     training = _Training(model, _optimisers(model, options), data, options, compute, seed)
-    fingerprint = _fingerprint(training)
+    fingerprint = _fingerprint(training, start)
     if pool is None:
         return _fit(training, fingerprint, folder, label, fresh=fresh)
     kept = pool / fingerprint
@@ -191,9 +193,7 @@ class _Training:
 
     def mask(self, rows: NDArray[np.intp]) -> Tensor | None:
         """Where the likelihood counts; None for everywhere."""
-        if not self.options.mask_background:
-            return None
-        return self.data.mask(rows, self.compute.device)
+        return self.data.mask(rows, self.compute.device, brain=self.options.mask_background)
 
     def validation_elbo(self) -> float | None:
         """ELBO of untouched validation slices with one posterior sample, in nats a slice."""
@@ -256,7 +256,7 @@ def _generator(device: torch.device, seed: int, epoch: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(int(entropy[0] >> np.uint64(1)))
 
 
-def _fingerprint(training: _Training) -> str:
+def _fingerprint(training: _Training, start: str) -> str:
     """Changes with everything that decides the weights and the log."""
     data = training.data
     return digest(
@@ -265,6 +265,7 @@ def _fingerprint(training: _Training) -> str:
             "model": dump_config(training.model.config),
             "training": dump_config(training.options),
             "seed": training.seed,
+            "start": start,
             "precision": "bf16" if training.compute.bf16 else "fp32",
             "train": _content(data, data.train),
             "val": _content(data, data.val),
@@ -277,7 +278,7 @@ def _content(data: SliceData, rows: NDArray[np.intp]) -> str:
     found = hashlib.sha256(repr((len(rows), data.images.shape[1:])).encode())
     for start in range(0, len(rows), 1024):
         part = rows[start : start + 1024]
-        for array in (data.images, data.brain, data.condition):
+        for array in (data.images, data.brain, data.condition, data.calm):
             if array is not None:
                 found.update(np.ascontiguousarray(array[part]).tobytes())
     return found.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from twinvae.config import ModelConfig, RunConfig, TrainConfig
 from twinvae.errors import ConfigError
 from twinvae.files import write_json, write_text
 from twinvae.imaging import SliceStore
-from twinvae.models import SHARED, Model, build_model, model_class, save_model
+from twinvae.models import SHARED, Model, build_model, load_model, model_class, save_model
 from twinvae.outputs import remove
+from twinvae.training.adapt import adapted
 from twinvae.training.checkpoint import delete_checkpoint
 from twinvae.training.compute import Compute
 from twinvae.training.data import SliceData, conditioned_slices, role_slices, with_reconstructions
@@ -57,11 +59,12 @@ class _Work:
     fresh: bool
 
     def fit(
-        self, network: Model, data: SliceData, options: TrainConfig, seed: int, role: str
-    ) -> Model:
-        """Train ``network`` and store it as that of ``role``."""
+        self, network: Model, data: SliceData, options: TrainConfig, seed: int, role: str,
+        folder: Path, start: str = "",
+    ) -> Model:  # fmt: skip
+        """Train ``network`` as that of ``role`` and store it in ``folder``."""
         return fit(
-            network, data, options, self.compute, seed=seed, folder=self.folder / role,
+            network, data, options, self.compute, seed=seed, folder=folder, start=start,
             label=f"train {'both' if role == SHARED else role}", pool=self.pool, fresh=self.fresh,
         )  # fmt: skip
 
@@ -108,16 +111,55 @@ def _train_one(
     seed: int,
     healthy: Model | None = None,
 ) -> Model:
-    network = build_model(config, seed)
+    network, start = _at_start(config, options, seed)
+    last = work.folder / role
+    first = last / "round-0" if options.adapt.rounds else last
     if options.data == "none":
-        return _untrained(network, work.folder / role)
-    if options.data == "mixed_and_healthy_reconstructions":
-        if healthy is None:
-            raise ConfigError(f"training.{role}.data: expected slices, found {options.data}")
-        data = with_reconstructions(work.store, healthy, work.compute)
+        trained = _untrained(network, first)
     else:
-        data = role_slices(work.store, role, options)
-    return work.fit(network, data, options, seed, role)
+        data = _slices(role, options, work, network, healthy)
+        trained = work.fit(network, data, options, seed, role, first, start)
+
+    def go_on(model: Model, data: SliceData, again: TrainConfig, folder: Path) -> Model:
+        return work.fit(model, data, again, seed, role, folder, _weights(model))
+
+    return adapted(trained, work.store, options, work.compute, go_on, last)
+
+
+def _slices(
+    role: str, options: TrainConfig, work: _Work, network: Model, healthy: Model | None
+) -> SliceData:
+    """What ``network`` is trained on."""
+    if options.data != "mixed_and_healthy_reconstructions":
+        return role_slices(work.store, role, options, slabs=network.slab)
+    if healthy is None:
+        raise ConfigError(f"training.{role}.data: expected slices, found {options.data}")
+    return with_reconstructions(work.store, healthy, work.compute)
+
+
+def _at_start(config: ModelConfig, options: TrainConfig, seed: int) -> tuple[Model, str]:
+    """The model before training, and the name of its weights unless they follow from ``seed``."""
+    network = build_model(config, seed)
+    if options.start is None:
+        return network, ""
+    given = load_model(options.start)
+    try:
+        network.load_state_dict(given.state_dict())
+    except RuntimeError:
+        raise ConfigError(
+            f"{options.start}: expected a model of kind {config.kind} and of the widths "
+            f"configured, found kind {given.config.kind}, {list(given.config.encoder_channels)}"
+        ) from None
+    return network, _weights(network)
+
+
+def _weights(model: Model) -> str:
+    """A name for the very weights."""
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(value.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def _train_shared(config: RunConfig, work: _Work) -> Model:
@@ -125,7 +167,7 @@ def _train_shared(config: RunConfig, work: _Work) -> Model:
     network = build_model(config.models.healthy, seed)
     labelled = getattr(network.options, "labelled_patients", 0)
     data = conditioned_slices(work.store, labelled, config.seed)
-    return work.fit(network, data, config.training.healthy, seed, SHARED)
+    return work.fit(network, data, config.training.healthy, seed, SHARED, work.folder / SHARED)
 
 
 def _untrained(network: Model, folder: Path) -> Model:

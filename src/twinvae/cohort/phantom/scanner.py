@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import ndimage, sparse
 
 from twinvae.cohort.phantom.brain import Tissue, smooth_field
-from twinvae.cohort.phantom.labels import NAMES, TISSUES
+from twinvae.cohort.phantom.labels import CLASSES, NAMES, TISSUES
 from twinvae.cohort.phantom.mni152 import FloatArray
 from twinvae.config import PhantomContrast
 from twinvae.vocabulary import Role
@@ -133,6 +133,8 @@ def extra_blur(width_mm: float, spacing_mm: float) -> float:
 
 Kind = Literal["spin echo", "inversion recovery", "prepared gradient echo"]
 _T1_CSF_MS = TISSUES["ventricles"].t1_ms
+_REAL: tuple[PhantomContrast, ...] = ("T1w", "T2w", "FLAIR")
+_INVENTED = 0.4  # share of random contrasts that no scanner gives
 _VARIATION = 0.035  # standard deviation of the log of relaxation times between people
 
 
@@ -198,7 +200,14 @@ def draw_sequence(rng: np.random.Generator, contrast: PhantomContrast) -> Sequen
 
 
 def draw_contrast(rng: np.random.Generator, contrast: PhantomContrast) -> Contrast:
-    """Draw a sequence and one person's relaxation times, and work out what each tissue shows."""
+    """Draw a sequence and one person's relaxation times, and work out what each tissue shows.
+
+    `random` is now one of the three contrasts, now one that no scanner gives (``_invented``).
+    """
+    if contrast == "random":
+        if rng.random() < _INVENTED:
+            return _invented(rng)
+        contrast = _REAL[int(rng.integers(len(_REAL)))]
     sequence = draw_sequence(rng, contrast)
     names = [*NAMES]
     table = np.array([[TISSUES[n].t1_ms, TISSUES[n].t2_ms, TISSUES[n].density] for n in names])
@@ -216,6 +225,23 @@ def draw_contrast(rng: np.random.Generator, contrast: PhantomContrast) -> Contra
     unlabelled = signal[NAMES.index("csf")]
     tissue = np.concatenate([[unlabelled], signal]).astype(np.float32)
     return Contrast(tissue / white, water / white, contrast != "T1w")
+
+
+def _invented(rng: np.random.Generator) -> Contrast:
+    """Any signal for each class of tissue, each structure near that of its class.
+
+    Domain randomisation, after SynthSeg (Billot et al. 2023): a network that meets contrasts no
+    scanner gives cannot rely on any.
+    """
+    classes = dict(zip(CLASSES, rng.uniform(0.05, 1.0, len(CLASSES)), strict=True))
+    classes["white"] = max(classes["white"], 0.25)  # all else is relative to it
+    signal = np.array([classes[TISSUES[name].kind] for name in NAMES])
+    signal = np.maximum(signal + rng.normal(0, 0.06, len(NAMES)), 0.02)
+    tissue = np.concatenate([[signal[NAMES.index("csf")]], signal]).astype(np.float32)
+    white = classes["white"]
+    ends = (signal[NAMES.index("cortex")], signal[NAMES.index("ventricles")])
+    water = np.linspace(*ends, 101, dtype=np.float32)
+    return Contrast(tissue / np.float32(white), water / np.float32(white), ends[1] > ends[0])
 
 
 @dataclass(frozen=True)
@@ -239,7 +265,20 @@ class Acquisition:
 
 
 def draw_acquisition(rng: np.random.Generator, contrast: PhantomContrast) -> Acquisition:
-    """Draw a scanner: half of the T1w and a third of the other scans are 3D, near isotropic."""
+    """Draw a scanner: half of the T1w and a third of the other scans are 3D, near isotropic.
+
+    For the contrast `random` one that is worse than most: blurred, uneven, noisy.
+    """
+    if contrast == "random":
+        return Acquisition(
+            in_plane_mm=float(rng.uniform(0.9, 2.6)),
+            slice_mm=float(rng.uniform(1.0, 6.5)),
+            offset=float(rng.random()),
+            bias=float(rng.uniform(0.02, 0.2)),
+            noise=float(rng.uniform(0.005, 0.06)),
+            gamma=float(np.exp(rng.normal(0, 0.2))),
+            gain=float(np.exp(rng.uniform(np.log(150), np.log(900)))),
+        )
     volumetric = rng.random() < (0.5 if contrast == "T1w" else 0.33)
     thick = rng.uniform(1.0, 1.6) if volumetric else rng.uniform(2.0, 6.0)
     return Acquisition(

@@ -145,6 +145,8 @@ def make_labelled_subject(options: PhantomConfig, role: Role, index: int) -> Sub
     plan = draw_plan(lesion_rng, maps, options.spacing_mm) if tumour else None
     push = partial(push_aside, plan) if plan else None
     tissue = sample_tissue(anatomy_rng, body, grid, maps, push)
+    if options.contrast == "random":
+        tissue = _stripped_anew(scan_rng, tissue)
     signal = _signal(scan_rng, tissue, maps, contrast, body.age)
     lesion = np.zeros(grid.shape, dtype=np.bool_)
     if plan:
@@ -161,6 +163,13 @@ def _painted(anatomy: Anatomy, contrast: Contrast) -> Maps:
     deviation = (contrast.tissue - classes[class_table()])[anatomy.tissue]
     detail = 128 * (1 + ndimage.uniform_filter(deviation, 3))
     return replace(anatomy.maps, tissue=(*anatomy.maps.tissue[:3], detail))
+
+
+def _stripped_anew(rng: np.random.Generator, tissue: Tissue) -> Tissue:
+    """With a skull stripped too near here and too far there, by up to about 2 mm."""
+    uneven = smooth_field(rng, tissue.grid, 25.0, 0.15)[0][tissue.inside]
+    edge = np.clip(0.5 + rng.normal(0, 0.2) + uneven, 0.1, 0.95)
+    return replace(tissue, brain=tissue.rim < edge)
 
 
 def _signal(
