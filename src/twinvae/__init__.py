@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from twinvae.detection.detect import detect_scans as detect_scans
     from twinvae.detection.recalibrate import Site as Site
     from twinvae.detection.recalibrate import calibrate_on_site as calibrate_on_site
+    from twinvae.detection.shipped import bundle_path as bundle_path
+    from twinvae.detection.shipped import shipped_bundles as shipped_bundles
     from twinvae.errors import TwinvaeError as TwinvaeError
     from twinvae.imaging import SliceStore as SliceStore
     from twinvae.models import VAE as VAE
@@ -45,6 +47,7 @@ _WHERE = {
     "twinvae.detection.bundle": ("Bundle", "read_bundle"),
     "twinvae.detection.detect": ("Detection", "detect_scans"),
     "twinvae.detection.recalibrate": ("Site", "calibrate_on_site"),
+    "twinvae.detection.shipped": ("bundle_path", "shipped_bundles"),
     "twinvae.errors": ("TwinvaeError",),
     "twinvae.imaging": ("SliceStore",),
     "twinvae.models": ("VAE",),

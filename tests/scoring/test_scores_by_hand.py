@@ -58,6 +58,8 @@ def test_three_counterparts_are_put_together_as_they_say(
         "residual_mirrored": np.sqrt((residual * excess).clip(min=0)),
         "residual_or_mirror": residual + 0.5 * excess,
         "residual_mirror_zscore": residual + 0.5 * excess + 0.25 * unusual,
+        # test_mirror.py holds this excess against its own formula
+        "residual_or_window": residual + of(f"excess_mirror{suffix}", seen),
     }
     if suffix:
         del expected["residual_mirrored"]  # of bright ones alone

@@ -77,6 +77,10 @@ _LISTS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         {"list": lists.scores_list, "maps": lists.scores_maps},
     ),
     "models": ("What can be trained.", {"list": lists.models_list, "show": lists.models_show}),
+    "bundles": (
+        "Bundles that come with the package.",
+        {"list": lists.bundles_list, "show": lists.bundles_show, "pack": lists.bundles_pack},
+    ),
     "layouts": ("How folders of scans may be laid out.", {"list": lists.layouts_list}),
 }
 for _panel, _commands in _PANELS.items():

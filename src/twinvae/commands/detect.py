@@ -11,9 +11,11 @@ from twinvae.commands.options import Device, Threads, TrustGrid, example
 from twinvae.progress import say
 
 
-@example("twinvae detect runs/demo/bundle sub-01_T2w.nii.gz -o results")
+@example("twinvae detect t2w sub-01_T2w.nii.gz -o results")
 def detect(
-    bundle: Annotated[Path, typer.Argument(help="Bundle of a run (its folder bundle/).")],
+    bundle: Annotated[
+        Path, typer.Argument(help="Folder of a bundle, or a name of twinvae bundles list.")
+    ],
     scans: Annotated[list[Path], typer.Argument(help="NIfTI, .mha, .nrrd, or DICOM folders.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     brain_mask: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -51,6 +52,41 @@ def config_fields() -> None:
 
     for line in documented_fields(RunConfig):
         typer.echo(line)
+
+
+@example("twinvae bundles list")
+def bundles_list() -> None:
+    """Name the bundles that come with the package, for `twinvae detect NAME SCAN`."""
+    from twinvae.config import load_config
+    from twinvae.detection.shipped import shipped_bundles
+
+    for name, folder in shipped_bundles().items():
+        config = load_config(folder / "config.yaml")
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+        typer.echo(f"{name:10} {config.contrast:6} {size:4.1f} MB  {config.about}")
+
+
+@example("twinvae bundles show t2w")
+def bundles_show(
+    name: Annotated[str, typer.Argument(help="A name of twinvae bundles list.")],
+) -> None:
+    """Print a bundle's model card: what it was made of, how well it does, where it fails."""
+    from twinvae.detection.shipped import CARD, bundle_path
+
+    typer.echo((bundle_path(name) / CARD).read_text(encoding="utf-8"), nl=False)
+
+
+@example("twinvae bundles pack runs/t2w --card card.md -o bundles/t2w")
+def bundles_pack(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    card: Annotated[Path, typer.Option(help="Its model card (docs/bundles.md).")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the bundle.")],
+) -> None:
+    """Pack a run's bundle with a model card, small and without paths, for others to use."""
+    from twinvae.runs.folder import Run
+    from twinvae.runs.pack import ship_bundle
+
+    ship_bundle(Run.open(folder), card, out)
 
 
 @example("twinvae layouts list")

@@ -147,7 +147,7 @@ def stage_command(stage: str, about: str) -> Callable[..., None]:
 
 @example("twinvae calibrate runs/demo/bundle --healthy hospital/healthy -o mine")
 def calibrate(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run, or a bundle.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, or a bundle or its name.")],
     healthy: Annotated[
         Path | None, typer.Option(help="Bundle: a site's own healthy scans, folder or table.")
     ] = None,
@@ -171,9 +171,11 @@ def calibrate(
     seed: Seed = None,
 ) -> None:
     """Set a run's thresholds, or a bundle's on a site's own scans (docs/calibration.md)."""
+    from twinvae.detection.shipped import bundle_path
     from twinvae.errors import ConfigError
 
     overrides = overrides_of(settings, device, threads, precision, jobs, seed)
+    given, folder = folder, folder if folder.exists() else bundle_path(folder)
     is_bundle = (folder / "bundle.json").is_file()
     if is_bundle != (healthy is not None or mixed is not None) or (healthy and mixed):
         expected = "one of --healthy and --mixed" if is_bundle else "neither --healthy nor --mixed"
@@ -188,7 +190,7 @@ def calibrate(
     assert scans is not None
     where = Site(scans, "healthy" if healthy else "mixed", site, by, layout, trust_grid)
     name = site or scans.resolve().name
-    target = out or folder.resolve().with_name(f"{folder.resolve().name}-{name}")
+    target = out or given.resolve().with_name(f"{given.resolve().name}-{name}")
     origin = calibrate_on_site(folder, where, target, overrides=overrides, strict=strict)
     say(f"{target}: {origin['says']}")
 

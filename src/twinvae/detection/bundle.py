@@ -10,6 +10,7 @@ from typing import Any
 from twinvae import __version__
 from twinvae.config import RunConfig, load_config
 from twinvae.decision import Calibration
+from twinvae.detection.shipped import bundle_path
 from twinvae.errors import DataError
 from twinvae.files import checksum, read_json, sealed, unsealed, write_json
 from twinvae.imaging import FittedRecipe
@@ -71,11 +72,11 @@ def _about(folder: Path) -> dict[str, Any]:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read a bundle.
+    """Read a bundle, from its folder or by the name of one that comes with the package.
 
     Raises ``DataError`` when ``folder`` is none, another version's, or not as it was packed.
     """
-    folder = Path(folder)
+    folder = bundle_path(folder)
     about = _about(folder)
     return Bundle(
         config=load_config(folder / "config.yaml"),

@@ -18,6 +18,7 @@ from twinvae import __version__
 from twinvae.cohort.manifest import read_strings
 from twinvae.decision import ScanVerdict
 from twinvae.detection.bundle import Bundle, read_bundle
+from twinvae.detection.shipped import bundle_path
 from twinvae.detection.verdict import Judgement, judge_scan, summary, verdict_json, warnings
 from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
 from twinvae.files import file_and_volume, write_json, write_table
@@ -82,7 +83,7 @@ def detect_scans(
     device: str | None = None,
     threads: int | None = None,
 ) -> list[Detection]:
-    """Judge each of ``scans`` and write ``out/NAME/`` for it, and ``out/summary.tsv`` for all.
+    """Judge each of ``scans`` by ``bundle``, a folder or the name of one in the package, and write ``out/NAME/`` for it, and ``out/summary.tsv`` for all.
 
     A folder holds ``verdict.json``, ``slices.tsv``, ``healthy.nii.gz`` (the healthy reconstruction
     in the scan's units), ``residual.nii.gz`` (scan less reconstruction, as the models see them, in
@@ -102,6 +103,7 @@ def detect_scans(
         raise ConfigError(
             f"brain-mask: expected one for each of the {len(scans)} scans, found {len(brain_masks)}"
         )
+    bundle = bundle_path(bundle)
     loaded = read_bundle(bundle)
     options = loaded.config.compute.model_copy(
         update={"device": device or "auto", "threads": threads}

@@ -19,6 +19,7 @@ from twinvae.config import RunConfig, SourceConfig, SplitConfig, dump_config, lo
 from twinvae.decision import calibrate, transfer
 from twinvae.decision.domain import domain_of, scan_facts
 from twinvae.detection.bundle import Bundle, read_bundle, seal
+from twinvae.detection.shipped import bundle_path
 from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
 from twinvae.files import write_json, write_yaml
 from twinvae.imaging import FittedRecipe, PreparedScan, ScanFiles, prepare_scan
@@ -89,7 +90,7 @@ def calibrate_on_site(
     than of ``compute`` and, with healthy scans, ``decision``, and ``OutputError`` when ``out``
     holds anything but a bundle.
     """
-    folder, out = Path(folder), Path(out)
+    folder, out = bundle_path(folder), Path(out)
     _check(site, overrides or {})
     check_replaceable(out, "bundle", inputs=[folder, site.scans])
     bundle = read_bundle(folder)

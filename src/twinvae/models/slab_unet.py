@@ -27,6 +27,7 @@ _MIDDLE = SLAB // 2
 _VARIANCE = 0.13**2  # of x_h: with it both terms of the loss are of like size
 _OVERLAP = 1.0  # weight of the overlap, a pixel of brain
 _SEEN = 5.0  # pixels added to both sides of the overlap, so that slices without lesion count too
+_NOISE = 0.05  # largest standard deviation of the noise of a slab
 _RARE = -3.0  # the network's first guess: few pixels are lesion, as logit
 
 
@@ -37,7 +38,7 @@ class SlabOptions(Documented):
     """Which lesions are planted: mostly bright ones (T2w, FLAIR), mostly dark (T1w), or both."""
     planted: float = Field(default=0.85, gt=0, le=1)
     """Share of training slices that get a lesion; the rest teaches to leave tissue alone."""
-    diameter_mm: tuple[float, float] = (6.0, 70.0)
+    diameter_mm: tuple[float, float] = (10.0, 70.0)
     """Smallest and largest lesion."""
     strength: tuple[float, float] = (0.2, 1.5)
     """Weakest and strongest: signal over that of the tissue, less 1."""
@@ -83,6 +84,7 @@ class SlabUNet(Model):
             strength=self.options.strength,
             push=self.options.push,
             infiltrating=self.options.infiltrating,
+            grain=1.0,
         )
         # Convolutions of so few channels take three fifths of the time on a CPU this way.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -135,8 +137,9 @@ class SlabUNet(Model):
         """
         target = batch.target.expand(-1, SLAB, -1, -1)
         brains = target > 0
-        # In use the background is zero and tells where the brain is; noise there would not.
         ill, lesion = self.with_lesions(batch.x.expand_as(target) * brains, brains, generator)
+        # In use the background is zero and tells where the brain is; noise there would not.
+        ill, target = (image * brains for image in _taken_again(ill, target, generator))
         counts = brains[:, _MIDDLE, None]
         if batch.mask is not None:
             counts = counts & batch.mask
@@ -175,3 +178,26 @@ class SlabUNet(Model):
         chance = torch.rand((len(slab), 1, 1, 1), generator=draw, device=slab.device)
         chosen = chance < self.options.planted
         return torch.where(chosen, ill, slab), masks[:, _MIDDLE, None] & chosen
+
+
+def _taken_again(
+    ill: Tensor, healthy: Tensor, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Both slabs (batch, K, H, W) by the same scanner: blurred alike, with the same noise.
+
+    What was planted has then been through a scanner too, and cannot be told by its sharpness.
+    """
+    draw = generator or torch.default_generator
+    n, device = len(ill), ill.device
+    chance = torch.rand((3, n, 1, 1, 1), generator=draw, device=device)
+    noise = torch.randn(ill.shape, generator=draw, device=device) * _NOISE * chance[0]
+    coarse = 2 * functional.avg_pool2d(noise, 3, 1, 1)
+    noise = torch.where(chance[1] < 0.5, noise, coarse)
+    blur = (2 * chance[2] - 1).clamp(min=0)  # none in every second slab
+
+    def taken(images: Tensor) -> Tensor:
+        return (images + blur * (functional.avg_pool2d(images, 3, 1, 1) - images) + noise).clamp(
+            0, 1
+        )
+
+    return taken(ill), taken(healthy)

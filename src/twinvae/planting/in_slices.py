@@ -45,6 +45,9 @@ class Planting:
     """Chance of a core with a signal of its own."""
     push: float = 0.0
     """Mass effect: displacement at the border as a share of the radius, up to about 0.4."""
+    grain: float = 0.0
+    """How much of the slice's own grain shows in the lesion, from 0 to 1: noise, above all, whose
+    lack would give a lesion away."""
     infiltrating: float = 0.0
     """Chance that a lesion spares what is far from the brain's usual signal, as oedema spares fluid
     and much of the cortex."""
@@ -94,6 +97,8 @@ def plant_in_slices(
     if options.infiltrating:
         shape = shape * _open_to_water(draw, images, brains, options.infiltrating)
     level = _level(draw, images, shape, radius, centre, options)
+    if options.grain:
+        level = level + options.grain * (images - functional.avg_pool2d(images, 3, 1, 1))
     weight = shape * draw.between(options.opacity).view(-1, 1, 1, 1)
     lesioned = (images + weight * (level - images)).clamp(0, _BRIGHTEST)
     return Planted(lesioned.float(), (shape >= 0.5) & brains)

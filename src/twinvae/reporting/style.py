@@ -68,6 +68,7 @@ _SCORES = {
     "residual_local": "Local residual",
     "residual_or_mirror_local": "Residual or mirror",
     "residual_mirror_zscore_local": "Three counterparts",
+    "residual_or_window_local": "Residual or mirror, local means",
 }
 
 P = ParamSpec("P")

@@ -235,7 +235,10 @@ def residual_mirrored(batch: SliceBatch) -> Tensor:
 
 
 def _register_sums(suffix: str, residual: str, excess: str, sign: float) -> None:
-    """The sums of two and of all three, of what is too bright or too dark."""
+    """The sums of two and of all three counterparts, of what is too bright or too dark.
+
+    With the mirror image pixel by pixel (``or_mirror``) or by local means (``or_window``).
+    """
     summary = f"{residual} + {_SHARE} · {excess}"
 
     @_with_maximum(f"residual_or_mirror{suffix}", summary)
@@ -250,6 +253,13 @@ def _register_sums(suffix: str, residual: str, excess: str, sign: float) -> None
         """Residual + ½ excess + ¼ z-score in intensities: where any speaks; (n, 1, H, W)."""
         unusual = smoothed_excess(batch, sign) * usual_deviation(batch)
         return either(batch) + _UNUSUAL * unusual * batch.inside
+
+    summary = f"{residual} + {excess}, local means"
+
+    @_with_maximum(f"residual_or_window{suffix}", summary)
+    def means(batch: SliceBatch) -> Tensor:
+        """Residual + ``trivial.window_excess``: where either speaks; (n, 1, H, W)."""
+        return (_residual(batch, sign) + window_excess(batch, sign)) * batch.inside
 
 
 _register_sums("", *_BRIGHT, 1.0)
