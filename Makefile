@@ -11,7 +11,7 @@ PEERS_VENV ?= .venv-peers
 # Likewise the mutation tool.
 MUTANTS_VENV ?= .venv-mutants
 
-.PHONY: setup demo test lint bench-domain bench-prepare bench-scores bench-evaluation bench-peers campaign mutants clean
+.PHONY: setup demo bundles test lint bench-domain bench-prepare bench-scores bench-evaluation bench-peers campaign mutants clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -31,6 +31,20 @@ demo: setup  ## generate a cohort; the paper's two models, then preset best on t
 	$(BIN)/twinvae run best --out runs/best --set cohort.phantom=null \
 	  --set cohort.manifest=runs/demo/manifest.tsv \
 	  --set training.healthy.epochs=4 --set training.mixed.epochs=5
+
+# Label maps of real anatomies, as SynthSeg offers its own under Apache-2.0; hours on two cores.
+bundles: setup  ## train and pack the bundles of the package: make bundles LABELS=DIR
+	@test -n "$(LABELS)" || { echo "bundles: expected LABELS=FOLDER of label maps"; exit 2; }
+	$(BIN)/twinvae phantom cohorts/random --labels $(LABELS) --contrast random --healthy 320 --mixed 40 --seed 11
+	$(BIN)/twinvae run configs/slab.yaml --out runs/slab
+	for contrast in T2w FLAIR T1w; do \
+	  name=$$(echo $$contrast | tr A-Z a-z); \
+	  sign=$$(test $$contrast = T1w && echo _negative); \
+	  $(BIN)/twinvae phantom cohorts/$$contrast --labels $(LABELS) --contrast $$contrast --healthy 80 --mixed 30 --seed 21 && \
+	  TWINVAE_CONTRAST=$$contrast $(BIN)/twinvae run configs/bundle.yaml --out runs/$$name \
+	    --set contrast=$$contrast --set name=$$name --set decision.score=residual_or_window$${sign}_local_context && \
+	  $(BIN)/twinvae bundles pack runs/$$name --card docs/cards/$$name.md -o src/twinvae/bundles/$$name || exit 1; \
+	done
 
 test: setup lint  ## every check that a change must pass
 	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90

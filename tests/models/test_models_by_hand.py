@@ -33,7 +33,7 @@ PUBLISHED = {
         "push": 0.0, "mirror": True, "field_of_view_mm": 200.0,
     },
     "slab_unet": {
-        "contrast": "any", "planted": 0.85, "diameter_mm": (10.0, 70.0), "strength": (0.2, 1.5),
+        "contrast": "any", "planted": 0.6, "diameter_mm": (14.0, 85.0), "strength": (0.3, 1.5),
         "push": 0.3, "infiltrating": 0.5, "field_of_view_mm": 200.0, "neighbour_mm": 4.2,
     },
 }  # fmt: skip

@@ -21,6 +21,9 @@ def detect(
     brain_mask: Annotated[
         list[Path] | None, typer.Option(help="Brain mask of each scan, in the scans' order.")
     ] = None,
+    skull_strip: Annotated[
+        bool, typer.Option("--skull-strip", help="Whole heads: HD-BET finds the brain.")
+    ] = False,
     trust_grid: TrustGrid = False,
     maps: Annotated[
         str | None, typer.Option(help="Further maps, NAME[,NAME]; see twinvae scores maps.")
@@ -50,6 +53,7 @@ def detect(
         out,
         brain_masks=brain_mask,
         trust_grid=trust_grid,
+        skull_strip=skull_strip,
         maps=[name.strip() for name in maps.split(",")] if maps else (),
         strict=strict,
         force=force,

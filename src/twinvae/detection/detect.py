@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,18 +77,20 @@ def detect_scans(
     *,
     brain_masks: Sequence[Path] | None = None,
     trust_grid: bool = False,
+    skull_strip: bool = False,
     maps: Sequence[str] = (),
     strict: bool = False,
     force: bool = False,
     device: str | None = None,
     threads: int | None = None,
 ) -> list[Detection]:
-    """Judge each of ``scans`` by ``bundle``, a folder or the name of one in the package, and write ``out/NAME/`` for it, and ``out/summary.tsv`` for all.
+    """Judge each of ``scans`` and write ``out/NAME/`` for it, and ``out/summary.tsv`` for all.
 
-    A folder holds ``verdict.json``, ``slices.tsv``, ``healthy.nii.gz`` (the healthy reconstruction
+    ``bundle``: a folder, or the name of a bundle that comes with the package. A folder holds ``verdict.json``, ``slices.tsv``, ``healthy.nii.gz`` (the healthy reconstruction
     in the scan's units), ``residual.nii.gz`` (scan less reconstruction, as the models see them, in
     [−1, 1]), ``NAME.nii.gz`` for each of ``maps`` (names or patterns), all on the scan's own grid,
-    and ``report.html``. Scans without a mask in ``brain_masks`` must be skull-stripped;
+    and ``report.html``. Scans without a mask in ``brain_masks`` must be skull-stripped, unless
+    ``skull_strip`` finds the brain in whole heads (HD-BET, ``pip install "twinvae[hdbet]"``);
     with ``trust_grid`` masks of the scan's shape and voxel size lie on its grid.
 
     A scan out of domain gets no verdict unless ``force``. One that cannot be used is reported and
@@ -103,8 +105,12 @@ def detect_scans(
         raise ConfigError(
             f"brain-mask: expected one for each of the {len(scans)} scans, found {len(brain_masks)}"
         )
+    if skull_strip and brain_masks:
+        raise ConfigError("skull-strip: expected no brain masks beside it, found some")
     bundle = bundle_path(bundle)
     loaded = read_bundle(bundle)
+    if skull_strip:
+        loaded = replace(loaded, recipe=loaded.recipe.stripping())
     options = loaded.config.compute.model_copy(
         update={"device": device or "auto", "threads": threads}
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,6 +50,14 @@ class FittedRecipe:
     def aligned(self) -> bool:
         """Whether slices have an aligned mirror image beside them."""
         return any(isinstance(step, AlignMirror) for step in self.steps)
+
+    def stripping(self) -> Self:
+        """The same recipe for whole heads: HD-BET finds the brain, whatever did in training."""
+        steps = tuple(
+            step.model_copy(update={"method": "hd_bet"}) if isinstance(step, BrainMask) else step
+            for step in self.steps
+        )
+        return replace(self, steps=steps)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values for ``write_json``."""

@@ -25,9 +25,10 @@ from twinvae.planting import PlantedContrast, Planting, plant_in_slices
 _FOLD = 2  # pixels a side that become channels: the first level works at half the resolution
 _MIDDLE = SLAB // 2
 _VARIANCE = 0.13**2  # of x_h: with it both terms of the loss are of like size
-_OVERLAP = 1.0  # weight of the overlap, a pixel of brain
+_OVERLAP = 0.3  # weight of the overlap, a pixel of brain
 _SEEN = 5.0  # pixels added to both sides of the overlap, so that slices without lesion count too
 _NOISE = 0.05  # largest standard deviation of the noise of a slab
+_VISIBLE = 0.04  # least change of intensity that counts as lesion
 _RARE = -3.0  # the network's first guess: few pixels are lesion, as logit
 
 
@@ -36,11 +37,11 @@ class SlabOptions(Documented):
 
     contrast: PlantedContrast = "any"
     """Which lesions are planted: mostly bright ones (T2w, FLAIR), mostly dark (T1w), or both."""
-    planted: float = Field(default=0.85, gt=0, le=1)
+    planted: float = Field(default=0.6, gt=0, le=1)
     """Share of training slices that get a lesion; the rest teaches to leave tissue alone."""
-    diameter_mm: tuple[float, float] = (10.0, 70.0)
+    diameter_mm: tuple[float, float] = (14.0, 85.0)
     """Smallest and largest lesion."""
-    strength: tuple[float, float] = (0.2, 1.5)
+    strength: tuple[float, float] = (0.3, 1.5)
     """Weakest and strongest: signal over that of the tissue, less 1."""
     push: float = Field(default=0.3, ge=0, le=0.4)
     """Mass effect, as a share of the lesion's radius."""
@@ -164,7 +165,10 @@ class SlabUNet(Model):
     def with_lesions(
         self, slab: Tensor, brains: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The slab with a lesion in the share ``planted``, and the middle slice's masks, bool."""
+        """The slab with a lesion in the share ``planted``, and the middle slice's masks, bool.
+
+        What cannot be seen is not in the mask: the overlap would teach to guess where it might be.
+        """
         draw = generator or torch.default_generator
         step = self.options.neighbour_mm
         ill, masks = plant_in_slices(
@@ -177,7 +181,8 @@ class SlabUNet(Model):
         )
         chance = torch.rand((len(slab), 1, 1, 1), generator=draw, device=slab.device)
         chosen = chance < self.options.planted
-        return torch.where(chosen, ill, slab), masks[:, _MIDDLE, None] & chosen
+        seen = (ill - slab).abs() > _VISIBLE
+        return torch.where(chosen, ill, slab), (masks & seen & chosen)[:, _MIDDLE, None]
 
 
 def _taken_again(

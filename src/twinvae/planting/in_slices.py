@@ -18,7 +18,7 @@ from torch.nn import functional
 from twinvae.planting.in_volumes import BRIGHT_SHARE, PlantedContrast
 
 _HARMONICS = 4  # lobes of an outline
-_BEYOND = 0.85  # radii that a lesion's middle may lie above or below the slab's
+_BEYOND = 0.7  # radii that a lesion's middle may lie above or below the slab's
 _USUAL = 0.35  # share of the usual signal by which a tissue's may differ before a lesion spares it
 _BRIGHTEST = 1.0
 

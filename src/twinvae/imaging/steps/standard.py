@@ -28,6 +28,7 @@ from twinvae.imaging.steps.hdbet import hd_bet_mask
 from twinvae.imaging.steps.step import Fitted, apply_step
 from twinvae.imaging.volume import Bools, turn_of, turned
 
+_WHOLE_HEAD = "a whole head needs a mask or the method hd_bet (detect --skull-strip)"
 _RIM_SHARE = 0.5  # a stripped scan has less than this of its outermost voxels non-zero,
 _MOST_ML = 2500.0  # and less than this in all: no brain is larger, a head is
 _STRAY = 0.01  # lines of voxels with less than this of the fullest line's brain are no brain
@@ -95,13 +96,13 @@ def _background(scan: Working) -> Bools:
     if share > _RIM_SHARE:
         raise DataError(
             f"{scan.files.image}: expected a brain mask or a skull-stripped scan on a background "
-            f"of zero, found {share:.0%} of the outermost voxels not zero"
+            f"of zero, found {share:.0%} of the outermost voxels not zero; {_WHOLE_HEAD}"
         )
     volume_ml = float(np.prod(scan.spacing_mm)) * np.count_nonzero(brain) / 1000
     if volume_ml > _MOST_ML:
         raise DataError(
             f"{scan.files.image}: expected a brain mask or a skull-stripped scan, found "
-            f"{volume_ml:.0f} ml of voxels that are not zero; no brain is as large"
+            f"{volume_ml:.0f} ml of voxels that are not zero; no brain is as large; {_WHOLE_HEAD}"
         )
     return brain
 
