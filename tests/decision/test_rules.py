@@ -177,3 +177,36 @@ def test_calibrations_of_earlier_versions_by_their_column_of_mm2_still_hold() ->
     result = calibrate(table, config("size_linear", percentile=90.0))
     old = {**result, "size": "trivial_brain_area"}
     assert (called(old, table)[0][1] == called(result, table)[0][1]).all()
+
+
+@pytest.mark.parametrize(
+    ("rule", "unit", "subjects", "held"),
+    [("conformal", "auto", 13, (92.85, 90.0)), ("conformal", "auto", 19, (95.0, 90.0)),
+     ("percentile", "subject", 13, (92.3, 90.0)), ("percentile", "slice", 13, (95.0, 90.0)),
+     ("conformal", "auto", 4, (80.0,))],
+)  # fmt: skip
+def test_too_few_subjects_hold_what_they_can_and_say_so(
+    rule: str, unit: str, subjects: int, held: tuple[float, ...]
+) -> None:
+    table = simulated(subjects, 30, np.random.default_rng(7))
+    more = {"unit": unit, "percentiles": (95.0, 90.0), "scan_rule": "conformal"}
+    options = config(rule, **more, too_few="lower")
+    found = calibrate(table, options)
+    part = found["scores"]["latent_l2"]["slice"]["thresholds"]
+    assert tuple(each["percentile"] for each in part) == held
+    as_asked = held == (95.0, 90.0)
+    assert ("lowered" in found) is not as_asked
+    if as_asked:
+        assert found == calibrate(table, config(rule, **more))
+        return
+    with pytest.raises(CalibrationError, match="needs at least"):
+        calibrate(table, config(rule, **more))
+    assert f"rest on {subjects} healthy subjects" in found["lowered"]
+    assert f"{100 - held[0]:.3g} % of healthy slices" in found["lowered"]
+    assert "(asked: 5 %)" in found["lowered"]
+
+
+def test_where_nothing_can_be_held_it_is_refused_all_the_same() -> None:
+    table = simulated(1, 30, np.random.default_rng(7))
+    with pytest.raises(CalibrationError, match="support none"):
+        calibrate(table, config("conformal", too_few="lower"))

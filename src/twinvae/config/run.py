@@ -188,6 +188,9 @@ class DecisionConfig(Documented):
     slices it has. `auto`: subjects for `conformal` and `mondrian`, else slices, as in the paper."""
     percentiles: tuple[float, ...] = Field(default=(99.0,), min_length=1)
     """Percentiles of healthy validation slices offered as thresholds; verdicts use the first."""
+    too_few: Literal["refuse", "lower"] = "refuse"
+    """What happens to percentiles that the healthy validation subjects are too few for: an error,
+    or the highest that they support in its place, and every verdict says so."""
     bins: int = Field(default=4, ge=1, le=50)
     """Bins of brain area, of equally many healthy slices, for `size_binned` and `mondrian`."""
     position_bins: int = Field(default=1, ge=1, le=50)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from twinvae.config import DecisionConfig
 from twinvae.decision.apply import STATISTICS
-from twinvae.decision.cutoffs import METHOD, require_supported
+from twinvae.decision.cutoffs import METHOD, highest_supported, require_supported
 from twinvae.decision.rules import (
     RULES,
     Healthy,
@@ -39,6 +39,8 @@ def calibrate(scores: pd.DataFrame, config: DecisionConfig) -> dict[str, Any]:
         rule                 name, unit, summary, guarantee, assumes, source
         scan_rule            statistic verdicts use, rule, top_slices, guarantee
         origin               the scans behind the thresholds, in words
+        lowered              what was asked for and what is held instead, in words; only where
+                             ``decision.too_few`` is `lower` and they differ
         fdr                  level and method for the slices of one scan
         size                 what tells a slice's brain area: brain_mm2, or brain_px where the
                              table has no spacing_mm
@@ -57,7 +59,8 @@ def calibrate(scores: pd.DataFrame, config: DecisionConfig) -> dict[str, Any]:
     ``cross_validated_fpr`` is what leave-one-subject-out finds (null with one subject).
 
     Raises ``CalibrationError`` when the decision score is missing, or when healthy validation
-    slices, subjects or scans are too few for a percentile that was asked for.
+    slices, subjects or scans are too few for a percentile that was asked for (with
+    ``decision.too_few`` `lower`: for any).
     """
     names = score_columns(scores)
     if config.score not in names:
@@ -70,17 +73,48 @@ def calibrate(scores: pd.DataFrame, config: DecisionConfig) -> dict[str, Any]:
     if healthy.empty:
         require_supported(config.percentiles[0], 0, "healthy validation slices")
     scans = ScanGroups.of(healthy)
+    lowered = ""
+    if config.too_few == "lower":
+        config, lowered = _held(config, rule, healthy, scans)
     return {
         "decision_score": config.score,
         "rule": _about(rule, config),
         "scan_rule": _about_scans(config),
         "origin": OWN,
+        **({"lowered": lowered} if lowered else {}),
         "fdr": {"level": config.fdr, "method": config.fdr_method},
         "size": size,
         "scores": {
             name: _score_part(rule, _healthy(healthy, name, size), scans, config) for name in names
         },
     }
+
+
+def _held(
+    config: DecisionConfig, rule: Rule, healthy: pd.DataFrame, scans: ScanGroups
+) -> tuple[DecisionConfig, str]:
+    """The percentiles that so few subjects support, and what to say of it; empty if all are."""
+    subjects = len(healthy.groupby(list(SUBJECT_KEY)))
+    slices = len(healthy) if unit_of(rule, config) == "slice" else subjects
+    highest = highest_supported(slices, conformal=rule.conformal)
+    by_scan = config.scan_rule == "conformal"
+    of_scans = highest_supported(subjects if by_scan else len(scans.rows), conformal=by_scan)
+    if not highest or not of_scans:
+        return config, ""  # what comes next says that they support none
+    percentiles = tuple(dict.fromkeys(min(p, highest) for p in config.percentiles))
+    scan = min(config.scan_percentile, of_scans)
+    if (percentiles, scan) == (config.percentiles, config.scan_percentile):
+        return config, ""
+    slices_rate, slices_asked, scans_rate, scans_asked = (
+        f"{100 - p:.3g} %"
+        for p in (percentiles[0], config.percentiles[0], scan, config.scan_percentile)
+    )
+    said = (
+        f"Thresholds rest on {subjects} healthy subjects, too few for what was asked: "
+        f"{slices_rate} of healthy slices may be called abnormal (asked: {slices_asked}), and "
+        f"{scans_rate} of healthy scans (asked: {scans_asked})."
+    )
+    return config.model_copy(update={"percentiles": percentiles, "scan_percentile": scan}), said
 
 
 def _about(rule: Rule, config: DecisionConfig) -> dict[str, str]:

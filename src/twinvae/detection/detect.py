@@ -86,10 +86,11 @@ def detect_scans(
 ) -> list[Detection]:
     """Judge each of ``scans`` and write ``out/NAME/`` for it, and ``out/summary.tsv`` for all.
 
-    ``bundle``: a folder, or the name of a bundle that comes with the package. A folder holds ``verdict.json``, ``slices.tsv``, ``healthy.nii.gz`` (the healthy reconstruction
-    in the scan's units), ``residual.nii.gz`` (scan less reconstruction, as the models see them, in
-    [−1, 1]), ``NAME.nii.gz`` for each of ``maps`` (names or patterns), all on the scan's own grid,
-    and ``report.html``. Scans without a mask in ``brain_masks`` must be skull-stripped, unless
+    ``bundle``: a folder, or the name of a bundle that comes with the package. A scan's folder holds
+    ``verdict.json``, ``slices.tsv``, ``healthy.nii.gz`` (the healthy reconstruction in the scan's
+    units), ``residual.nii.gz`` (scan less reconstruction, as the models see them, in [−1, 1]),
+    ``NAME.nii.gz`` for each of ``maps`` (names or patterns), all on the scan's own grid, and
+    ``report.html``. Scans without a mask in ``brain_masks`` must be skull-stripped, unless
     ``skull_strip`` finds the brain in whole heads (HD-BET, ``pip install "twinvae[hdbet]"``);
     with ``trust_grid`` masks of the scan's shape and voxel size lie on its grid.
 
@@ -213,7 +214,7 @@ def detect_scan(
     prepared = prepare_scan(scan, bundle.recipe)
     scores, healthy, extra = _score(bundle, prepared, compute, maps)
     judgement = judge_scan(bundle, prepared, scores, force=force)
-    said = warnings(judgement, bundle.calibration["origin"])
+    said = warnings(judgement, bundle.calibration)
     name, table = bundle.config.decision.score, judgement.slices
     with replaced(folder, "results of a scan", of=_identity(scan)) as room:
         _write_maps(room, prepared, healthy, extra)

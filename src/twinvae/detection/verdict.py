@@ -105,9 +105,12 @@ def verdict_json(judgement: Judgement, bundle: Bundle) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def warnings(judgement: Judgement, origin: Mapping[str, Any]) -> list[str]:
+def warnings(judgement: Judgement, calibration: Mapping[str, Any]) -> list[str]:
     """Sentences that must stand beside the verdict."""
+    origin = calibration["origin"]
     said = [] if origin["kind"] == "run" else [origin["says"]]
+    if "lowered" in calibration:
+        said.append(calibration["lowered"])
     if not judgement.outside:
         return said
     what = "no verdict is given" if judgement.verdict is None else "the verdict was forced"
