@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
 
 from twinvae.planting import Planting, plant_in_slices
 
@@ -106,3 +108,60 @@ def test_mass_effect_moves_surroundings_away_and_keeps_the_outline(slices):
 def test_lesion_of_a_pixel_still_leaves_a_mask(slices):
     result = planted(slices, diameter_mm=(1.0, 2.0), pixel_mm=4.0)
     assert result.masks.flatten(1).any(1).all()
+
+
+def slab_of(generator: torch.Generator, n: int = 32) -> tuple[Tensor, Tensor]:
+    """Discs of one signal in three slices, with noise; and where they are."""
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    brains = (torch.hypot(y - 31.5, x - 31.5) < 26).expand(n, 3, 64, 64)
+    noise = 0.03 * torch.randn((n, 3, 64, 64), generator=generator)
+    return ((0.4 + noise) * brains).clamp(0, 1), brains
+
+
+def test_a_lesion_goes_on_through_a_slab_as_a_ball_does() -> None:
+    draw = torch.Generator().manual_seed(0)
+    images, brains = slab_of(draw, 200)
+    options = Planting(diameter_mm=(30.0, 30.0), second=0.0)
+    masks = plant_in_slices(
+        images, brains, draw, pixel_mm=3.0, heights_mm=(-6.0, 0.0, 6.0), options=options
+    ).masks
+    area = masks.flatten(2).sum(2).float()
+    assert (area[:, 1] > 0).float().mean() > 0.95
+    far = (area[:, 0] - area[:, 2]).abs()
+    assert (far > 0).float().mean() > 0.9  # its middle lies above or below
+    assert 0.3 < (masks[:, 0] & masks[:, 1]).sum() / masks[:, 1].sum() < 1
+    flat = plant_in_slices(images, brains, draw, pixel_mm=3.0, heights_mm=(0.0,) * 3).masks
+    assert torch.equal(flat[:, 0], flat[:, 2])
+
+
+def test_grain_keeps_the_noise_of_the_slice() -> None:
+    images, brains = slab_of(torch.Generator().manual_seed(1))
+    spread = []
+    for grain in (0.0, 1.0):
+        options = Planting(
+            diameter_mm=(60.0, 60.0), opacity=(1.0, 1.0), texture=0.0, core=0.0, grain=grain
+        )
+        draw = torch.Generator().manual_seed(2)
+        found = plant_in_slices(
+            images, brains, draw, pixel_mm=3.0, heights_mm=(-4.0, 0.0, 4.0), options=options
+        )
+        inside = found.masks[:, 1] & (found.images[:, 1] < 0.99)
+        fine = found.images[:, 1] - functional.avg_pool2d(found.images[:, 1], 3, 1, 1)
+        spread.append(fine[inside].std().item())
+    assert spread[1] ** 2 - spread[0] ** 2 > 0.02**2
+
+
+def test_infiltrating_lesions_spare_fluid() -> None:
+    draw = torch.Generator().manual_seed(3)
+    images, brains = slab_of(draw)
+    images = images.clone()
+    images[..., 28:36, 28:36] = 0.95
+    share = []
+    for chance in (0.0, 1.0):
+        options = Planting(diameter_mm=(90.0, 90.0), infiltrating=chance, push=0.0)
+        again = torch.Generator().manual_seed(4)
+        masks = plant_in_slices(
+            images, brains, again, pixel_mm=3.0, heights_mm=(-4.0, 0.0, 4.0), options=options
+        ).masks
+        share.append(masks[..., 28:36, 28:36].float().mean() / masks.float().mean())
+    assert share[1] < 0.3 * share[0]

@@ -15,9 +15,9 @@ from twinvae.config import RunConfig
 from twinvae.errors import ConfigError
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore
-from twinvae.models import build_model, load_model, save_model
+from twinvae.models import build_model, halve_weights, load_model, save_model
 from twinvae.runs.folder import Run
-from twinvae.training import train_twins
+from twinvae.training import check_networks, train_twins
 from twinvae.training.adapt import _far_from
 
 SLAB = TINY["models.healthy"] | {
@@ -119,3 +119,28 @@ def test_weights_of_another_network_are_refused(store: SliceStore, tmp_path: Pat
     save_model(build_model(wider, 0), tmp_path / "wider")
     with pytest.raises(ConfigError, match=r"expected a model of kind slab_unet"):
         train_twins(config(start=tmp_path / "wider"), store, tmp_path / "run")
+
+
+@pytest.mark.parametrize("role", ["healthy", "mixed"])
+def test_only_a_healthy_model_that_looks_for_lesions_can_be_adapted(role: str) -> None:
+    kinds = {} if role == "healthy" else {"models__healthy": SLAB}
+    wrong = tiny_config(**kinds, **{f"training__{role}__adapt": {"rounds": 1}})
+    with pytest.raises(ConfigError, match=rf"training\.{role}\.adapt: expected a healthy model"):
+        check_networks(wrong)
+
+
+def test_weights_can_be_rounded_so_that_half_the_room_is_enough(
+    store: SliceStore, tmp_path: Path
+) -> None:
+    train_twins(config(half=True), store, tmp_path)
+    folder = tmp_path / "healthy"
+    rounded = weights(folder)
+    assert torch.equal(rounded, rounded.half().float())
+    size = (folder / "weights.safetensors").stat().st_size
+    halve_weights(folder / "weights.safetensors")
+    assert torch.equal(weights(folder), rounded)
+    assert (folder / "weights.safetensors").stat().st_size < 0.6 * size
+    mixed = tmp_path / "mixed" / "weights.safetensors"
+    before = weights(tmp_path / "mixed")
+    halve_weights(mixed)
+    assert torch.equal(weights(tmp_path / "mixed"), before)

@@ -22,7 +22,9 @@ def phantom(
     labels: Annotated[
         Path | None, typer.Option(help="Folder of FreeSurfer- or SynthSeg-style label maps.")
     ] = None,
-    contrast: Annotated[str, typer.Option(help="T2w; with --labels also FLAIR or T1w.")] = "T2w",
+    contrast: Annotated[
+        str, typer.Option(help="T2w; with --labels also FLAIR, T1w, random.")
+    ] = "T2w",
     jobs: Jobs = None,
 ) -> None:
     """Generate a cohort of brains, healthy and with tumours, in BIDS layout.

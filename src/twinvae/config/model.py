@@ -109,6 +109,8 @@ class TrainConfig(Documented):
     variants of the method."""
     start: Path | None = None
     """Folder of a trained model of the same kind and widths whose weights training starts from."""
+    half: bool = False
+    """Round the weights to half precision in the end; a packed bundle then takes half the room."""
     adapt: AdaptConfig = AdaptConfig()
     """What follows on mixed slices; only for the healthy model."""
     epochs: int = Field(default=200, ge=1)

@@ -7,9 +7,11 @@ from twinvae.models.registry import (
     SHARED,
     all_models,
     build_model,
+    halve_weights,
     load_model,
     load_twins,
     model_class,
+    round_weights,
     save_model,
     twin_folders,
 )
@@ -27,6 +29,7 @@ __all__ = [
     "TrainingBatch",
     "all_models",
     "build_model",
+    "halve_weights",
     "layer_table",
     "load_model",
     "load_twins",
@@ -34,6 +37,7 @@ __all__ = [
     "mirror",
     "model_class",
     "model_lines",
+    "round_weights",
     "save_model",
     "twin_folders",
 ]

@@ -14,7 +14,7 @@ from twinvae.detection.shipped import CARD, CARD_SECTIONS
 from twinvae.errors import DataError
 from twinvae.files import write_json, write_text, write_yaml
 from twinvae.imaging import SliceStore
-from twinvae.models import twin_folders
+from twinvae.models import halve_weights, twin_folders
 from twinvae.outputs import replaced
 from twinvae.runs.folder import Run
 from twinvae.vocabulary import SCAN_KEY, SUBJECT_KEY
@@ -71,6 +71,8 @@ def ship_bundle(run: Run, card: Path, out: Path) -> None:
         for name in bundle.about["files"]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run.bundle / name, folder / name)
+        for weights in folder.glob("models/*/weights.safetensors"):
+            halve_weights(weights)
         write_yaml(folder / "config.yaml", _without_places(dump_config(bundle.config)))
         write_text(folder / CARD, text)
         seal(folder, {})

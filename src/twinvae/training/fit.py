@@ -21,7 +21,14 @@ from torch import Tensor
 from twinvae.config import TrainConfig, dump_config
 from twinvae.errors import DataError, StageError
 from twinvae.files import atomic_path, digest, read_json, write_json, write_text
-from twinvae.models import Loss, Model, TrainingBatch, load_model, save_model
+from twinvae.models import (
+    Loss,
+    Model,
+    TrainingBatch,
+    load_model,
+    round_weights,
+    save_model,
+)
 from twinvae.progress import Bar, progress_bar
 from twinvae.provenance import STAGE_CODE, code_digest
 from twinvae.training.checkpoint import (
@@ -115,6 +122,8 @@ def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fre
             write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in log))
             save_checkpoint(folder, model, optimisers, Checkpoint(epoch + 1, fingerprint))
     model.eval()
+    if options.half:
+        round_weights(model)
     save_model(model, folder)
     seconds = sum(row["seconds"] for row in log)
     write_json(finished, {"fingerprint": fingerprint, "seconds": seconds, **size_of(model)})

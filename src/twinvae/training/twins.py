@@ -12,7 +12,15 @@ from twinvae.config import ModelConfig, RunConfig, TrainConfig
 from twinvae.errors import ConfigError
 from twinvae.files import write_json, write_text
 from twinvae.imaging import SliceStore
-from twinvae.models import SHARED, Model, build_model, load_model, model_class, save_model
+from twinvae.models import (
+    SHARED,
+    Model,
+    build_model,
+    load_model,
+    model_class,
+    round_weights,
+    save_model,
+)
 from twinvae.outputs import remove
 from twinvae.training.adapt import adapted
 from twinvae.training.checkpoint import delete_checkpoint
@@ -88,6 +96,12 @@ def check_networks(config: RunConfig) -> None:
     models, training = config.models, config.training
     with torch.device("meta"):
         twins = [build_model(each, seed=0) for each in (models.healthy, models.mixed)]
+    for role, model, options in zip(ROLES, twins, (training.healthy, training.mixed), strict=True):
+        if options.adapt.rounds and not (role == "healthy" and model.finds_lesions):
+            raise ConfigError(
+                f"training.{role}.adapt: expected a healthy model that looks for lesions "
+                f"(slab_unet), found the {role} model of kind {model.config.kind}"
+            )
     if not any(model.conditional for model in twins):
         return
     if models.healthy != models.mixed or training.healthy != training.mixed:
@@ -115,7 +129,7 @@ def _train_one(
     last = work.folder / role
     first = last / "round-0" if options.adapt.rounds else last
     if options.data == "none":
-        trained = _untrained(network, first)
+        trained = _untrained(network, options, first)
     else:
         data = _slices(role, options, work, network, healthy)
         trained = work.fit(network, data, options, seed, role, first, start)
@@ -170,9 +184,11 @@ def _train_shared(config: RunConfig, work: _Work) -> Model:
     return work.fit(network, data, config.training.healthy, seed, SHARED, work.folder / SHARED)
 
 
-def _untrained(network: Model, folder: Path) -> Model:
-    """Store ``network`` as it is: the ablation with random weights."""
+def _untrained(network: Model, options: TrainConfig, folder: Path) -> Model:
+    """Store ``network`` as it is: with its random weights an ablation, with given ones no news."""
     network.eval()
+    if options.half:
+        round_weights(network)
     save_model(network, folder)
     write_text(folder / "log.jsonl", "")
     write_json(
