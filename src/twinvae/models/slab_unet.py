@@ -6,7 +6,6 @@ contrast, real or invented (``cohort.phantom``, contrast `random`), it does not 
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -16,9 +15,8 @@ from torch.nn import functional
 
 from twinvae.config import Documented, ModelConfig
 from twinvae.imaging.slabs import SLAB
-from twinvae.models.blocks import ConvBlock
-from twinvae.models.contract import Loss, Model, TrainingBatch, sum_pixels
-from twinvae.models.unets import mirror
+from twinvae.models.contract import Loss, TrainingBatch, sum_pixels
+from twinvae.models.unets import UNet, mirror
 from twinvae.models.vae import gaussian_log_density
 from twinvae.planting import PlantedContrast, Planting, plant_in_slices
 
@@ -53,7 +51,7 @@ class SlabOptions(Documented):
     """How far the slices of a slab lie apart, in mm: 3 % of a brain's height."""
 
 
-class SlabUNet(Model):
+class SlabUNet(UNet):
     """Slabs (batch, 3, H, W) in; the healthy middle slice and the lesion's logit out.
 
     The slice's mirror image is a fourth channel. Given a slice alone, (batch, 1, H, W), it takes
@@ -62,21 +60,13 @@ class SlabUNet(Model):
 
     Options = SlabOptions
     source: ClassVar[str] = "this project; after Kascenas et al. 2022 and Billot et al. 2023"
-    has_encoding: ClassVar[bool] = False
     slab: ClassVar[bool] = True
     finds_lesions: ClassVar[bool] = True
     options: SlabOptions
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        widths, ups = config.encoder_channels, config.decoder_channels
-        inputs = (SLAB + 1) * _FOLD**2
-        self.encoder = nn.ModuleList(ConvBlock(i, o) for i, o in pairwise((inputs, *widths)))
-        below, skips = (widths[-1], *ups[:-1]), widths[-2::-1]
-        self.decoder = nn.ModuleList(
-            ConvBlock(b + s, o) for b, s, o in zip(below, skips, ups, strict=True)
-        )
-        self.head = nn.Conv2d((widths[-1], *ups)[-1], 2 * _FOLD**2, kernel_size=1)
+        self.head = nn.Conv2d(self.outputs, 2 * _FOLD**2, kernel_size=1)
         first = torch.tensor([0.0, _RARE]).repeat_interleave(_FOLD**2)
         self.head.bias = nn.Parameter(first)
         self.planting = Planting(
@@ -87,28 +77,22 @@ class SlabUNet(Model):
             infiltrating=self.options.infiltrating,
             grain=1.0,
         )
-        # Convolutions of so few channels take three fifths of the time on a CPU this way.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def inputs(self) -> int:
+        """The slab and the mirror image, folded."""
+        return (SLAB + 1) * _FOLD**2
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Activations of every level, at H/2 × W/2, half of it, …, in order."""
         slab = x.expand(-1, SLAB, -1, -1)
         middle = slab[:, _MIDDLE, None]
         seen = torch.cat([slab, mirror(middle, middle > 0)], dim=1)
-        hidden = functional.pixel_unshuffle(seen, _FOLD)
-        maps: list[Tensor] = []
-        for block in self.encoder:
-            hidden = block(functional.avg_pool2d(maps[-1], 2) if maps else hidden)
-            maps.append(hidden)
-        return maps
+        return super().features(functional.pixel_unshuffle(seen, _FOLD))
 
     def answers(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The middle slice's correction and the logit of a lesion, both (batch, 1, H, W)."""
-        *skips, hidden = self.features(x)
-        for block, skip in zip(self.decoder, reversed(skips), strict=True):
-            up = functional.interpolate(hidden, scale_factor=2.0, mode="nearest")
-            hidden = block(torch.cat([up, skip], dim=1))
-        both = functional.pixel_shuffle(self.head(hidden), _FOLD).float()
+        both = functional.pixel_shuffle(self.head(self.last(x)), _FOLD).float()
         brain = x[:, x.shape[1] // 2, None] > 0
         return both[:, :1] * brain, both[:, 1:]
 
