@@ -93,7 +93,7 @@ def test_lists_name_what_there_is() -> None:
         (["index", "nowhere", "--role", "healthy"], 3, "nowhere: no such file or folder"),
         (["index", ".", "--role", "sick"], 2, "role"),
         (["score", "."], 4, "expected a run's folder"),
-        (["detect", "nowhere", "scan.nii", "-o", "out"], 3, "expected a bundle"),
+        (["detect", "nowhere", "scan.nii", "-o", "out"], 3, "nowhere: no such folder"),
         (["nonsense"], 2, "nonsense"),
         (["run", "my [bold] study.yaml"], 2, "my [bold] study.yaml: expected a YAML file"),
     ],
