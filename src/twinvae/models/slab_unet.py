@@ -21,7 +21,6 @@ from twinvae.models.vae import gaussian_log_density
 from twinvae.planting import PlantedContrast, Planting, plant_in_slices
 
 _FOLD = 2  # pixels a side that become channels: the first level works at half the resolution
-_MIDDLE = SLAB // 2
 _VARIANCE = 0.13**2  # of x_h: with it both terms of the loss are of like size
 _OVERLAP = 0.3  # weight of the overlap, a pixel of brain
 _SEEN = 5.0  # pixels added to both sides of the overlap, so that slices without lesion count too
@@ -86,19 +85,19 @@ class SlabUNet(UNet):
     def features(self, x: Tensor) -> list[Tensor]:
         """Activations of every level, at H/2 × W/2, half of it, …, in order."""
         slab = x.expand(-1, SLAB, -1, -1)
-        middle = slab[:, _MIDDLE, None]
+        middle = _middle(slab)
         seen = torch.cat([slab, mirror(middle, middle > 0)], dim=1)
         return super().features(functional.pixel_unshuffle(seen, _FOLD))
 
     def answers(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The middle slice's correction and the logit of a lesion, both (batch, 1, H, W)."""
         both = functional.pixel_shuffle(self.head(self.last(x)), _FOLD).float()
-        brain = x[:, x.shape[1] // 2, None] > 0
+        brain = _middle(x) > 0
         return both[:, :1] * brain, both[:, 1:]
 
     def examine(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The middle slice without its lesions, and where they are; see ``Model.examine``."""
-        middle = x[:, x.shape[1] // 2, None]
+        middle = _middle(x)
         correction, logit = self.answers(x)
         return (middle + correction).clamp(0, 1), logit.sigmoid() * (middle > 0)
 
@@ -125,13 +124,13 @@ class SlabUNet(UNet):
         ill, lesion = self.with_lesions(batch.x.expand_as(target) * brains, brains, generator)
         # In use the background is zero and tells where the brain is; noise there would not.
         ill, target = (image * brains for image in _taken_again(ill, target, generator))
-        counts = brains[:, _MIDDLE, None]
+        counts = _middle(brains)
         if batch.mask is not None:
             counts = counts & batch.mask
         correction, logit = self.answers(ill)
-        healed = ill[:, _MIDDLE, None] + correction
+        healed = _middle(ill) + correction
         variance = torch.tensor(_VARIANCE, device=logit.device)
-        density = gaussian_log_density(target[:, _MIDDLE, None], healed, variance)
+        density = gaussian_log_density(_middle(target), healed, variance)
         density = density - functional.binary_cross_entropy_with_logits(
             logit, lesion.float(), reduction="none"
         )
@@ -153,20 +152,23 @@ class SlabUNet(UNet):
 
         What cannot be seen is not in the mask: the overlap would teach to guess where it might be.
         """
-        draw = generator or torch.default_generator
         step = self.options.neighbour_mm
         ill, masks = plant_in_slices(
             slab,
             brains,
-            draw,
+            generator or torch.default_generator,
             pixel_mm=self.options.field_of_view_mm / slab.shape[-1],
             heights_mm=(-step, 0.0, step),
+            share=self.options.planted,
             options=self.planting,
         )
-        chance = torch.rand((len(slab), 1, 1, 1), generator=draw, device=slab.device)
-        chosen = chance < self.options.planted
         seen = (ill - slab).abs() > _VISIBLE
-        return torch.where(chosen, ill, slab), (masks & seen & chosen)[:, _MIDDLE, None]
+        return ill, _middle(masks & seen)
+
+
+def _middle(slab: Tensor) -> Tensor:
+    """The slice between its neighbours, (batch, 1, H, W), or the only one there is."""
+    return slab[:, slab.shape[1] // 2, None]
 
 
 def _taken_again(
@@ -185,8 +187,7 @@ def _taken_again(
     blur = (2 * chance[2] - 1).clamp(min=0)  # none in every second slab
 
     def taken(images: Tensor) -> Tensor:
-        return (images + blur * (functional.avg_pool2d(images, 3, 1, 1) - images) + noise).clamp(
-            0, 1
-        )
+        blurred = images + blur * (functional.avg_pool2d(images, 3, 1, 1) - images)
+        return (blurred + noise).clamp(0, 1)
 
     return taken(ill), taken(healthy)

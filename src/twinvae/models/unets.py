@@ -211,11 +211,14 @@ class HealingUNet(UNet):
         self, x: Tensor, brain: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
         """``x`` with a lesion in the share ``planted`` of the slices."""
-        draw = generator or torch.default_generator
-        pixel_mm = self.options.field_of_view_mm / x.shape[-1]
-        ill = plant_in_slices(x, brain, draw, pixel_mm=pixel_mm, options=self.planting).images
-        chance = torch.rand((len(x), 1, 1, 1), generator=draw, device=x.device)
-        return torch.where(chance < self.options.planted, ill, x)
+        return plant_in_slices(
+            x,
+            brain,
+            generator or torch.default_generator,
+            pixel_mm=self.options.field_of_view_mm / x.shape[-1],
+            share=self.options.planted,
+            options=self.planting,
+        ).images
 
 
 def mirror(image: Tensor, brain: Tensor) -> Tensor:

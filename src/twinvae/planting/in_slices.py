@@ -69,6 +69,7 @@ def plant_in_slices(
     *,
     pixel_mm: float | Tensor,
     heights_mm: Sequence[float] = (0.0,),
+    share: float | None = None,
     options: Planting | None = None,
 ) -> Planted:
     """Plant one lesion (sometimes of two foci) in every slice; inputs are left as they are.
@@ -82,14 +83,15 @@ def plant_in_slices(
         generator: on the device of ``images``; the same state gives the same lesions.
         pixel_mm: side of a pixel in mm, one number or (n,).
         heights_mm: K numbers, how high above the middle slice each slice lies, in mm.
+        share: chance that a slice or slab gets one; the others come back as they are, their masks
+            empty. None: all do.
         options: what lesions are drawn from.
 
-    To leave some slices of a batch healthy, choose between ``images`` and the result by a draw of
-    your own. For a denoising model the clean target is ``images``; ``push`` then asks it to undo
-    the displacement too.
+    For a denoising model the clean target is ``images``; ``push`` then asks it to undo the
+    displacement too.
     """
     options = options or Planting()
-    draw = _Draws(images, generator, pixel_mm, heights_mm)
+    draw, healthy = _Draws(images, generator, pixel_mm, heights_mm), images
     shape, centre, radius = _shape(draw, brains, options)
     if options.push:
         images = _pushed(draw, images, centre, radius, options.push * draw.uniform(), brains)
@@ -100,8 +102,12 @@ def plant_in_slices(
     if options.grain:
         level = level + options.grain * (images - functional.avg_pool2d(images, 3, 1, 1))
     weight = shape * draw.between(options.opacity).view(-1, 1, 1, 1)
-    lesioned = (images + weight * (level - images)).clamp(0, _BRIGHTEST)
-    return Planted(lesioned.float(), (shape >= 0.5) & brains)
+    lesioned = (images + weight * (level - images)).clamp(0, _BRIGHTEST).float()
+    mask = (shape >= 0.5) & brains
+    if share is None:
+        return Planted(lesioned, mask)
+    chosen = (draw.uniform() < share).view(-1, 1, 1, 1)
+    return Planted(torch.where(chosen, lesioned, healthy), mask & chosen)
 
 
 class _Draws:
