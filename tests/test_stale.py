@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 from tiny import TINY, tiny_config
@@ -18,6 +19,7 @@ from twinvae.config import load_config
 from twinvae.detection.bundle import read_bundle
 from twinvae.errors import DataError, StageError
 from twinvae.files import checksum, read_json
+from twinvae.models import build_model, save_model
 from twinvae.runs import folder as run_module
 from twinvae.runs.folder import STAGES, Run
 from twinvae.runs.stages import run_stage
@@ -278,6 +280,48 @@ def test_every_row_that_is_used_decides_whether_weights_are_old(part: str, tmp_p
     getattr(data, part)[1] ^= 1  # not a training slice
     assert _content(data, data.train) == before
     assert _content(data, data.train[::-1]) != before
+
+
+def test_where_neighbours_lie_decides_whether_weights_are_old() -> None:
+    from twinvae.imaging.slabs import Slabs
+    from twinvae.training.fit import SliceData, _content
+
+    def content(position: np.ndarray, before: int = 0) -> str:
+        """Of 30 slices of one scan, with ``before`` slices of another in the store before them."""
+        names = ["a"] * before + ["b"] * 30
+        index = pd.DataFrame({"subject": names, "session": "", "source": "s", "role": "healthy"})
+        index["position"] = np.concatenate([np.linspace(0, 1, before), position])
+        images = np.tile(np.arange(before + 30, dtype=np.uint16)[:, None, None], (1, 4, 4))
+        images[before:] -= before
+        rows = np.arange(before, before + 30)
+        brain = np.ones(images.shape, np.uint8)
+        return _content(SliceData(images, brain, rows, rows, Slabs.of_index(index)), rows)
+
+    same = np.linspace(0, 1, 30)
+    assert content(same) == content(same, before=7)
+    assert content(same) != content(same**1.5)
+
+
+def test_training_is_done_anew_when_the_weights_it_starts_from_change(
+    tiny_run: Run, tmp_path: Path, epochs: list[int]
+) -> None:
+    start = shutil.copytree(tiny_run.models / "healthy", tmp_path / "start")
+    config = tiny_config(
+        cohort__phantom=None, cohort__manifest=tiny_run.manifest,
+        training__healthy__start=start, training__healthy__epochs=1, training__mixed__epochs=1,
+    )  # fmt: skip
+    run = Run.create(config, tmp_path / "run")
+    for stage in ("index", "prepare", "train"):
+        assert run_stage(run, stage)
+    assert not run_stage(run, "train")
+    other = build_model(config.models.healthy, seed=77)
+    save_model(other, start)
+    epochs.clear()
+    assert run_stage(run, "train")
+    assert epochs == [0]  # of the healthy model; the mixed one is as it was
+    (start / "weights.safetensors").unlink()
+    with pytest.raises(DataError, match=r"weights\.safetensors: no such file"):
+        run_stage(run, "train")
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {

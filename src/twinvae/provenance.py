@@ -18,8 +18,11 @@ from twinvae import __version__
 STAGE_CODE: dict[str, tuple[str, ...]] = {
     "index": ("cohort", "dicom", "vocabulary.py"),
     "prepare": ("imaging", "cohort/manifest.py", "dicom", "vocabulary.py"),
-    "train": ("models", "training", "planting", "vocabulary.py"),
-    "score": ("scoring", "models", "training/compute.py", "vocabulary.py"),
+    "train": ("models", "training", "planting", "imaging/slabs.py", "vocabulary.py"),
+    "score": (
+        *("scoring", "models", "training/compute.py", "imaging/slabs.py"),
+        "vocabulary.py",
+    ),
     "calibrate": ("decision", "scoring", "runs/pack.py"),
     "evaluate": ("evaluation", "decision", "scoring"),
     "report": ("reporting", "evaluation", "decision", "scoring", "runs/report_data.py"),

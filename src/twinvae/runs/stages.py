@@ -284,6 +284,11 @@ def _read(run: Run, stage: str) -> Any:
     if stage == "prepare":
         files = [*_scan_files(run), *recipe_files(run.config.recipe)]
         return [file_state(path) for path in files]
+    if stage == "train":
+        trainings = (run.config.training.healthy, run.config.training.mixed)
+        starts = [t.start / "weights.safetensors" for t in trainings if t.start is not None]
+        # One that is not there is named by the training itself; most runs start from none.
+        return [checksum(path) if path.is_file() else "" for path in starts] or None
     if stage == "report":
         return [checksum(run.folder / name) for name in ("config.yaml", "run.json")]
     return None

@@ -8,6 +8,7 @@ that were not calm, tumours above all, do not count in its loss.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,47 +46,49 @@ def adapted(
     slices of ``store``, 1 where calm and in every healthy slice.
     """
     adapt = options.adapt
+    if not adapt.rounds:
+        return model
     again = options.model_copy(
         update={"epochs": adapt.epochs, "learning_rate": adapt.learning_rate}
     )
-    slabs = Slabs.of_index(store.index)
+    mixed = store.select("mixed", "train")
+    data = SliceData(
+        store.images,
+        store.brain,
+        np.sort(np.concatenate([store.select("healthy", "train"), mixed])),
+        store.select("healthy", "val"),
+        Slabs.of_index(store.index),
+    )
+    pixel_mm = store.index["pixel_mm"].to_numpy(np.float64)
     for number in range(1, adapt.rounds + 1):
         own = folder / f"round-{number}"
-        calm = _calm(model, store, slabs, adapt.calm, compute, own / "calm.npy")
-        data = SliceData(
-            store.images,
-            store.brain,
-            np.sort(np.concatenate([store.select(role, "train") for role in ("healthy", "mixed")])),
-            store.select("healthy", "val"),
-            slabs,
-            calm,
-        )
-        model = train(model, data, again, folder if number == adapt.rounds else own)
+        calm = _calm(model, data, mixed, pixel_mm, adapt.calm, compute, own / "calm.npy")
+        here = folder if number == adapt.rounds else own
+        model = train(model, replace(data, calm=calm), again, here)
     return model
 
 
 def _calm(
     model: Model,
-    store: SliceStore,
-    slabs: Slabs,
+    data: SliceData,
+    rows: NDArray[np.int64],
+    pixel_mm: NDArray[np.float64],
     highest: float,
     compute: Compute,
     path: Path,
 ) -> NDArray[np.uint8]:
-    """Where slices look healthy to ``model``; kept in ``path``, and mapped from there."""
+    """Where the slices ``rows`` look healthy to ``model``; kept in ``path`` and mapped from it."""
     network = compute.network(model.to(compute.device).eval())
-    rows = store.select("mixed", "train")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary, progress_bar("look for calm pixels", len(rows)) as bar:
-        calm = new_array(temporary, np.uint8, store.images.shape)
+        calm = new_array(temporary, np.uint8, data.images.shape)
         calm[:] = 1
         for start in range(0, len(rows), _BATCH):
             part = rows[start : start + _BATCH]
             with torch.inference_mode():
-                slab = torch.from_numpy(slabs.cut(store.images, part)).to(compute.device)
-                _, lesion = network.examine(slab)
-            pixel_mm = float(store.index["pixel_mm"].iloc[part[0]])
-            calm[part] = _far_from(lesion, highest, pixel_mm).squeeze(1).cpu().numpy()
+                _, lesion = network.examine(data.batch(part, compute.device))
+            far = _far_from(lesion, highest, float(pixel_mm[part[0]]))
+            calm[part] = far.squeeze(1).cpu().numpy()
             bar.advance(len(part))
         calm.flush()
     kept: NDArray[np.uint8] = np.load(path, mmap_mode="r")

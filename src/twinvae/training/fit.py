@@ -290,6 +290,9 @@ def _content(data: SliceData, rows: NDArray[np.intp]) -> str:
         for array in (data.images, data.brain, data.condition, data.calm):
             if array is not None:
                 found.update(np.ascontiguousarray(array[part]).tobytes())
+        if data.slabs is not None:  # where neighbours lie, whatever else is in the store
+            found.update((data.slabs.rows[part] - part[:, None, None]).tobytes())
+            found.update(data.slabs.share[part].tobytes())
     return found.hexdigest()
 
 
