@@ -84,6 +84,11 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files in ``folder``."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def file_and_volume(path: Path | str) -> tuple[Path, int | str | None]:
     """The file or folder that ``path`` means and, where ``#…`` follows it, the volume in there.
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from test_healing import SIZE, brains
 from torch import Tensor
 
 from twinvae.config import ModelConfig
 from twinvae.errors import ConfigError
 from twinvae.models import TrainingBatch, build_model
 from twinvae.models.slab_unet import SlabUNet
-
-SIZE = 32
 
 
 def network(**options: object) -> SlabUNet:
@@ -30,13 +29,8 @@ def network(**options: object) -> SlabUNet:
 
 
 def slabs(n: int, seed: int) -> Tensor:
-    """Discs with a gradient from front to back, the same in all three slices; (n, 3, 32, 32)."""
-    generator = torch.Generator().manual_seed(seed)
-    y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
-    radius = 10 + 4 * torch.rand((n, 1, 1), generator=generator)
-    inside = torch.hypot(y - 15.5, x - 15.5) < radius
-    slope = torch.rand((n, 1, 1), generator=generator) * 0.01
-    return ((0.35 + slope * (y - 15.5)) * inside).unsqueeze(1).expand(-1, 3, -1, -1).contiguous()
+    """Those discs, the same in all three slices; (n, 3, 32, 32)."""
+    return brains(n, seed).expand(-1, 3, -1, -1).contiguous()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import binary_erosion, gaussian_filter, maximum_filter
-from test_scores import MODELS, brains
+from test_scores import batch, brains
 
 from twinvae.config import ScoringConfig
 from twinvae.models import mirror
@@ -21,17 +21,7 @@ MIRRORS = [
 
 
 def with_mirror(x: torch.Tensor, brain: torch.Tensor, aligned: torch.Tensor | None) -> SliceBatch:
-    n = len(x)
-    return SliceBatch(
-        x,
-        brain,
-        position=torch.linspace(0.2, 0.9, n),
-        brain_mm2=brain.flatten(1).sum(1).float() * 9,
-        pixel_mm=torch.full((n,), 3.0),
-        models=MODELS,
-        options=ScoringConfig(local_fwhm_mm=9, rim_mm=4),
-        aligned=aligned,
-    )
+    return batch(x, brain, options=ScoringConfig(local_fwhm_mm=9, rim_mm=4), aligned=aligned)
 
 
 @pytest.mark.parametrize("name", MIRRORS)

@@ -48,8 +48,16 @@ def brains(n: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return (texture + texture.flip(-1)) / 2 * brain, brain
 
 
+OPTIONS = ScoringConfig(local_fwhm_mm=8)
+
+
 def batch(
-    x: torch.Tensor, brain: torch.Tensor, models: Models = MODELS, fitted: Fitted | None = None
+    x: torch.Tensor,
+    brain: torch.Tensor,
+    models: Models = MODELS,
+    fitted: Fitted | None = None,
+    options: ScoringConfig = OPTIONS,
+    aligned: torch.Tensor | None = None,
 ) -> SliceBatch:
     n = len(x)
     return SliceBatch(
@@ -59,8 +67,9 @@ def batch(
         brain_mm2=brain.flatten(1).sum(1).float() * 9,
         pixel_mm=torch.full((n,), 3.0),
         models=models,
-        options=ScoringConfig(local_fwhm_mm=8),
+        options=options,
         fitted=fitted,
+        aligned=aligned,
     )
 
 

@@ -59,10 +59,11 @@ def bundles_list() -> None:
     """Name the bundles that come with the package, for `twinvae detect NAME SCAN`."""
     from twinvae.config import load_config
     from twinvae.detection.shipped import shipped_bundles
+    from twinvae.files import folder_bytes
 
     for name, folder in shipped_bundles().items():
         config = load_config(folder / "config.yaml")
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+        size = folder_bytes(folder) / 1e6
         typer.echo(f"{name:10} {config.contrast:6} {size:4.1f} MB  {config.about}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,13 @@ def seal(folder: Path, about: Mapping[str, Any]) -> None:
     sums = {str(path.relative_to(folder)): checksum(path) for path in files if path.name != _ABOUT}
     facts = {**about, "format": FORMAT, "twinvae": __version__, "files": sums}
     write_json(folder / _ABOUT, sealed(facts))
+
+
+def copy_files(folder: Path, bundle: Bundle, out: Path) -> None:
+    """Copy every file of ``bundle``, read from ``folder``, into ``out``, but for bundle.json."""
+    for name in bundle.about["files"]:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, out / name)
 
 
 def _about(folder: Path) -> dict[str, Any]:

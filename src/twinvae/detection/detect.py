@@ -102,9 +102,10 @@ def detect_scans(
     Raises ``OutputError``, before anything is done, when ``out`` or a folder in it holds anything
     else, or lies within an input, and ``StageError`` while another process writes there.
     """
-    if brain_masks and len(brain_masks) != len(scans):
+    masks: Sequence[Path | None] = brain_masks or [None] * len(scans)
+    if len(masks) != len(scans):
         raise ConfigError(
-            f"brain-mask: expected one for each of the {len(scans)} scans, found {len(brain_masks)}"
+            f"brain-mask: expected one for each of the {len(scans)} scans, found {len(masks)}"
         )
     if skull_strip and brain_masks:
         raise ConfigError("skull-strip: expected no brain masks beside it, found some")
@@ -112,13 +113,10 @@ def detect_scans(
     loaded = read_bundle(bundle)
     if skull_strip:
         loaded = replace(loaded, recipe=loaded.recipe.stripping())
-    options = loaded.config.compute.model_copy(
-        update={"device": device or "auto", "threads": threads}
-    )
-    compute = Compute.resolve(options)
+    own = {"device": device or "auto", "threads": threads}
+    compute = Compute.resolve(loaded.config.compute.model_copy(update=own))
     loaded.models.to(compute.device)
     extra = select_maps(maps, loaded.models)
-    masks: Sequence[Path | None] = brain_masks or [None] * len(scans)
     todo = [
         ScanFiles(subject=name, image=image, brain_mask=mask, trust_grid=trust_grid)
         for name, image, mask in zip(_names(scans), scans, masks, strict=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from twinvae.cohort import index_sources
 from twinvae.config import RunConfig, SourceConfig, SplitConfig, dump_config, load_config
 from twinvae.decision import calibrate, transfer
 from twinvae.decision.domain import domain_of, scan_facts
-from twinvae.detection.bundle import Bundle, read_bundle, seal
+from twinvae.detection.bundle import Bundle, copy_files, read_bundle, seal
 from twinvae.detection.shipped import bundle_path
 from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
 from twinvae.files import write_json, write_yaml
@@ -104,9 +103,7 @@ def calibrate_on_site(
         calibration = transfer(bundle.calibration, measured.scores)
     done = {**origin, "by": site.by, "when": datetime.now(UTC).date().isoformat()}
     with replaced(out, "bundle") as room:
-        for name in bundle.about["files"]:
-            (room / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / name, room / name)
+        copy_files(folder, bundle, room)
         write_json(room / "calibration.json", {**calibration, "origin": origin})
         write_json(room / "domain.json", domain_of(measured.facts, measured.subjects))
         write_yaml(room / "config.yaml", dump_config(config))

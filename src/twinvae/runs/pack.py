@@ -9,10 +9,10 @@ from typing import Any
 from twinvae.cohort.manifest import read_strings
 from twinvae.config import dump_config
 from twinvae.decision.domain import RECIPE_STATISTICS, domain_of, scan_facts
-from twinvae.detection.bundle import read_bundle, seal
+from twinvae.detection.bundle import copy_files, read_bundle, seal
 from twinvae.detection.shipped import CARD, CARD_SECTIONS
 from twinvae.errors import DataError
-from twinvae.files import write_json, write_text, write_yaml
+from twinvae.files import folder_bytes, write_json, write_text, write_yaml
 from twinvae.imaging import SliceStore
 from twinvae.models import halve_weights, twin_folders
 from twinvae.outputs import replaced
@@ -68,15 +68,13 @@ def ship_bundle(run: Run, card: Path, out: Path) -> None:
     if missing:
         raise DataError(f"{card}: expected a section {missing[0]!r}, found none")
     with replaced(out, "bundle") as folder:
-        for name in bundle.about["files"]:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(run.bundle / name, folder / name)
+        copy_files(run.bundle, bundle, folder)
         for weights in folder.glob("models/*/weights.safetensors"):
             halve_weights(weights)
         write_yaml(folder / "config.yaml", _without_places(dump_config(bundle.config)))
         write_text(folder / CARD, text)
         seal(folder, {})
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        size = folder_bytes(folder)
         if size > _MOST_BYTES:
             raise DataError(f"{run.bundle}: expected at most 10 MB, found {size / 1e6:.1f}")
 
