@@ -31,8 +31,8 @@ _SHELL_MM = 6.0  # around the template's brain: fluid and skull
 _CROWN_MM = 12.0  # from the scalp to the brain
 _UPPER_MM = 150.0  # of the head below the crown that the first guess looks at; no neck
 _CROWN_CM2 = 20.0  # a slice of the head, not of noise above it
-_SIZE = 0.93  # the template is larger than most brains
-_HEIGHTS = (1.0, 1.4, 1.9)  # the scan's slices may lie that much nearer than its header says
+_ROUND_MM = (16.0, 20.0)  # how much wider and longer the upper head is than the brain
+_HEIGHTS = (0.75, 1.0, 1.4, 1.9)  # the slices' distance in the header over the true one
 _NODS_DEG = (-20, 0, 20)
 _LIFTS_MM = (-12, 0, 12)
 _FITTED = 3  # of the first guesses
@@ -103,8 +103,18 @@ def place_in_head(image: Floats, spacing_mm: Triple) -> HeadPlace:
     return HeadPlace(affine_of(transform), similarity)
 
 
-def _crown(cells: Floats) -> Triple:
-    """Place in mm of the upper head's middle along x and y, and of its crown along z."""
+@dataclass(frozen=True)
+class _Crown:
+    """The upper head, in mm."""
+
+    top: Triple
+    """Its middle along x and y, its highest place along z."""
+    sides: tuple[float, float]
+    """How wide and how long it is."""
+
+
+def _crown(cells: Floats) -> _Crown:
+    """The head's outline, but for its outermost 2 %; raises ``DataError`` where none is."""
     low, high = np.percentile(cells, [2, 98])
     head = ndimage.gaussian_filter(cells, 1.0) > low + 0.1 * (high - low)
     labels, _ = ndimage.label(head)
@@ -116,13 +126,15 @@ def _crown(cells: Floats) -> Triple:
         raise DataError("expected a whole head on a dark background, found none")
     top = int(slices[-1])
     upper = np.argwhere(head[:, :, max(0, top - int(_UPPER_MM / _HEAD_SIDE_MM)) : top + 1])
-    x, y = (np.percentile(upper[:, :2], [2, 98], axis=0).mean(0) + 0.5) * _HEAD_SIDE_MM
-    return float(x), float(y), (top + 1) * _HEAD_SIDE_MM
+    low, high = np.percentile(upper[:, :2], [1, 99], axis=0) * _HEAD_SIDE_MM
+    x, y = (low + high + _HEAD_SIDE_MM) / 2
+    wide, long = high - low + _HEAD_SIDE_MM
+    return _Crown((float(x), float(y), (top + 1) * _HEAD_SIDE_MM), (float(wide), float(long)))
 
 
-def _levelled(cells: Floats, crown: Triple) -> Floats:
+def _levelled(cells: Floats, crown: _Crown) -> Floats:
     """Intensities over the brain's own brightest, cut there: fat may be many times brighter."""
-    middle = np.array(crown) - [0, 0, 85]
+    middle = np.array(crown.top) - [0, 0, 85]
     radii = np.array([45, 55, 35])
     axes = [(np.arange(n) + 0.5) * _HEAD_SIDE_MM for n in cells.shape]
     grid = np.meshgrid(*axes, indexing="ij", sparse=True)
@@ -133,11 +145,13 @@ def _levelled(cells: Floats, crown: Triple) -> Floats:
     return np.clip(cells / (1.2 * top), 0, 1).astype(np.float32)
 
 
-def _guesses(sitk: Any, brain: Bools, crown: Triple, metric: Any) -> list[Any]:
+def _guesses(sitk: Any, brain: Bools, crown: _Crown, metric: Any) -> list[Any]:
     """First guesses from the template to the head, the most similar first."""
     places = np.argwhere(brain)
     low, high = places.min(0) * _TEMPLATE_SIDE_MM, (places.max(0) + 1) * _TEMPLATE_SIDE_MM
     centre = (low + high) / 2
+    mm = zip(crown.sides, _ROUND_MM, (high - low)[:2], strict=True)
+    size = float(np.mean([(head - around) / brain_mm for head, around, brain_mm in mm]))
     tried = []
     for height, nod, lift in product(_HEIGHTS, _NODS_DEG, _LIFTS_MM):
         angle = np.deg2rad(nod)
@@ -146,9 +160,9 @@ def _guesses(sitk: Any, brain: Bools, crown: Triple, metric: Any) -> list[Any]:
         )
         guess = sitk.AffineTransform(3)
         guess.SetCenter(centre.tolist())
-        guess.SetMatrix((np.diag([_SIZE, _SIZE, _SIZE * height]) @ turn).ravel().tolist())
-        half = height * _SIZE * (high[2] - centre[2])
-        to = np.array([crown[0], crown[1], crown[2] - _CROWN_MM - half + lift])
+        guess.SetMatrix((np.diag([size, size, size * height]) @ turn).ravel().tolist())
+        half = height * size * (high[2] - centre[2])
+        to = np.array(crown.top) + [0, 0, lift - _CROWN_MM - half]
         guess.SetTranslation((to - centre).tolist())
         tried.append((metric(guess), guess))
     found = [pair for pair in tried if pair[0] is not None]

@@ -37,6 +37,8 @@ _NEIGHBOURS, _NEAR_MM = 40, 12.0
 _PULL = 0.03  # of the neighbours' mean, per mm², against an edge of full contrast
 _ROUNDS = 15
 _WITHIN_MM, _BEYOND_MM = 5, 4  # an edge: the mean within less the mean beyond
+_BRIGHT = 1.2  # times the brain; brighter may be fat
+_DARK = 0.5  # of the way from brain to bone, over 3 mm: a stretch of bone
 _LEAST_ML, _MOST_ML = 700.0, 2200.0
 _LEAST_SIMILAR = 0.25
 _LEAST_EDGE = 0.2
@@ -171,16 +173,29 @@ def _profiles(
     dark = np.median(np.percentile(profiles[:, steps >= 0], 10, axis=1)[near], axis=1)
     dark = np.minimum(dark, 0.5 * brain)
     scaled: _Values = (profiles - dark[:, None]) / np.maximum(brain - dark, 1e-9)[:, None]
-    return np.clip(scaled, 0, 1.1)
+    return np.maximum(scaled, 0)
 
 
 def _edges(profiles: _Values, reach: int) -> tuple[_Values, _Values]:
-    """Steps from the surface in mm, (k,), and how much darker it is beyond than within, (n, k)."""
-    total = np.concatenate([np.zeros((len(profiles), 1)), np.cumsum(profiles, 1)], 1)
+    """Steps from the surface in mm, (k,), and how much darker it is beyond than within, (n, k).
+
+    What is brighter than brain may be fat, and what lies past a dark stretch, scalp: both count
+    for less.
+    """
+    likely = np.where(profiles < _BRIGHT, profiles, np.maximum(2 * _BRIGHT - profiles, 0))
     at = _WITHIN_MM + np.arange(2 * reach + 1) + 1
-    within = (total[:, at] - total[:, at - _WITHIN_MM]) / _WITHIN_MM
-    beyond = (total[:, at + _BEYOND_MM] - total[:, at]) / _BEYOND_MM
-    return np.arange(-reach, reach + 1) + 0.5, within - beyond
+    within = _means(likely, at - _WITHIN_MM, _WITHIN_MM)
+    beyond = _means(np.minimum(profiles, 1.1), at, _BEYOND_MM)
+    dark = 1 - _means(np.minimum(profiles, 1.1), np.arange(profiles.shape[1] - 2), 3)
+    passed = np.maximum.accumulate(np.clip(dark - _DARK, 0, None), axis=1)[:, at - 5]
+    return np.arange(-reach, reach + 1) + 0.5, within - beyond - passed
+
+
+def _means(profiles: _Values, first: NDArray[np.int64], count: int) -> _Values:
+    """Over ``count`` values from each of ``first`` on."""
+    total = np.concatenate([np.zeros((len(profiles), 1)), np.cumsum(profiles, 1)], 1)
+    means: _Values = (total[:, first + count] - total[:, first]) / count
+    return means
 
 
 def _spread(points: _Values, shift: _Values, shape: tuple[int, ...]) -> Floats:
