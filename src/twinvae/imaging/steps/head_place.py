@@ -10,7 +10,6 @@ tried by turns, the best few fitted, all cells counted, one thread, nothing draw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -18,6 +17,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from twinvae.errors import DataError
@@ -29,12 +29,19 @@ _TEMPLATE_SIDE_MM = 4.0
 _HEAD_SIDE_MM = 3.0
 _SHELL_MM = 6.0  # around the template's brain: fluid and skull
 _CROWN_MM = 12.0  # from the scalp to the brain
-_UPPER_MM = 150.0  # of the head below the crown that the first guess looks at; no neck
+_UPPER_MM = 90.0  # of the head below the crown that the first guess looks at: no nose, no neck
 _CROWN_CM2 = 20.0  # a slice of the head, not of noise above it
+_MARGIN = 20  # cells around the head
+_AROUND = 0.7  # of 1.2 times the brain's brightest: how bright the surroundings are made
+_GAPS_MM = 9.0  # in the scalp: narrower than twice this they are closed
 _ROUND_MM = (16.0, 20.0)  # how much wider and longer the upper head is than the brain
+_SIZES = (0.92, 1.0)
 _HEIGHTS = (0.75, 1.0, 1.4, 1.9)  # the slices' distance in the header over the true one
 _NODS_DEG = (-20, 0, 20)
 _LIFTS_MM = (-12, 0, 12)
+_ADVANCES_MM = (-12, 0, 12)
+_EVERY = 4  # of the template's cells, while guesses are compared
+_LEAST_INSIDE = 0.6
 _FITTED = 3  # of the first guesses
 
 
@@ -84,22 +91,24 @@ def to_cells(image: Any, spacing_mm: Triple, side_mm: float) -> Floats:
 def place_in_head(image: Floats, spacing_mm: Triple) -> HeadPlace:
     """Fit the template to a whole head (X, Y, Z) in RAS+; raises ``DataError`` where none is."""
     cells = to_cells(image, spacing_mm, _HEAD_SIDE_MM)
-    crown = _crown(cells)
-    values, brain = brain_template().on(_TEMPLATE_SIDE_MM)
-    outside: Floats = ndimage.distance_transform_edt(~brain)
-    sides = (_TEMPLATE_SIDE_MM,) * 3
+    head = _head(cells)
+    crown = _crown(head)
+    surrounded = _without_air(cells, head, crown)
+    starts = _guesses(surrounded, crown)[:_FITTED]
+    margin = -_MARGIN * _HEAD_SIDE_MM
     with one_thread() as sitk:
-        shell = to_itk((outside * _TEMPLATE_SIDE_MM < _SHELL_MM).astype(np.uint8), sides)
-        fixed = to_itk(values, sides)
-        moving = to_itk(_levelled(cells, crown), (_HEAD_SIDE_MM,) * 3)
-        blurred = [sitk.SmoothingRecursiveGaussian(one, 4.0) for one in (fixed, moving)]
-        guesses = _guesses(sitk, brain, crown, lambda t: _metric(sitk, shell, t, *blurred))
-        if not guesses:
-            raise DataError("expected a whole head, found nothing that overlaps the template")
-        fits = [_fit(sitk, shell, start, *blurred, 2.0, 1e-2, 60) for start in guesses[:_FITTED]]
-        best = max(fits, key=lambda fit: fit[0])[1]
-        sharper = [sitk.SmoothingRecursiveGaussian(one, 2.0) for one in (fixed, moving)]
-        similarity, transform = _fit(sitk, shell, best, *sharper, 1.0, 1e-3, 100)
+        moving = to_itk(surrounded, (_HEAD_SIDE_MM,) * 3, (margin, margin, 0.0))
+        values, brain = brain_template().on(_TEMPLATE_SIDE_MM)
+        sides = (_TEMPLATE_SIDE_MM,) * 3
+        fixed, shell = to_itk(values, sides), to_itk(_shell(brain).astype(np.uint8), sides)
+
+        def fit(start: Any, blur_mm: float, *descent: Any) -> tuple[float, Any]:
+            pair = (sitk.SmoothingRecursiveGaussian(one, blur_mm) for one in (fixed, moving))
+            return _fit(sitk, shell, start, *pair, *descent)
+
+        fits = [fit(_transform(sitk, start), 4.0, 2.0, 1e-2, 60) for start in starts]
+        best = max(fits, key=lambda found: found[0])[1]
+        similarity, transform = fit(best, 2.0, 1.0, 1e-3, 100)
     return HeadPlace(affine_of(transform), similarity)
 
 
@@ -113,17 +122,31 @@ class _Crown:
     """How wide and how long it is."""
 
 
-def _crown(cells: Floats) -> _Crown:
-    """The head's outline, but for its outermost 2 %; raises ``DataError`` where none is."""
+def _head(cells: Floats) -> Bools:
+    """The head with all that is dark inside it; raises ``DataError`` where none is."""
     low, high = np.percentile(cells, [2, 98])
-    head = ndimage.gaussian_filter(cells, 1.0) > low + 0.1 * (high - low)
-    labels, _ = ndimage.label(head)
+    labels, count = ndimage.label(
+        ndimage.gaussian_filter(cells, 1.0) > low + 0.1 * (high - low)
+    )
+    if not count:
+        raise DataError("expected a whole head on a dark background, found nothing bright")
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    head = labels == sizes.argmax()
+    margin = int(_GAPS_MM / _HEAD_SIDE_MM) + 1
+    head = np.pad(labels == sizes.argmax(), margin)
+    near = ndimage.distance_transform_edt(~head) * _HEAD_SIDE_MM <= _GAPS_MM
+    head |= ndimage.distance_transform_edt(near) * _HEAD_SIDE_MM > _GAPS_MM
+    head = head[margin:-margin, margin:-margin, margin:-margin]
+    for z in range(head.shape[2]):  # open below, so that holes are filled slice by slice
+        head[:, :, z] = ndimage.binary_fill_holes(head[:, :, z])
+    return np.asarray(head, np.bool_)
+
+
+def _crown(head: Bools) -> _Crown:
+    """The upper head, but for its outermost 1 %; raises ``DataError`` where there is none."""
     slices = np.flatnonzero(head.sum((0, 1)) * _HEAD_SIDE_MM**2 / 100 > _CROWN_CM2)
-    if not sizes.any() or not len(slices):
-        raise DataError("expected a whole head on a dark background, found none")
+    if not len(slices):
+        raise DataError("expected a whole head on a dark background, found something small")
     top = int(slices[-1])
     upper = np.argwhere(head[:, :, max(0, top - int(_UPPER_MM / _HEAD_SIDE_MM)) : top + 1])
     low, high = np.percentile(upper[:, :2], [1, 99], axis=0) * _HEAD_SIDE_MM
@@ -132,51 +155,81 @@ def _crown(cells: Floats) -> _Crown:
     return _Crown((float(x), float(y), (top + 1) * _HEAD_SIDE_MM), (float(wide), float(long)))
 
 
-def _levelled(cells: Floats, crown: _Crown) -> Floats:
-    """Intensities over the brain's own brightest, cut there: fat may be many times brighter."""
+def _without_air(cells: Floats, head: Bools, crown: _Crown) -> Floats:
+    """The head over its brain's brightest, cut there, in surroundings as bright as brain.
+
+    So only what is dark inside the head, the skull above all, is dark: against black air the
+    template would be stretched to the scalp. There is a margin all around but below.
+    """
     middle = np.array(crown.top) - [0, 0, 85]
-    radii = np.array([45, 55, 35])
     axes = [(np.arange(n) + 0.5) * _HEAD_SIDE_MM for n in cells.shape]
     grid = np.meshgrid(*axes, indexing="ij", sparse=True)
+    radii = (45, 55, 35)
     inside = sum(((g - m) / r) ** 2 for g, m, r in zip(grid, middle, radii, strict=True)) < 1
     top = float(np.percentile(cells[inside], 98)) if inside.any() else 0.0
     if top <= 0:
         raise DataError("expected contrast in the middle of the head, found none")
-    return np.clip(cells / (1.2 * top), 0, 1).astype(np.float32)
+    scaled = np.where(head, np.clip(cells / (1.2 * top), 0, 1), np.float32(_AROUND))
+    sides = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, _MARGIN))
+    return np.pad(scaled, sides, constant_values=_AROUND).astype(np.float32)
 
 
-def _guesses(sitk: Any, brain: Bools, crown: _Crown, metric: Any) -> list[Any]:
+def _shell(brain: Bools) -> Bools:
+    """The template's brain and a little around it: all that is compared."""
+    near: Bools = ndimage.distance_transform_edt(~brain) * _TEMPLATE_SIDE_MM < _SHELL_MM
+    return near
+
+
+def _guesses(surrounded: Floats, crown: _Crown) -> list[Affine]:
     """First guesses from the template to the head, the most similar first."""
+    values, brain = brain_template().on(_TEMPLATE_SIDE_MM)
     places = np.argwhere(brain)
     low, high = places.min(0) * _TEMPLATE_SIDE_MM, (places.max(0) + 1) * _TEMPLATE_SIDE_MM
-    centre = (low + high) / 2
     mm = zip(crown.sides, _ROUND_MM, (high - low)[:2], strict=True)
     size = float(np.mean([(head - around) / brain_mm for head, around, brain_mm in mm]))
+    shell = np.argwhere(_shell(brain))[::_EVERY]
+    template = ndimage.gaussian_filter(values, 1.0)[tuple(shell.T)]
+    at = (shell + 0.5) * _TEMPLATE_SIDE_MM
+    head = ndimage.gaussian_filter(surrounded, 1.3)
     tried = []
-    for height, nod, lift in product(_HEIGHTS, _NODS_DEG, _LIFTS_MM):
+    for share, height, nod, lift, advance in product(
+        _SIZES, _HEIGHTS, _NODS_DEG, _LIFTS_MM, _ADVANCES_MM
+    ):
         angle = np.deg2rad(nod)
-        turn = np.array(
-            [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
-        )
-        guess = sitk.AffineTransform(3)
-        guess.SetCenter(centre.tolist())
-        guess.SetMatrix((np.diag([size, size, size * height]) @ turn).ravel().tolist())
-        half = height * size * (high[2] - centre[2])
-        to = np.array(crown.top) + [0, 0, lift - _CROWN_MM - half]
-        guess.SetTranslation((to - centre).tolist())
-        tried.append((metric(guess), guess))
-    found = [pair for pair in tried if pair[0] is not None]
-    return [guess for _, guess in sorted(found, key=lambda pair: -pair[0])]
+        turn = [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
+        guess = np.eye(4)
+        guess[:3, :3] = np.diag([1, 1, height]) @ np.array(turn) * (size * share)
+        half = height * size * share * (high[2] - low[2]) / 2
+        middle = np.array(crown.top) + [0, advance, lift - _CROWN_MM - half]
+        guess[:3, 3] = middle - guess[:3, :3] @ ((low + high) / 2)
+        tried.append((_likeness(template, head, at @ guess[:3, :3].T + guess[:3, 3]), guess))
+    return [guess for _, guess in sorted(tried, key=lambda pair: -pair[0])]
 
 
-def _metric(sitk: Any, shell: Any, transform: Any, fixed: Any, moving: Any) -> float | None:
-    """Mutual information; None where the two hardly overlap."""
-    method = _method(sitk, shell)
-    method.SetInitialTransform(transform, inPlace=False)
-    try:
-        return -float(method.MetricEvaluate(fixed, moving))
-    except RuntimeError:
-        return None
+def _likeness(template: Floats, head: Floats, at_mm: NDArray[np.float64]) -> float:
+    """Mutual information in nats; worst where much of the template lies below the picture."""
+    inside = at_mm[:, 2] > 0
+    if inside.mean() < _LEAST_INSIDE:
+        return -1.0
+    cells = at_mm[inside] / _HEAD_SIDE_MM - 0.5 + [_MARGIN, _MARGIN, 0]
+    values = ndimage.map_coordinates(head, cells.T, order=1, mode="constant", cval=_AROUND)
+    counts, _, _ = np.histogram2d(
+        template[inside], values, bins=(16, 16), range=((0, 256), (0, 1.001))
+    )
+    share = counts / counts.sum()
+    apart = share.sum(1, keepdims=True) * share.sum(0, keepdims=True)
+    some = share > 0
+    return float((share[some] * np.log(share[some] / apart[some])).sum())
+
+
+def _transform(sitk: Any, place: Affine) -> Any:
+    """SimpleITK's, that turns about the template's middle."""
+    transform = sitk.AffineTransform(3)
+    centre = np.array(brain_template().values.shape) / 2
+    transform.SetCenter(centre.tolist())
+    transform.SetMatrix(place[:3, :3].ravel().tolist())
+    transform.SetTranslation((place[:3, :3] @ centre + place[:3, 3] - centre).tolist())
+    return transform
 
 
 def _fit(
