@@ -26,7 +26,7 @@ from twinvae.imaging.steps.register import affine_of, mni_t1
 from twinvae.imaging.volume import Affine, Bools, Floats
 
 _TEMPLATE_SIDE_MM = 4.0
-_HEAD_SIDE_MM = 3.0
+HEAD_SIDE_MM = 3.0
 _SHELL_MM = 6.0  # around the template's brain: fluid and skull
 _CROWN_MM = 12.0  # from the scalp to the brain
 _UPPER_MM = 90.0  # of the head below the crown that the first guess looks at: no nose, no neck
@@ -54,6 +54,8 @@ class HeadPlace:
     first voxel."""
     similarity: float
     """Mutual information in nats; larger is better."""
+    head: Bools
+    """The head, all that is dark inside it included, on cubes of ``HEAD_SIDE_MM``."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,14 @@ def to_cells(image: Any, spacing_mm: Triple, side_mm: float) -> Floats:
 
 def place_in_head(image: Floats, spacing_mm: Triple) -> HeadPlace:
     """Fit the template to a whole head (X, Y, Z) in RAS+; raises ``DataError`` where none is."""
-    cells = to_cells(image, spacing_mm, _HEAD_SIDE_MM)
+    cells = to_cells(image, spacing_mm, HEAD_SIDE_MM)
     head = _head(cells)
     crown = _crown(head)
     surrounded = _without_air(cells, head, crown)
     starts = _guesses(surrounded, crown)[:_FITTED]
-    margin = -_MARGIN * _HEAD_SIDE_MM
+    margin = -_MARGIN * HEAD_SIDE_MM
     with one_thread() as sitk:
-        moving = to_itk(surrounded, (_HEAD_SIDE_MM,) * 3, (margin, margin, 0.0))
+        moving = to_itk(surrounded, (HEAD_SIDE_MM,) * 3, (margin, margin, 0.0))
         values, brain = brain_template().on(_TEMPLATE_SIDE_MM)
         sides = (_TEMPLATE_SIDE_MM,) * 3
         fixed, shell = to_itk(values, sides), to_itk(_shell(brain).astype(np.uint8), sides)
@@ -109,7 +111,7 @@ def place_in_head(image: Floats, spacing_mm: Triple) -> HeadPlace:
         fits = [fit(_transform(sitk, start), 4.0, 2.0, 1e-2, 60) for start in starts]
         best = max(fits, key=lambda found: found[0])[1]
         similarity, transform = fit(best, 2.0, 1.0, 1e-3, 100)
-    return HeadPlace(affine_of(transform), similarity)
+    return HeadPlace(affine_of(transform), similarity, head)
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,10 @@ def _head(cells: Floats) -> Bools:
         raise DataError("expected a whole head on a dark background, found nothing bright")
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    margin = int(_GAPS_MM / _HEAD_SIDE_MM) + 1
+    margin = int(_GAPS_MM / HEAD_SIDE_MM) + 1
     head = np.pad(labels == sizes.argmax(), margin)
-    near = ndimage.distance_transform_edt(~head) * _HEAD_SIDE_MM <= _GAPS_MM
-    head |= ndimage.distance_transform_edt(near) * _HEAD_SIDE_MM > _GAPS_MM
+    near = ndimage.distance_transform_edt(~head) * HEAD_SIDE_MM <= _GAPS_MM
+    head |= ndimage.distance_transform_edt(near) * HEAD_SIDE_MM > _GAPS_MM
     head = head[margin:-margin, margin:-margin, margin:-margin]
     for z in range(head.shape[2]):  # open below, so that holes are filled slice by slice
         head[:, :, z] = ndimage.binary_fill_holes(head[:, :, z])
@@ -144,15 +146,15 @@ def _head(cells: Floats) -> Bools:
 
 def _crown(head: Bools) -> _Crown:
     """The upper head, but for its outermost 1 %; raises ``DataError`` where there is none."""
-    slices = np.flatnonzero(head.sum((0, 1)) * _HEAD_SIDE_MM**2 / 100 > _CROWN_CM2)
+    slices = np.flatnonzero(head.sum((0, 1)) * HEAD_SIDE_MM**2 / 100 > _CROWN_CM2)
     if not len(slices):
         raise DataError("expected a whole head on a dark background, found something small")
     top = int(slices[-1])
-    upper = np.argwhere(head[:, :, max(0, top - int(_UPPER_MM / _HEAD_SIDE_MM)) : top + 1])
-    low, high = np.percentile(upper[:, :2], [1, 99], axis=0) * _HEAD_SIDE_MM
-    x, y = (low + high + _HEAD_SIDE_MM) / 2
-    wide, long = high - low + _HEAD_SIDE_MM
-    return _Crown((float(x), float(y), (top + 1) * _HEAD_SIDE_MM), (float(wide), float(long)))
+    upper = np.argwhere(head[:, :, max(0, top - int(_UPPER_MM / HEAD_SIDE_MM)) : top + 1])
+    low, high = np.percentile(upper[:, :2], [1, 99], axis=0) * HEAD_SIDE_MM
+    x, y = (low + high + HEAD_SIDE_MM) / 2
+    wide, long = high - low + HEAD_SIDE_MM
+    return _Crown((float(x), float(y), (top + 1) * HEAD_SIDE_MM), (float(wide), float(long)))
 
 
 def _without_air(cells: Floats, head: Bools, crown: _Crown) -> Floats:
@@ -162,7 +164,7 @@ def _without_air(cells: Floats, head: Bools, crown: _Crown) -> Floats:
     template would be stretched to the scalp. There is a margin all around but below.
     """
     middle = np.array(crown.top) - [0, 0, 85]
-    axes = [(np.arange(n) + 0.5) * _HEAD_SIDE_MM for n in cells.shape]
+    axes = [(np.arange(n) + 0.5) * HEAD_SIDE_MM for n in cells.shape]
     grid = np.meshgrid(*axes, indexing="ij", sparse=True)
     radii = (45, 55, 35)
     inside = sum(((g - m) / r) ** 2 for g, m, r in zip(grid, middle, radii, strict=True)) < 1
@@ -211,7 +213,7 @@ def _likeness(template: Floats, head: Floats, at_mm: NDArray[np.float64]) -> flo
     inside = at_mm[:, 2] > 0
     if inside.mean() < _LEAST_INSIDE:
         return -1.0
-    cells = at_mm[inside] / _HEAD_SIDE_MM - 0.5 + [_MARGIN, _MARGIN, 0]
+    cells = at_mm[inside] / HEAD_SIDE_MM - 0.5 + [_MARGIN, _MARGIN, 0]
     values = ndimage.map_coordinates(head, cells.T, order=1, mode="constant", cval=_AROUND)
     counts, _, _ = np.histogram2d(
         template[inside], values, bins=(16, 16), range=((0, 256), (0, 1.001))

@@ -22,7 +22,7 @@ from scipy.spatial import cKDTree
 
 from twinvae.errors import DataError
 from twinvae.imaging.resample import Triple, on_other_grid
-from twinvae.imaging.steps.head_place import brain_template, place_in_head, to_cells
+from twinvae.imaging.steps.head_place import HEAD_SIDE_MM, brain_template, place_in_head, to_cells
 from twinvae.imaging.volume import Affine, Bools, Floats
 
 _Values = NDArray[np.float64]
@@ -40,8 +40,8 @@ _WITHIN_MM, _BEYOND_MM = 5, 4  # an edge: the mean within less the mean beyond
 _BRIGHT = 1.2  # times the brain; brighter may be fat
 _DARK = 0.5  # of the way from brain to bone, over 3 mm: a stretch of bone
 _LEAST_ML, _MOST_ML = 700.0, 2200.0
-_LEAST_SIMILAR = 0.25
-_LEAST_EDGE = 0.2
+_LEAST_SIMILAR = 0.15
+_LEAST_EDGE = 0.4
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,12 @@ def find_brain(image: Floats, spacing_mm: Triple) -> TemplateMask:
     place = place_in_head(image, spacing_mm)
     cells = to_cells(image, spacing_mm, _SIDE_MM)
     depth = _placed(place.affine, cells.shape)
+    head = _within(place.head, cells.shape)
     box = _around(depth > -_FAR / 2)
-    cells, depth = cells[box], depth[box] + _ENLARGED_MM
+    cells, head, depth = cells[box], head[box], depth[box] + _ENLARGED_MM
     edge = 0.0
     for reach in _MOVES_MM:
-        depth, edge = _moved(cells, depth, reach)
+        depth, edge = _moved(cells, head, depth, reach)
     start = np.eye(4)
     start[:3, 3] = [-side.start * _SIDE_MM for side in box]
     x, y, z = image.shape
@@ -95,6 +96,14 @@ def _template_depth() -> Floats:
     brain = ndimage.binary_fill_holes((_depth(grown) > _CLOSED_MM) | brain)
     inner = slice(margin, -margin)
     return _depth(brain)[inner, inner, inner]
+
+
+def _within(head: Bools, shape: tuple[int, ...]) -> Floats:
+    """How much of the head each cell is of, less its skin: that turns dark towards the air."""
+    x, y, z = shape
+    bare = ndimage.binary_erosion(head, border_value=1)
+    sides, coarse = (_SIDE_MM,) * 3, (HEAD_SIDE_MM,) * 3
+    return on_other_grid(bare, coarse, np.eye(4), (x, y, z), sides)
 
 
 def _depth(inside: Bools) -> Floats:
@@ -121,13 +130,13 @@ def _around(mask: Bools) -> tuple[slice, slice, slice]:
     return x, y, z
 
 
-def _moved(cells: Floats, depth: Floats, reach: int) -> tuple[Floats, float]:
+def _moved(cells: Floats, head: Floats, depth: Floats, reach: int) -> tuple[Floats, float]:
     """The depth below the moved surface, and the mean contrast across it."""
     points, normals = _surface(depth)
     tree = cKDTree(points * _SIDE_MM)
     distance, near = tree.query(points * _SIDE_MM, k=min(_NEIGHBOURS, len(points)))
     weight = np.exp(-0.5 * (distance / _NEAR_MM) ** 2)
-    profiles = _profiles(cells, points, normals, reach, near)
+    profiles = _profiles(cells, head, points, normals, reach, near)
     steps, edges = _edges(profiles, reach)
     shift, strength = np.zeros(len(points)), np.ones(len(points))
     rows = np.arange(len(points))
@@ -157,13 +166,21 @@ def _surface(depth: Floats) -> tuple[_Values, _Values]:
 
 
 def _profiles(
-    cells: Floats, points: _Values, normals: _Values, reach: int, near: NDArray[np.intp]
+    cells: Floats,
+    head: Floats,
+    points: _Values,
+    normals: _Values,
+    reach: int,
+    near: NDArray[np.intp],
 ) -> _Values:
-    """Intensities along the normals, a value a mm: 0 is as dark as bone, 1 as bright as brain."""
+    """Intensities along the normals, a value a mm: 0 is as dark as bone, 1 as bright as brain.
 
-    def along(steps: NDArray[np.float64]) -> _Values:
+    The air outside the head is no bone: it counts as bright.
+    """
+
+    def along(steps: NDArray[np.float64], what: Floats = cells) -> _Values:
         at = points[:, :, None] + normals[:, :, None] * (steps / _SIDE_MM)
-        values: _Values = ndimage.map_coordinates(cells, at.transpose(1, 0, 2), order=1)
+        values: _Values = ndimage.map_coordinates(what, at.transpose(1, 0, 2), order=1)
         return values
 
     steps = np.arange(-reach - _WITHIN_MM, reach + _BEYOND_MM + 1.0)
@@ -173,7 +190,8 @@ def _profiles(
     dark = np.median(np.percentile(profiles[:, steps >= 0], 10, axis=1)[near], axis=1)
     dark = np.minimum(dark, 0.5 * brain)
     scaled: _Values = (profiles - dark[:, None]) / np.maximum(brain - dark, 1e-9)[:, None]
-    return np.maximum(scaled, 0)
+    inside = along(steps, head)
+    return inside * np.maximum(scaled, 0) + 1 - inside
 
 
 def _edges(profiles: _Values, reach: int) -> tuple[_Values, _Values]:
