@@ -25,14 +25,20 @@ from twinvae.files import file_and_volume, write_json, write_table
 from twinvae.imaging import (
     PreparedScan,
     ScanFiles,
+    Stripping,
+    Volume,
     back_to_scan,
     in_scan_units,
     prepare_scan,
+    read_volume,
     unit_images,
+    whole_brain_on_scan,
     write_volume,
 )
+from twinvae.imaging.volume import turned
 from twinvae.outputs import LOCK, MARKER, check_replaceable, claim, locked, remove, replaced
 from twinvae.progress import console, progress_bar
+from twinvae.reporting.mask_outline import MaskedHead
 from twinvae.reporting.scan_page import SLICE_COLUMNS, ScanMaterial, write_scan_page
 from twinvae.scoring import (
     AbnormalityMap,
@@ -77,7 +83,7 @@ def detect_scans(
     *,
     brain_masks: Sequence[Path] | None = None,
     trust_grid: bool = False,
-    skull_strip: bool = False,
+    skull_strip: bool | Stripping = False,
     maps: Sequence[str] = (),
     strict: bool = False,
     force: bool = False,
@@ -91,8 +97,10 @@ def detect_scans(
     units), ``residual.nii.gz`` (scan less reconstruction, as the models see them, in [−1, 1]),
     ``NAME.nii.gz`` for each of ``maps`` (names or patterns), all on the scan's own grid, and
     ``report.html``. Scans without a mask in ``brain_masks`` must be skull-stripped, unless
-    ``skull_strip`` finds the brain in whole heads (HD-BET, ``pip install "twinvae[hdbet]"``);
-    with ``trust_grid`` masks of the scan's shape and voxel size lie on its grid.
+    ``skull_strip`` finds the brain in whole heads: by HD-BET (``pip install "twinvae[hdbet]"``)
+    or by a template, as it says; True: by HD-BET where that is installed, else by the template.
+    That mask is written too, ``brain_mask.nii.gz``, and its outline shown on the page. With
+    ``trust_grid`` masks of the scan's shape and voxel size lie on its grid.
 
     A scan out of domain gets no verdict unless ``force``. One that cannot be used is reported and
     skipped: when others remain, ``PartialFailureError`` is raised at the end, else ``DataError``;
@@ -112,7 +120,9 @@ def detect_scans(
     bundle = bundle_path(bundle)
     loaded = read_bundle(bundle)
     if skull_strip:
-        loaded = replace(loaded, recipe=loaded.recipe.stripping())
+        loaded = replace(
+            loaded, recipe=loaded.recipe.stripping(None if skull_strip is True else skull_strip)
+        )
     own = {"device": device or "auto", "threads": threads}
     compute = Compute.resolve(loaded.config.compute.model_copy(update=own))
     loaded.models.to(compute.device)
@@ -212,13 +222,16 @@ def detect_scan(
     prepared = prepare_scan(scan, bundle.recipe)
     scores, healthy, extra = _score(bundle, prepared, compute, maps)
     judgement = judge_scan(bundle, prepared, scores, force=force)
-    said = warnings(judgement, bundle.calibration)
+    said = warnings(judgement, bundle)
     name, table = bundle.config.decision.score, judgement.slices
     with replaced(folder, "results of a scan", of=_identity(scan)) as room:
         _write_maps(room, prepared, healthy, extra)
         write_table(room / "slices.tsv", _for_people(table))
         verdict = {"scan": str(scan.image), **verdict_json(judgement, bundle)}
         write_json(room / "verdict.json", verdict)
+        if bundle.recipe.strips:
+            mask = whole_brain_on_scan(prepared).astype(np.float32)
+            write_volume(Volume(mask, prepared.grid.affine), room / "brain_mask.nii.gz")
         page = ScanMaterial(
             name=scan.subject,
             verdict=judgement.verdict,
@@ -228,11 +241,23 @@ def detect_scan(
             reconstructions=healthy * prepared.brain,
             made={"Scan": scan.image, "Bundle": bundle.config.name, "twinvae": __version__},
             warnings=said,
+            head=_masked_head(scan, prepared) if bundle.recipe.strips else None,
         )
         write_scan_page(page, room / "report.html")
     for sentence in said:
         console.print(f"[bold red]{escape(scan.subject)}:[/] {escape(sentence)}", soft_wrap=True)
     return Detection(scan.subject, scan.image, folder, judgement)
+
+
+def _masked_head(scan: ScanFiles, prepared: PreparedScan) -> MaskedHead:
+    """The whole head as it was read, and the mask that was found in it, in RAS+."""
+    grid = prepared.grid
+    if grid.moved is None:
+        brain, spacing_mm = grid.brain, grid.spacing_mm
+    else:
+        brain, spacing_mm = grid.moved.brain, grid.moved.spacing_mm
+    image = turned(read_volume(scan.image).data, grid.orientation)
+    return MaskedHead(image, brain, spacing_mm)
 
 
 def _score(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -22,6 +21,7 @@ from twinvae.detection.bundle import Bundle
 from twinvae.imaging import PreparedScan
 
 DISCLAIMER = "Research software, not for clinical use."
+BY_TEMPLATE = "Brain mask by template registration, not HD-BET: check it."
 NO_VERDICT = "none: out of domain"
 
 
@@ -79,7 +79,10 @@ def judge_scan(
 
 
 def verdict_json(judgement: Judgement, bundle: Bundle) -> dict[str, Any]:
-    """Everything about the verdict, ready for JSON; null where none is given."""
+    """Everything about the verdict, ready for JSON; null where none is given.
+
+    ``brain_mask`` says how the brain was found in a whole head; null where it was not.
+    """
     name, table, calibration = bundle.config.decision.score, judgement.slices, bundle.calibration
     none = dict.fromkeys(field.name for field in fields(ScanVerdict))
     rule = {key: calibration["rule"][key] for key in ("name", "unit", "guarantee", "assumes")}
@@ -101,16 +104,21 @@ def verdict_json(judgement: Judgement, bundle: Bundle) -> dict[str, Any]:
         },
         "calibration": {"rule": rule, "scan_rule": calibration["scan_rule"],
                         "fdr": calibration["fdr"], "origin": calibration["origin"]},
+        "brain_mask": bundle.recipe.strips,
+        "warnings": warnings(judgement, bundle),
         "note": DISCLAIMER,
     }  # fmt: skip
 
 
-def warnings(judgement: Judgement, calibration: Mapping[str, Any]) -> list[str]:
+def warnings(judgement: Judgement, bundle: Bundle) -> list[str]:
     """Sentences that must stand beside the verdict."""
+    calibration = bundle.calibration
     origin = calibration["origin"]
     said = [] if origin["kind"] == "run" else [origin["says"]]
     if "lowered" in calibration:
         said.append(calibration["lowered"])
+    if bundle.recipe.strips == "template":
+        said.append(BY_TEMPLATE)
     if not judgement.outside:
         return said
     what = "no verdict is given" if judgement.verdict is None else "the verdict was forced"

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from twinvae.decision import STATISTICS, ScanVerdict
 from twinvae.files import write_text
+from twinvae.reporting.mask_outline import MaskedHead, figure_mask_outline
 from twinvae.reporting.style import (
     BLUE,
     INK,
@@ -64,6 +65,8 @@ class ScanMaterial:
     """How the page came about: what → text (bundle, version, recipe, time)."""
     warnings: Sequence[str] = ()
     """Sentences shown beside the verdict."""
+    head: MaskedHead | None = None
+    """The whole head and the mask found in it; None where nothing was stripped."""
 
 
 def scan_html(material: ScanMaterial) -> str:
@@ -94,6 +97,7 @@ def scan_html(material: ScanMaterial) -> str:
             }
             for _, row in _marked(material).sort_values("slice").iterrows()
         ],
+        outline=None if material.head is None else _outline(material.head),
         made=material.made,
     )
 
@@ -101,6 +105,10 @@ def scan_html(material: ScanMaterial) -> str:
 def write_scan_page(material: ScanMaterial, path: Path) -> None:
     """Write the page of ``scan_html`` atomically."""
     write_text(path, scan_html(material))
+
+
+def _outline(head: MaskedHead) -> str:
+    return data_uri(as_png(figure_mask_outline(head)), "png")
 
 
 def _said(material: ScanMaterial) -> tuple[str, str, str, str]:

@@ -1,11 +1,13 @@
 """Where the template's brain lies in a whole head: an affine map, by mutual information.
 
-The MNI152 T1 that nilearn ships shows a brain without skull. It is held against the head inside the
-brain and a few millimetres around it, where the skull is dark in every contrast; mutual information
-(Mattes et al. 2003) asks only that equal tissues look alike, not how bright they are. The first
-guess comes from the head's outline: the brain lies a finger's breadth below the crown, in the middle
-of what the upper head spans. Nods and distances of slices that headers are often wrong about are
-tried by turns, the best few fitted, all cells counted, one thread, nothing drawn at random.
+The MNI152 T1 that nilearn ships shows a brain without skull. It is held against the head inside
+the brain and a few millimetres around it, where the skull is dark in every contrast; the air around
+the head is made bright, since against it the template would be stretched to the scalp. Mutual
+information (Mattes et al. 2003) asks only that equal tissues look alike, not how bright they are.
+
+First guesses come from the head's outline: the brain lies a finger's breadth below the crown, in
+the middle of what the upper head spans. Sizes, nods, shifts and distances of slices (headers are
+often wrong about them) are tried by turns and the best few fitted. Nothing is drawn at random.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ HEAD_SIDE_MM = 3.0
 _SHELL_MM = 6.0  # around the template's brain: fluid and skull
 _CROWN_MM = 12.0  # from the scalp to the brain
 _UPPER_MM = 90.0  # of the head below the crown that the first guess looks at: no nose, no neck
+_MIDDLE_MM = 85.0  # from the crown to the middle of the brain,
+_INNER_MM = (45.0, 55.0, 35.0)  # and radii of what is surely brain around it
 _CROWN_CM2 = 20.0  # a slice of the head, not of noise above it
 _MARGIN = 20  # cells around the head
 _AROUND = 0.7  # of 1.2 times the brain's brightest: how bright the surroundings are made
@@ -73,7 +77,7 @@ class BrainTemplate:
 @cache
 def brain_template() -> BrainTemplate:
     """Read it once a process; raises ``DataError`` without nilearn."""
-    image: Any = nib.load(mni_t1())  # type: ignore[attr-defined]
+    image: Any = nib.load(mni_t1())
     return BrainTemplate(np.asarray(image.dataobj, np.float32))
 
 
@@ -127,9 +131,7 @@ class _Crown:
 def _head(cells: Floats) -> Bools:
     """The head with all that is dark inside it; raises ``DataError`` where none is."""
     low, high = np.percentile(cells, [2, 98])
-    labels, count = ndimage.label(
-        ndimage.gaussian_filter(cells, 1.0) > low + 0.1 * (high - low)
-    )
+    labels, count = ndimage.label(ndimage.gaussian_filter(cells, 1.0) > low + 0.1 * (high - low))
     if not count:
         raise DataError("expected a whole head on a dark background, found nothing bright")
     sizes = np.bincount(labels.ravel())
@@ -163,11 +165,11 @@ def _without_air(cells: Floats, head: Bools, crown: _Crown) -> Floats:
     So only what is dark inside the head, the skull above all, is dark: against black air the
     template would be stretched to the scalp. There is a margin all around but below.
     """
-    middle = np.array(crown.top) - [0, 0, 85]
+    middle = np.array(crown.top) - (0, 0, _MIDDLE_MM)
     axes = [(np.arange(n) + 0.5) * HEAD_SIDE_MM for n in cells.shape]
     grid = np.meshgrid(*axes, indexing="ij", sparse=True)
-    radii = (45, 55, 35)
-    inside = sum(((g - m) / r) ** 2 for g, m, r in zip(grid, middle, radii, strict=True)) < 1
+
+    inside = sum(((g - m) / r) ** 2 for g, m, r in zip(grid, middle, _INNER_MM, strict=True)) < 1
     top = float(np.percentile(cells[inside], 98)) if inside.any() else 0.0
     if top <= 0:
         raise DataError("expected contrast in the middle of the head, found none")
@@ -202,7 +204,7 @@ def _guesses(surrounded: Floats, crown: _Crown) -> list[Affine]:
         guess = np.eye(4)
         guess[:3, :3] = np.diag([1, 1, height]) @ np.array(turn) * (size * share)
         half = height * size * share * (high[2] - low[2]) / 2
-        middle = np.array(crown.top) + [0, advance, lift - _CROWN_MM - half]
+        middle = np.add(crown.top, (0, advance, lift - _CROWN_MM - half))
         guess[:3, 3] = middle - guess[:3, :3] @ ((low + high) / 2)
         tried.append((_likeness(template, head, at @ guess[:3, :3].T + guess[:3, 3]), guess))
     return [guess for _, guess in sorted(tried, key=lambda pair: -pair[0])]

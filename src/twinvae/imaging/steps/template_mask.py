@@ -3,11 +3,12 @@
 1. The MNI152 brain is placed by an affine map (`head_place`).
 2. Its surface, a little enlarged, moves along its normals to where bright turns dark: brain to
    skull in T1w and FLAIR, fluid to skull in T2w. Neighbours move alike, sharp edges lead, weak ones
-   follow; no point goes far. Twice, the second time by less.
-3. A rim is added (fluid is as dark as bone in T1w and FLAIR), the largest piece kept, holes filled.
+   follow; no point goes far, none past a stretch of bone. Twice, the second time by less.
+3. Where fluid is as dark as bone, as in T1w and FLAIR, a rim is added for it. The largest piece is
+   kept, its holes filled.
 
-In the manner of Smith's BET (2002), with the template's shape in place of a sphere. It is no HD-BET:
-docs/recipe.md has the figures, and a mask that is implausible is refused.
+In the manner of Smith's BET (2002), with the template's shape in place of a sphere. It is no
+HD-BET: docs/recipe.md has the figures, and a mask that is implausible is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _Values = NDArray[np.float64]
 _SIDE_MM = 2.0  # of the cells that the surface moves in
 _CLOSED_MM = 8.0  # clefts of the template narrower than twice this are closed
 _ENLARGED_MM = 3.0
-_RIM_MM = 1.5
+_RIM_MM = 1.5  # of fluid beyond the surface where fluid is dark
+_BRIGHT_RIM = 1.06  # of the brain's inside: a brighter outermost layer is bright fluid
 _MOVES_MM = (10, 6)  # how far a point may go, in and out, each time
 _FAR = 30.0  # what lies farther from the surface is not told apart, in mm
 _POINTS = 6000
@@ -39,9 +41,10 @@ _ROUNDS = 15
 _WITHIN_MM, _BEYOND_MM = 5, 4  # an edge: the mean within less the mean beyond
 _BRIGHT = 1.2  # times the brain; brighter may be fat
 _DARK = 0.5  # of the way from brain to bone, over 3 mm: a stretch of bone
+_CLEAR_MM = 2  # nearer to the surface, bone may be partial volume
 _LEAST_ML, _MOST_ML = 700.0, 2200.0
 _LEAST_SIMILAR = 0.15
-_LEAST_EDGE = 0.4
+_LEAST_EDGE = 0.45
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def template_mask(image: Floats, spacing_mm: Triple) -> Bools:
     Raises ``DataError`` when the head does not look like one or the mask is implausible.
     """
     found = find_brain(image, spacing_mm)
-    _check(found, spacing_mm)
+    check_mask(found, spacing_mm)
     return found.brain
 
 
@@ -77,12 +80,13 @@ def find_brain(image: Floats, spacing_mm: Triple) -> TemplateMask:
     edge = 0.0
     for reach in _MOVES_MM:
         depth, edge = _moved(cells, head, depth, reach)
+    rim = _rim(cells, depth)
     start = np.eye(4)
     start[:3, 3] = [-side.start * _SIDE_MM for side in box]
     x, y, z = image.shape
     sides = (_SIDE_MM,) * 3
     # Outside the cells the depth reads as zero, which must be no brain.
-    inside = on_other_grid(depth + _FAR, sides, start, (x, y, z), spacing_mm) > _FAR - _RIM_MM
+    inside = on_other_grid(depth + _FAR, sides, start, (x, y, z), spacing_mm) > _FAR - rim
     return TemplateMask(_one_piece(inside), place.similarity, edge)
 
 
@@ -95,7 +99,8 @@ def _template_depth() -> Floats:
     grown = _depth(brain) > -_CLOSED_MM
     brain = ndimage.binary_fill_holes((_depth(grown) > _CLOSED_MM) | brain)
     inner = slice(margin, -margin)
-    return _depth(brain)[inner, inner, inner]
+    depth: Floats = _depth(brain)[inner, inner, inner]
+    return depth
 
 
 def _within(head: Bools, shape: tuple[int, ...]) -> Floats:
@@ -154,13 +159,21 @@ def _moved(cells: Floats, head: Floats, depth: Floats, reach: int) -> tuple[Floa
     return depth + _spread(points, neighbours(), depth.shape), float(strength.mean())
 
 
+def _rim(cells: Floats, depth: Floats) -> float:
+    """How far the fluid goes on beyond the surface, in mm."""
+    layer, inner = cells[(depth > 0) & (depth < 3)], cells[depth > 8]
+    if not layer.size or not inner.size:
+        raise DataError("expected a whole head that the template fits, found no room for a brain")
+    return 0.0 if np.median(layer) > _BRIGHT_RIM * np.median(inner) else _RIM_MM
+
+
 def _surface(depth: Floats) -> tuple[_Values, _Values]:
     """Places of points on it, in cells, and its outward normals there, both (n, 3)."""
     smooth = ndimage.gaussian_filter(depth, 1.0)
     band = np.abs(smooth) < _SIDE_MM / 2
     inward = np.stack([slope[band] for slope in np.gradient(smooth)], 1).astype(np.float64)
     inward /= np.linalg.norm(inward, axis=1, keepdims=True) + 1e-9
-    points = np.argwhere(band) - smooth[band][:, None] / _SIDE_MM * inward
+    points: _Values = np.argwhere(band) - smooth[band][:, None] / _SIDE_MM * inward
     every = max(1, len(points) // _POINTS)
     return points[::every], -inward[::every]
 
@@ -205,7 +218,7 @@ def _edges(profiles: _Values, reach: int) -> tuple[_Values, _Values]:
     within = _means(likely, at - _WITHIN_MM, _WITHIN_MM)
     beyond = _means(np.minimum(profiles, 1.1), at, _BEYOND_MM)
     dark = 1 - _means(np.minimum(profiles, 1.1), np.arange(profiles.shape[1] - 2), 3)
-    passed = np.maximum.accumulate(np.clip(dark - _DARK, 0, None), axis=1)[:, at - 5]
+    passed = np.maximum.accumulate(np.clip(dark - _DARK, 0, None), axis=1)[:, at - 3 - _CLEAR_MM]
     return np.arange(-reach, reach + 1) + 0.5, within - beyond - passed
 
 
@@ -236,12 +249,15 @@ def _one_piece(inside: Bools) -> Bools:
     return filled
 
 
-def _check(found: TemplateMask, spacing_mm: Triple) -> None:
-    """Refuse what is no brain."""
+def check_mask(found: TemplateMask, spacing_mm: Triple) -> None:
+    """Raise ``DataError`` where the mask is no brain's."""
     volume = float(np.prod(spacing_mm)) * np.count_nonzero(found.brain) / 1000
     reasons = []
     if not _LEAST_ML <= volume <= _MOST_ML:
-        reasons.append(f"a mask of {volume:.0f} ml, expected {_LEAST_ML:.0f} to {_MOST_ML:.0f}")
+        reasons.append(
+            f"a mask of {volume:.0f} ml, expected {_LEAST_ML:.0f} to {_MOST_ML:.0f} (does the "
+            f"header have the right voxel size?)"
+        )
     if found.similarity < _LEAST_SIMILAR:
         reasons.append(
             f"a similarity (mutual information) of {found.similarity:.2f}, expected at least "
@@ -255,6 +271,4 @@ def _check(found: TemplateMask, spacing_mm: Triple) -> None:
     if all(found.brain.take([0, -1], axis=axis).any(axis=(0, 1, 2)) for axis in (0, 1)):
         reasons.append("a mask that runs into the borders of the picture, expected a head around")
     if reasons:
-        raise DataError(
-            f"expected a whole head that the template fits, found {'; '.join(reasons)}"
-        )
+        raise DataError(f"expected a whole head that the template fits, found {'; '.join(reasons)}")
