@@ -70,7 +70,8 @@ def painted(labels: Path, contrast: str, slice_mm: int) -> Iterator[Head]:
         image = ndimage.gaussian_filter(image * np.exp(shading), 0.6)
         image, brain = thick(image, slice_mm), thick(brain, slice_mm) >= 0.5
         real, imaginary = rng.normal(0, 3, (2, *image.shape))
-        yield path.name, np.hypot(image + real, imaginary).astype(np.float32), (1.0, 1.0, float(slice_mm)), brain  # fmt: skip
+        noisy = np.hypot(image + real, imaginary).astype(np.float32)
+        yield path.name, noisy, (1.0, 1.0, float(slice_mm)), brain
 
 
 def brightness(contrast: str, rng: np.random.Generator) -> np.ndarray:
@@ -101,7 +102,7 @@ def draw(path: Path, title: str, image: np.ndarray, sides: tuple[float, ...], ma
             axes.contour(mask.take(at, axis).T.astype(float), [0.5], colors=colour, linewidths=1)
         axes.axis("off")
     figure.suptitle(title)
-    figure.savefig(path / f"{title.split()[0]}.png", dpi=60)
+    figure.savefig(path / f"{title.partition(' ')[0]}.png", dpi=60)
 
 
 def judge(heads: Iterator[Head], seen: int, pictures: Path | None) -> None:

@@ -116,7 +116,8 @@ def _depth(inside: Bools) -> Floats:
     within = ndimage.distance_transform_edt(inside)
     beyond = ndimage.distance_transform_edt(~inside)
     distance = np.where(inside, within - 0.5, 0.5 - beyond) * _SIDE_MM
-    return np.clip(distance, -_FAR, _FAR).astype(np.float32)
+    depth: Floats = np.clip(distance, -_FAR, _FAR).astype(np.float32)
+    return depth
 
 
 def _placed(affine: Affine, shape: tuple[int, ...]) -> Floats:
@@ -173,7 +174,8 @@ def _surface(depth: Floats) -> tuple[_Values, _Values]:
     band = np.abs(smooth) < _SIDE_MM / 2
     inward = np.stack([slope[band] for slope in np.gradient(smooth)], 1).astype(np.float64)
     inward /= np.linalg.norm(inward, axis=1, keepdims=True) + 1e-9
-    points: _Values = np.argwhere(band) - smooth[band][:, None] / _SIDE_MM * inward
+    off = smooth[band][:, None].astype(np.float64) / _SIDE_MM
+    points = np.argwhere(band) - off * inward
     every = max(1, len(points) // _POINTS)
     return points[::every], -inward[::every]
 
