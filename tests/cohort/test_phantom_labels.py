@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from label_phantom import affine_of, labels, write_labels
 from pydantic import ValidationError
 from scipy import ndimage
 
+from label_phantom import affine_of, labels, write_labels
 from twinvae.cohort.phantom import generate_cohort
 from twinvae.cohort.phantom.brain import draw_load, hyperintensities, sample_tissue, subject_grid
 from twinvae.cohort.phantom.labels import NAMES, TISSUES, label_maps, load_anatomy, tissue_table
