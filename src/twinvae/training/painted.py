@@ -137,7 +137,8 @@ def _volumes(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[n
 
 
 def _eighths(distance_mm: NDArray[np.floating]) -> NDArray[np.int8]:
-    return np.rint(8 * np.clip(distance_mm, -_FAR_MM, _FAR_MM)).astype(np.int8)
+    found: NDArray[np.int8] = np.rint(8 * np.clip(distance_mm, -_FAR_MM, _FAR_MM)).astype(np.int8)
+    return found
 
 
 def _boxed(volume: NDArray[Any], shape: NDArray[np.int64], fill: int) -> NDArray[Any]:
