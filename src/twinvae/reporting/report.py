@@ -35,7 +35,8 @@ from twinvae.reporting.report_tables import (
 )
 from twinvae.reporting.roc_curves import figure_roc
 from twinvae.reporting.run_figures import figure_area, figure_histograms, figure_training
-from twinvae.reporting.style import Picture, data_uri, picture, render
+from twinvae.reporting.style import Picture, picture
+from twinvae.reporting.text import data_uri, render
 from twinvae.reporting.wording import (
     PUBLISHED,
     SIGNS,

@@ -18,7 +18,7 @@ from twinvae.reporting.metric_cells import (
     strata_of,
     stratum_label,
 )
-from twinvae.reporting.style import number, percent, percent_span, score_label, signed, span
+from twinvae.reporting.text import number, percent, percent_span, score_label, signed, span
 from twinvae.reporting.wording import SEES_TONES
 from twinvae.scoring.table import PAPER_SCORE, is_trivial
 

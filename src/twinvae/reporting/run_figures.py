@@ -16,17 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from twinvae.decision import called, slice_thresholds
 from twinvae.decision.thresholds import BRAIN_MM2, BRAIN_PX, places_of, size_column
 from twinvae.evaluation.resampling import FloatArray
-from twinvae.reporting.style import (
-    BLUE,
-    INK,
-    SKY,
-    VERMILLION,
-    ordinal,
-    percent,
-    score_label,
-    show_nothing,
-    styled,
-)
+from twinvae.reporting.style import BLUE, INK, SKY, VERMILLION, show_nothing, styled
+from twinvae.reporting.text import ordinal, percent, score_label
 from twinvae.reporting.wording import threshold_varies
 from twinvae.scoring.table import SPACING
 

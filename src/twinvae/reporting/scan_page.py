@@ -27,15 +27,11 @@ from twinvae.reporting.style import (
     as_png,
     as_svg,
     bare,
-    data_uri,
-    ordinal,
-    percent,
-    render,
     residual_limit,
-    score_label,
     show_slice,
     styled,
 )
+from twinvae.reporting.text import data_uri, ordinal, percent, render, score_label
 
 SLICE_COLUMNS = ("slice", "position", "score", "threshold", "abnormal")
 _SHOWN = 6  # slices on the page

@@ -11,7 +11,7 @@ import pandas as pd
 
 from twinvae.evaluation.what_it_sees import BRAIN_SIZE, CLEAR_GAP, NOTHING, SCANNER, TUMOURS
 from twinvae.reporting.metric_cells import AUROCS, Cells
-from twinvae.reporting.style import number, ordinal, percent, percent_span, score_label, span
+from twinvae.reporting.text import number, ordinal, percent, percent_span, score_label, span
 from twinvae.scoring.table import PAPER_SCORE, is_trivial
 
 Tone = Literal["good", "bad", "unclear"]
