@@ -14,10 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.markup import escape
 
-from twinvae import __version__
 from twinvae.cohort.manifest import read_strings
 from twinvae.decision import ScanVerdict
 from twinvae.detection.bundle import Bundle, read_bundle
+from twinvae.detection.page import Seen, write_page
 from twinvae.detection.shipped import bundle_path
 from twinvae.detection.verdict import Judgement, judge_scan, summary, verdict_json, warnings
 from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
@@ -25,6 +25,7 @@ from twinvae.files import file_and_volume, write_json, write_table
 from twinvae.imaging import (
     PreparedScan,
     ScanFiles,
+    Volume,
     back_to_scan,
     in_scan_units,
     prepare_scan,
@@ -33,7 +34,6 @@ from twinvae.imaging import (
 )
 from twinvae.outputs import LOCK, MARKER, check_replaceable, claim, locked, remove, replaced
 from twinvae.progress import console, progress_bar
-from twinvae.reporting.scan_page import SLICE_COLUMNS, ScanMaterial, write_scan_page
 from twinvae.scoring import (
     AbnormalityMap,
     moved,
@@ -43,6 +43,7 @@ from twinvae.scoring import (
     select_maps,
     select_scores,
 )
+from twinvae.scoring.deciding import deciding_map
 from twinvae.training import Compute
 
 Pictures = NDArray[np.float32]
@@ -210,26 +211,20 @@ def detect_scan(
     Raises ``OutputError`` when ``folder`` holds anything but earlier results of this scan.
     """
     prepared = prepare_scan(scan, bundle.recipe)
-    scores, healthy, extra = _score(bundle, prepared, compute, maps)
+    deciding = deciding_map(bundle.config.decision.score, bundle.models)
+    looked_at = {entry.name: entry for entry in (*maps, deciding.map)}
+    scores, healthy, found = _score(bundle, prepared, compute, list(looked_at.values()))
     judgement = judge_scan(bundle, prepared, scores, force=force)
     said = warnings(judgement, bundle.calibration)
-    name, table = bundle.config.decision.score, judgement.slices
     with replaced(folder, "results of a scan", of=_identity(scan)) as room:
-        _write_maps(room, prepared, healthy, extra)
-        write_table(room / "slices.tsv", _for_people(table))
+        asked = {entry.name: found[entry.name] for entry in maps}
+        volumes = _write_maps(room, prepared, healthy, asked)
+        write_table(room / "slices.tsv", _for_people(judgement.slices))
         verdict = {"scan": str(scan.image), **verdict_json(judgement, bundle)}
         write_json(room / "verdict.json", verdict)
-        page = ScanMaterial(
-            name=scan.subject,
-            verdict=judgement.verdict,
-            slices=table.assign(score=table[name])[list(SLICE_COLUMNS)],
-            score=name,
-            images=unit_images(prepared.images),
-            reconstructions=healthy * prepared.brain,
-            made={"Scan": scan.image, "Bundle": bundle.config.name, "twinvae": __version__},
-            warnings=said,
-        )
-        write_scan_page(page, room / "report.html")
+        shown = volumes["healthy"], volumes["residual"]
+        seen = Seen(healthy, *shown, deciding, found[deciding.map.name])
+        write_page(room, bundle, prepared, judgement, seen, said)
     for sentence in said:
         console.print(f"[bold red]{escape(scan.subject)}:[/] {escape(sentence)}", soft_wrap=True)
     return Detection(scan.subject, scan.image, folder, judgement)
@@ -257,20 +252,21 @@ def _score(
 
 def _write_maps(
     folder: Path, prepared: PreparedScan, healthy: Pictures, extra: dict[str, Pictures]
-) -> None:
-    """The maps on the scan's own grid; zero outside the brain and in slices not looked at."""
+) -> dict[str, Volume]:
+    """The maps on the scan's own grid, by file name; zero outside the brain and in other slices."""
     residual = unit_images(prepared.images) - healthy
     maps = {
-        "healthy.nii.gz": in_scan_units(back_to_scan(healthy, prepared), prepared),
-        "residual.nii.gz": back_to_scan(residual, prepared),
+        "healthy": in_scan_units(back_to_scan(healthy, prepared), prepared),
+        "residual": back_to_scan(residual, prepared),
         **{
-            f"{_FILES.get(name, name)}.nii.gz": back_to_scan(values, prepared)
-            for name, values in extra.items()
+            _FILES.get(name, name): back_to_scan(values, prepared) for name, values in extra.items()
         },
     }
     with ThreadPoolExecutor() as pool:  # compression, most of the time, runs beside the other's
-        for done in [pool.submit(write_volume, v, folder / name) for name, v in maps.items()]:
+        files = [pool.submit(write_volume, v, folder / f"{n}.nii.gz") for n, v in maps.items()]
+        for done in files:
             done.result()
+    return maps
 
 
 def _for_people(table: pd.DataFrame) -> pd.DataFrame:
