@@ -12,7 +12,7 @@ import numpy.typing as npt
 from twinvae import __version__
 from twinvae.detection.bundle import Bundle
 from twinvae.detection.lesions import find_lesions, level_of
-from twinvae.detection.verdict import Judgement
+from twinvae.detection.verdict import Judgement, domain_warnings
 from twinvae.files import write_table
 from twinvae.imaging import (
     PreparedScan,
@@ -108,7 +108,7 @@ def page_material(
         ),
         view=view,
         made=_made(bundle, prepared),
-        warnings=said,
+        warnings=[each for each in said if each not in domain_warnings(judgement)],
         outside=judgement.outside,
     )
 

@@ -75,7 +75,7 @@ class ScanMaterial:
     made: Mapping[str, object] = field(default_factory=dict)
     """How the page came about: what → text (bundle, version, recipe, time)."""
     warnings: Sequence[str] = ()
-    """Sentences shown beside the verdict."""
+    """Sentences shown beside the verdict, but for what ``outside`` says."""
     outside: Sequence[Outside] = ()
     """What puts the scan out of domain; said once, in one sentence."""
 
@@ -96,7 +96,7 @@ def scan_html(material: ScanMaterial) -> str:
         said=_said(material),
         gauge=None if verdict is None else gauge(verdict),
         verdict=verdict,
-        warnings=[w for w in material.warnings if w not in {str(o) for o in material.outside}],
+        warnings=[*_domain(material), *material.warnings],
         outside=material.outside,
         view=_embedded(view_data(material.view)),
         layers=material.view.layers[1:],
@@ -161,6 +161,19 @@ def _said(material: ScanMaterial) -> dict[str, str]:
         "reason": _reason(verdict, score_label(material.score)),
         "called": _called(material, verdict),
     }
+
+
+def _domain(material: ScanMaterial) -> list[str]:
+    """What is out of domain and what follows, in one sentence; none for a scan that is inside."""
+    if not material.outside:
+        return []
+    what = ", ".join(one.statistic for one in material.outside)
+    then = (
+        "so no verdict is given"
+        if material.verdict is None
+        else "OUT OF DOMAIN, and the verdict was forced: its error rates do not hold"
+    )
+    return [f"Unlike the healthy scans behind the thresholds in {what}: {then}."]
 
 
 def _reason(verdict: ScanVerdict, label: str) -> str:
