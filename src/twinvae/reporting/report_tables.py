@@ -196,6 +196,7 @@ def rate_lines(audit: Mapping[str, Any], decision_score: str) -> list[dict[str, 
             "target": percent(rate["target"]),
             "cross_validated": percent(rate["cross_validated"]),
             "rates": [_share(rate[where], rate["target"]) for where in ("healthy", "tumour_free")],
+            "sliver": _share(rate["sliver"], 1.0),  # never too many: there is some tumour
         }
         for name in ordered_scores(audit["scores"], decision_score)
         for place, rate in enumerate(audit["scores"][name]["false_positive_rates"])

@@ -18,6 +18,9 @@ class DecidingMap:
     """A map, and what it has to do with a score."""
 
     map: AbnormalityMap
+    """As the score looks at it."""
+    source: AbnormalityMap
+    """The registered map that it is made of: not smoothed, with the brain's rim."""
     exact: bool
     """Whether the score comes from this map; else it has none, and this is the residual."""
     highest: str | None
@@ -35,11 +38,13 @@ def deciding_map(score: str, models: Models) -> DecidingMap:
     able = [name for name, entry in MAPS.items() if entry.applies(models)]
     if stem.endswith(_LOCAL) and stem.removesuffix(_LOCAL) in able:
         entry = MAPS[stem.removesuffix(_LOCAL)]
-        return DecidingMap(entry if entry.smooth else _smoothed(entry), True, stem)
+        return DecidingMap(entry if entry.smooth else _smoothed(entry), entry, True, stem)
     whose = [name for name in able if stem == name or stem.startswith(f"{name}_")]
     if whose:
-        return DecidingMap(MAPS[max(whose, key=len)], True, None)
-    return DecidingMap(_smoothed(MAPS["residual"]), False, "residual_local")
+        entry = MAPS[max(whose, key=len)]
+        return DecidingMap(entry, entry, True, None)
+    residual = MAPS["residual"]
+    return DecidingMap(_smoothed(residual), residual, False, "residual_local")
 
 
 def _smoothed(entry: AbnormalityMap) -> AbnormalityMap:
