@@ -16,8 +16,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tiny import TINY, tiny_config
+from twinvae.config import Register
 from twinvae.detection.bundle import read_bundle
 from twinvae.detection.detect import detect_scans
+from twinvae.detection.page import slice_places
 from twinvae.errors import (
     ConfigError,
     DataError,
@@ -27,7 +29,7 @@ from twinvae.errors import (
 )
 from twinvae.evaluation import read_metrics
 from twinvae.files import read_json, write_json
-from twinvae.imaging import SliceStore
+from twinvae.imaging import ScanFiles, SliceStore, fit_recipe, prepare_scan
 from twinvae.planting import Planting
 from twinvae.runs.folder import Run
 from twinvae.runs.planted_auroc import plant
@@ -147,6 +149,26 @@ def test_the_page_shows_the_scan_as_it_lies_in_the_world(tiny_run: Run, detected
         assert shown[tuple(voxel)] == pytest.approx(value, abs=1.01 * half)
     numbers = [number for number, _ in found["slices"]]
     assert numbers == one.slices["slice"].tolist()
+
+
+def test_slices_of_a_registered_scan_are_found_in_the_scan_itself(
+    tiny_run: Run, tiny_scan: Path
+) -> None:
+    plain = read_bundle(tiny_run.bundle).recipe.steps
+    steps = (*plain[:2], Register(voxel_mm=4.0, thickest_mm=4.0), *plain[2:])
+    scan = ScanFiles(subject="s", image=tiny_scan)
+    prepared = prepare_scan(scan, fit_recipe(steps, [scan]))
+    assert prepared.grid.moved is not None
+    places = slice_places(prepared)
+    assert len(places) > 0.8 * len(prepared.index)
+    numbers = sorted(places)
+    heights = np.array([places[number] for number in numbers])
+    assert (np.diff(heights) >= 0).all()
+    slope = np.ptp(heights) / np.ptp(numbers)  # both grids have 4 mm
+    assert slope == pytest.approx(1, abs=0.15)
+    assert slice_places(prepare_scan(scan, fit_recipe(plain, [scan]))) == {
+        number: number for number in prepare_scan(scan, fit_recipe(plain, [scan])).index["slice"]
+    }
 
 
 def test_an_index_that_somebody_else_wrote_stays(

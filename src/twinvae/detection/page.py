@@ -87,7 +87,7 @@ def page_material(
     brain = turned(brain_on_scan(prepared), grid.orientation)
     on_scan = _turned(back_to_scan(relative, prepared), prepared)
     lesions, peaks = find_lesions(on_scan, brain, affine)
-    slices = _slice_places(prepared)
+    slices = slice_places(prepared)
     highest = int(table["slice"].iloc[int(np.argmax(table[name]))])
     view = View(
         layers=_layers(prepared, scan, on_scan, brain, seen),
@@ -143,7 +143,7 @@ def _turned(volume: Volume, prepared: PreparedScan) -> Pictures:
     return turned(volume.data, prepared.grid.orientation)
 
 
-def _slice_places(prepared: PreparedScan) -> Mapping[int, int]:
+def slice_places(prepared: PreparedScan) -> Mapping[int, int]:
     """Number of each slice → its voxel along z of the scan, its axes turned to RAS."""
     numbers = prepared.index["slice"].to_numpy(np.int64)
     if prepared.grid.moved is None:
