@@ -32,7 +32,7 @@ def with_heat(image: npt.NDArray[np.floating], relative: npt.NDArray[np.floating
     heat = np.stack([np.interp(relative, stops[:, 0], stops[:, c]) for c in (1, 2, 3)], axis=-1)
     opacity = np.interp(relative, stops[:, 0], stops[:, 4])[..., None]
     mixed = grey(image) * (1 - opacity) + heat * opacity
-    return np.rint(mixed).astype(np.uint8)
+    return np.asarray(np.rint(mixed), np.uint8)
 
 
 def png(pixels: Pixels) -> bytes:

@@ -212,7 +212,7 @@ def _lesions(material: ScanMaterial) -> Iterator[dict[str, Any]]:
     rows = out.lesions.head(_LISTED).to_dict("records")
     for row, peak in zip(rows, out.peaks, strict=False):
         yield {
-            **row,
+            **{str(key): value for key, value in row.items()},
             "go": ",".join(str(v) for v in in_box(material.view, peak)),
             "centre": ", ".join(number(row[f"{axis}_mm"], 1) for axis in "xyz"),
         }
