@@ -14,10 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.markup import escape
 
-from twinvae import __version__
 from twinvae.cohort.manifest import read_strings
 from twinvae.decision import ScanVerdict
 from twinvae.detection.bundle import Bundle, read_bundle
+from twinvae.detection.page import PAGE, THUMBNAIL, Seen, write_page
 from twinvae.detection.shipped import bundle_path
 from twinvae.detection.verdict import Judgement, judge_scan, summary, verdict_json, warnings
 from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
@@ -25,6 +25,7 @@ from twinvae.files import file_and_volume, write_json, write_table
 from twinvae.imaging import (
     PreparedScan,
     ScanFiles,
+    Volume,
     back_to_scan,
     in_scan_units,
     prepare_scan,
@@ -33,7 +34,7 @@ from twinvae.imaging import (
 )
 from twinvae.outputs import LOCK, MARKER, check_replaceable, claim, locked, remove, replaced
 from twinvae.progress import console, progress_bar
-from twinvae.reporting.scan_page import SLICE_COLUMNS, ScanMaterial, write_scan_page
+from twinvae.reporting.index_page import INDEX, check_index, write_index
 from twinvae.scoring import (
     AbnormalityMap,
     moved,
@@ -43,10 +44,12 @@ from twinvae.scoring import (
     select_maps,
     select_scores,
 )
+from twinvae.scoring.deciding import deciding_map
 from twinvae.training import Compute
 
 Pictures = NDArray[np.float32]
 _SUMMARY = "summary.tsv"
+_TAKEN = (_SUMMARY, INDEX, MARKER, LOCK)  # no scan's folder is called so
 _FILES = {"residual": "residual_positive"}  # residual.nii.gz, the signed one, is always written
 
 
@@ -84,15 +87,17 @@ def detect_scans(
     device: str | None = None,
     threads: int | None = None,
 ) -> list[Detection]:
-    """Judge each of ``scans`` and write ``out/NAME/`` for it, and ``out/summary.tsv`` for all.
+    """Judge each of ``scans`` and write ``out/NAME/`` for it, and for all of them
+    ``out/summary.tsv`` and ``out/index.html``.
 
     ``bundle``: a folder, or the name of a bundle that comes with the package. A scan's folder holds
     ``verdict.json``, ``slices.tsv``, ``healthy.nii.gz`` (the healthy reconstruction in the scan's
     units), ``residual.nii.gz`` (scan less reconstruction, as the models see them, in [−1, 1]),
-    ``NAME.nii.gz`` for each of ``maps`` (names or patterns), all on the scan's own grid, and
-    ``report.html``. Scans without a mask in ``brain_masks`` must be skull-stripped, unless
-    ``skull_strip`` finds the brain in whole heads (HD-BET, ``pip install "twinvae[hdbet]"``);
-    with ``trust_grid`` masks of the scan's shape and voxel size lie on its grid.
+    ``NAME.nii.gz`` for each of ``maps`` (names or patterns), all on the scan's own grid,
+    ``lesions.tsv`` (places that stand out), and ``report.html`` with its ``thumbnail.png``. Scans
+    without a mask in ``brain_masks`` must be skull-stripped, unless ``skull_strip`` finds the brain
+    in whole heads (HD-BET, ``pip install "twinvae[hdbet]"``); with ``trust_grid`` masks of the
+    scan's shape and voxel size lie on its grid.
 
     A scan out of domain gets no verdict unless ``force``. One that cannot be used is reported and
     skipped: when others remain, ``PartialFailureError`` is raised at the end, else ``DataError``;
@@ -166,6 +171,7 @@ def _results(out: Path, todo: Sequence[ScanFiles], bundle: Path) -> Iterator[Non
     claim(out, "detections", inputs)
     try:
         with locked(out):
+            check_index(out)
             for scan in todo:
                 place = out / scan.subject
                 check_replaceable(place, "results of a scan", of=_identity(scan), inputs=inputs)
@@ -182,7 +188,7 @@ def _identity(scan: ScanFiles) -> str:
 
 
 def _add_to_summary(path: Path, found: Sequence[Detection]) -> None:
-    """Write the summary: rows of earlier calls, less those judged anew, then these."""
+    """Write the summary: rows of earlier calls, less those judged anew, then these; its index."""
     rows = pd.DataFrame([summary(one.name, str(one.image), one.judgement) for one in found])
     if path.is_file():
         earlier = read_strings(path, "\t")
@@ -194,6 +200,7 @@ def _add_to_summary(path: Path, found: Sequence[Detection]) -> None:
         others = earlier[~earlier["name"].isin(rows["name"])]
         rows = pd.concat([others, rows.astype(object)], ignore_index=True)
     write_table(path, rows)
+    write_index(path.parent, read_strings(path, "\t"), PAGE, THUMBNAIL)
 
 
 def detect_scan(
@@ -210,26 +217,20 @@ def detect_scan(
     Raises ``OutputError`` when ``folder`` holds anything but earlier results of this scan.
     """
     prepared = prepare_scan(scan, bundle.recipe)
-    scores, healthy, extra = _score(bundle, prepared, compute, maps)
+    deciding = deciding_map(bundle.config.decision.score, bundle.models)
+    looked_at = {entry.name: entry for entry in (*maps, deciding.map)}
+    scores, healthy, found = _score(bundle, prepared, compute, list(looked_at.values()))
     judgement = judge_scan(bundle, prepared, scores, force=force)
     said = warnings(judgement, bundle.calibration)
-    name, table = bundle.config.decision.score, judgement.slices
     with replaced(folder, "results of a scan", of=_identity(scan)) as room:
-        _write_maps(room, prepared, healthy, extra)
-        write_table(room / "slices.tsv", _for_people(table))
+        asked = {entry.name: found[entry.name] for entry in maps}
+        volumes = _write_maps(room, prepared, healthy, asked)
+        write_table(room / "slices.tsv", _for_people(judgement.slices))
         verdict = {"scan": str(scan.image), **verdict_json(judgement, bundle)}
         write_json(room / "verdict.json", verdict)
-        page = ScanMaterial(
-            name=scan.subject,
-            verdict=judgement.verdict,
-            slices=table.assign(score=table[name])[list(SLICE_COLUMNS)],
-            score=name,
-            images=unit_images(prepared.images),
-            reconstructions=healthy * prepared.brain,
-            made={"Scan": scan.image, "Bundle": bundle.config.name, "twinvae": __version__},
-            warnings=said,
-        )
-        write_scan_page(page, room / "report.html")
+        shown = volumes["healthy"], volumes["residual"]
+        seen = Seen(healthy, *shown, deciding, found[deciding.map.name])
+        write_page(room, bundle, prepared, judgement, seen, said)
     for sentence in said:
         console.print(f"[bold red]{escape(scan.subject)}:[/] {escape(sentence)}", soft_wrap=True)
     return Detection(scan.subject, scan.image, folder, judgement)
@@ -257,20 +258,21 @@ def _score(
 
 def _write_maps(
     folder: Path, prepared: PreparedScan, healthy: Pictures, extra: dict[str, Pictures]
-) -> None:
-    """The maps on the scan's own grid; zero outside the brain and in slices not looked at."""
+) -> dict[str, Volume]:
+    """The maps on the scan's own grid, by file name; zero outside the brain and in other slices."""
     residual = unit_images(prepared.images) - healthy
     maps = {
-        "healthy.nii.gz": in_scan_units(back_to_scan(healthy, prepared), prepared),
-        "residual.nii.gz": back_to_scan(residual, prepared),
+        "healthy": in_scan_units(back_to_scan(healthy, prepared), prepared),
+        "residual": back_to_scan(residual, prepared),
         **{
-            f"{_FILES.get(name, name)}.nii.gz": back_to_scan(values, prepared)
-            for name, values in extra.items()
+            _FILES.get(name, name): back_to_scan(values, prepared) for name, values in extra.items()
         },
     }
     with ThreadPoolExecutor() as pool:  # compression, most of the time, runs beside the other's
-        for done in [pool.submit(write_volume, v, folder / name) for name, v in maps.items()]:
+        files = [pool.submit(write_volume, v, folder / f"{n}.nii.gz") for n, v in maps.items()]
+        for done in files:
             done.result()
+    return maps
 
 
 def _for_people(table: pd.DataFrame) -> pd.DataFrame:
@@ -287,11 +289,11 @@ def _names(scans: Sequence[Path]) -> list[str]:
     stems = [f.resolve().name if f.is_dir() else f.name.split(".")[0] for f in files]
     stems = [stem or "scan" for stem in stems]
     folded = [stem.casefold() for stem in stems]
-    taken = {_SUMMARY, MARKER, LOCK, *(stem for stem in folded if folded.count(stem) == 1)}
+    taken = {*_TAKEN, *(stem for stem in folded if folded.count(stem) == 1)}
     names = []
     for stem, fold in zip(stems, folded, strict=True):
         numbered = (f"{stem}_{number}" for number in itertools.count(1))
-        alone = folded.count(fold) == 1 and fold not in (_SUMMARY, MARKER, LOCK)
+        alone = folded.count(fold) == 1 and fold not in _TAKEN
         names.append(stem if alone else next(n for n in numbered if n.casefold() not in taken))
         taken.add(names[-1].casefold())
     return names

@@ -111,11 +111,16 @@ def warnings(judgement: Judgement, calibration: Mapping[str, Any]) -> list[str]:
     said = [] if origin["kind"] == "run" else [origin["says"]]
     if "lowered" in calibration:
         said.append(calibration["lowered"])
+    return [*domain_warnings(judgement), *said]
+
+
+def domain_warnings(judgement: Judgement) -> list[str]:
+    """Those of them that say why the scan is out of domain; none for one that is inside."""
     if not judgement.outside:
-        return said
+        return []
     what = "no verdict is given" if judgement.verdict is None else "the verdict was forced"
     first = f"OUT OF DOMAIN: unlike the healthy scans behind the thresholds; {what}."
-    return [first, *(str(one) for one in judgement.outside), *said]
+    return [first, *(str(one) for one in judgement.outside)]
 
 
 def summary(name: str, scan: str, judgement: Judgement) -> dict[str, Any]:
