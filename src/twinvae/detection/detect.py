@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,9 +14,16 @@ from numpy.typing import NDArray
 from rich.markup import escape
 
 from twinvae import __version__
-from twinvae.cohort.manifest import read_strings
 from twinvae.decision import ScanVerdict
 from twinvae.detection.bundle import Bundle, read_bundle
+from twinvae.detection.results import (
+    RESERVED,
+    add_to_summary,
+    for_people,
+    identity,
+    results,
+    say_warnings,
+)
 from twinvae.detection.shipped import bundle_path
 from twinvae.detection.verdict import Judgement, judge_scan, summary, verdict_json, warnings
 from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
@@ -31,7 +37,7 @@ from twinvae.imaging import (
     unit_images,
     write_volume,
 )
-from twinvae.outputs import LOCK, MARKER, check_replaceable, claim, locked, remove, replaced
+from twinvae.outputs import replaced
 from twinvae.progress import console, progress_bar
 from twinvae.reporting.scan_page import SLICE_COLUMNS, ScanMaterial, write_scan_page
 from twinvae.scoring import (
@@ -46,7 +52,6 @@ from twinvae.scoring import (
 from twinvae.training import Compute
 
 Pictures = NDArray[np.float32]
-_SUMMARY = "summary.tsv"
 _FILES = {"residual": "residual_positive"}  # residual.nii.gz, the signed one, is always written
 
 
@@ -122,10 +127,12 @@ def detect_scans(
         for name, image, mask in zip(_names(scans), scans, masks, strict=True)
     ]
     failures: list[str] = []
-    with _results(out, todo, bundle):
+    masked = [mask for mask in masks if mask is not None]
+    inputs = [bundle, *masked, *(file_and_volume(scan)[0] for scan in scans)]
+    with results(out, {scan.subject: identity(scan.image) for scan in todo}, inputs):
         found = list(_each(loaded, todo, out, compute, extra, failures, strict=strict, force=force))
-        if found:
-            _add_to_summary(out / _SUMMARY, found)
+        rows = [summary(one.name, str(one.image), one.judgement) for one in found]
+        add_to_summary(out, rows)
     if failures:
         kind = PartialFailureError if found else DataError
         raise kind(f"{len(failures)} of {len(scans)} scans skipped:\n  " + "\n  ".join(failures))
@@ -157,45 +164,6 @@ def _each(
             bar.advance()
 
 
-@contextmanager
-def _results(out: Path, todo: Sequence[ScanFiles], bundle: Path) -> Iterator[None]:
-    """Claim ``out`` for this process and the scans ``todo``; nothing is left there without any."""
-    masks = [scan.brain_mask for scan in todo if scan.brain_mask is not None]
-    inputs = [bundle, *masks, *(file_and_volume(scan.image)[0] for scan in todo)]
-    new = not out.exists()
-    claim(out, "detections", inputs)
-    try:
-        with locked(out):
-            for scan in todo:
-                place = out / scan.subject
-                check_replaceable(place, "results of a scan", of=_identity(scan), inputs=inputs)
-            yield
-    finally:
-        if new:
-            remove(out, [])
-
-
-def _identity(scan: ScanFiles) -> str:
-    """Which scan it is, wherever the command was called from."""
-    file, volume = file_and_volume(scan.image)
-    return str(file.resolve()) if volume is None else f"{file.resolve()}#{volume}"
-
-
-def _add_to_summary(path: Path, found: Sequence[Detection]) -> None:
-    """Write the summary: rows of earlier calls, less those judged anew, then these."""
-    rows = pd.DataFrame([summary(one.name, str(one.image), one.judgement) for one in found])
-    if path.is_file():
-        earlier = read_strings(path, "\t")
-        if list(earlier.columns) != list(rows.columns):
-            raise DataError(
-                f"{path}: expected the columns {' '.join(rows.columns)}, found "
-                f"{' '.join(earlier.columns)}; move it away, then judge the scans again"
-            )
-        others = earlier[~earlier["name"].isin(rows["name"])]
-        rows = pd.concat([others, rows.astype(object)], ignore_index=True)
-    write_table(path, rows)
-
-
 def detect_scan(
     bundle: Bundle,
     scan: ScanFiles,
@@ -209,30 +177,61 @@ def detect_scan(
 
     Raises ``OutputError`` when ``folder`` holds anything but earlier results of this scan.
     """
+    looked = look(bundle, scan, compute, maps, force=force)
+    with replaced(folder, "results of a scan", of=identity(scan.image)) as room:
+        write_scan(room, bundle, looked)
+    say_warnings(scan.subject, looked.material.warnings)
+    return Detection(scan.subject, scan.image, folder, looked.judgement)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A scan that was looked at, before anything of it is written."""
+
+    scan: ScanFiles
+    prepared: PreparedScan
+    judgement: Judgement
+    healthy: Pictures
+    """(n, H, W): the healthy reconstruction in (0, 1)."""
+    maps: dict[str, Pictures]
+    """Further maps by name, (n, H, W)."""
+    material: ScanMaterial
+    """Of its page."""
+
+
+def look(
+    bundle: Bundle,
+    scan: ScanFiles,
+    compute: Compute,
+    maps: Sequence[AbnormalityMap] = (),
+    *,
+    force: bool = False,
+) -> Looked:
+    """Prepare, score and judge one scan."""
     prepared = prepare_scan(scan, bundle.recipe)
     scores, healthy, extra = _score(bundle, prepared, compute, maps)
     judgement = judge_scan(bundle, prepared, scores, force=force)
-    said = warnings(judgement, bundle.calibration)
     name, table = bundle.config.decision.score, judgement.slices
-    with replaced(folder, "results of a scan", of=_identity(scan)) as room:
-        _write_maps(room, prepared, healthy, extra)
-        write_table(room / "slices.tsv", _for_people(table))
-        verdict = {"scan": str(scan.image), **verdict_json(judgement, bundle)}
-        write_json(room / "verdict.json", verdict)
-        page = ScanMaterial(
-            name=scan.subject,
-            verdict=judgement.verdict,
-            slices=table.assign(score=table[name])[list(SLICE_COLUMNS)],
-            score=name,
-            images=unit_images(prepared.images),
-            reconstructions=healthy * prepared.brain,
-            made={"Scan": scan.image, "Bundle": bundle.config.name, "twinvae": __version__},
-            warnings=said,
-        )
-        write_scan_page(page, room / "report.html")
-    for sentence in said:
-        console.print(f"[bold red]{escape(scan.subject)}:[/] {escape(sentence)}", soft_wrap=True)
-    return Detection(scan.subject, scan.image, folder, judgement)
+    material = ScanMaterial(
+        name=scan.subject,
+        verdict=judgement.verdict,
+        slices=table.assign(score=table[name])[list(SLICE_COLUMNS)],
+        score=name,
+        images=unit_images(prepared.images),
+        reconstructions=healthy * prepared.brain,
+        made={"Scan": scan.image, "Bundle": bundle.config.name, "twinvae": __version__},
+        warnings=warnings(judgement, bundle.calibration),
+    )
+    return Looked(scan, prepared, judgement, healthy, extra, material)
+
+
+def write_scan(room: Path, bundle: Bundle, looked: Looked) -> None:
+    """Write everything about one scan into the folder ``room``."""
+    _write_maps(room, looked)
+    write_table(room / "slices.tsv", for_people(looked.judgement.slices))
+    verdict = {"scan": str(looked.scan.image), **verdict_json(looked.judgement, bundle)}
+    write_json(room / "verdict.json", verdict)
+    write_scan_page(looked.material, room / "report.html")
 
 
 def _score(
@@ -255,27 +254,21 @@ def _score(
     return table, healthy, extra
 
 
-def _write_maps(
-    folder: Path, prepared: PreparedScan, healthy: Pictures, extra: dict[str, Pictures]
-) -> None:
+def _write_maps(folder: Path, looked: Looked) -> None:
     """The maps on the scan's own grid; zero outside the brain and in slices not looked at."""
+    prepared, healthy = looked.prepared, looked.healthy
     residual = unit_images(prepared.images) - healthy
     maps = {
         "healthy.nii.gz": in_scan_units(back_to_scan(healthy, prepared), prepared),
         "residual.nii.gz": back_to_scan(residual, prepared),
         **{
             f"{_FILES.get(name, name)}.nii.gz": back_to_scan(values, prepared)
-            for name, values in extra.items()
+            for name, values in looked.maps.items()
         },
     }
     with ThreadPoolExecutor() as pool:  # compression, most of the time, runs beside the other's
         for done in [pool.submit(write_volume, v, folder / name) for name, v in maps.items()]:
             done.result()
-
-
-def _for_people(table: pd.DataFrame) -> pd.DataFrame:
-    """Without the columns that only cohorts have."""
-    return table.drop(columns=["subject", "source", "role", "split", "tumour_px"])
 
 
 def _names(scans: Sequence[Path]) -> list[str]:
@@ -287,11 +280,11 @@ def _names(scans: Sequence[Path]) -> list[str]:
     stems = [f.resolve().name if f.is_dir() else f.name.split(".")[0] for f in files]
     stems = [stem or "scan" for stem in stems]
     folded = [stem.casefold() for stem in stems]
-    taken = {_SUMMARY, MARKER, LOCK, *(stem for stem in folded if folded.count(stem) == 1)}
+    taken = {*RESERVED, *(stem for stem in folded if folded.count(stem) == 1)}
     names = []
     for stem, fold in zip(stems, folded, strict=True):
         numbered = (f"{stem}_{number}" for number in itertools.count(1))
-        alone = folded.count(fold) == 1 and fold not in (_SUMMARY, MARKER, LOCK)
+        alone = folded.count(fold) == 1 and fold not in RESERVED
         names.append(stem if alone else next(n for n in numbered if n.casefold() not in taken))
         taken.add(names[-1].casefold())
     return names

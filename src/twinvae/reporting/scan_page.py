@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -40,6 +42,22 @@ from twinvae.reporting.style import (
 SLICE_COLUMNS = ("slice", "position", "score", "threshold", "abnormal")
 _SHOWN = 6  # slices on the page
 _VISIBLE = 0.12  # of the residual's scale: smaller residuals stay transparent
+
+
+class Judged(Protocol):
+    """What a verdict's sentence and curve are made of, of a scan or of a patient."""
+
+    @property
+    def verdict(self) -> ScanVerdict | None:
+        """As in ``ScanMaterial``."""
+
+    @property
+    def slices(self) -> pd.DataFrame:
+        """As in ``ScanMaterial``."""
+
+    @property
+    def score(self) -> str:
+        """As in ``ScanMaterial``."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +92,7 @@ def scan_html(material: ScanMaterial) -> str:
             f"expected as many slices, images and reconstructions, at least one; found {count}, "
             f"{len(material.images)}, {len(material.reconstructions)}"
         )
-    tone, state, reason, called = _said(material)
+    tone, state, reason, called = said(material)
     return render(
         "scan.html.j2",
         name=material.name,
@@ -85,17 +103,22 @@ def scan_html(material: ScanMaterial) -> str:
         warnings=material.warnings,
         montage=data_uri(as_png(figure_montage(material)), "png"),
         curve=data_uri(as_svg(figure_slice_scores(material)), "svg"),
-        slices=[
-            {
-                "slice": int(row["slice"]),
-                "position": f"{row['position']:.2f}",
-                "score": f"{row['score']:.4g}",
-                "abnormal": bool(row["abnormal"]),
-            }
-            for _, row in _marked(material).sort_values("slice").iterrows()
-        ],
+        slices=slice_rows(material),
         made=material.made,
     )
+
+
+def slice_rows(material: Judged) -> list[dict[str, object]]:
+    """The rows of the page's table of slices."""
+    return [
+        {
+            "slice": int(row["slice"]),
+            "position": f"{row['position']:.2f}",
+            "score": f"{row['score']:.4g}",
+            "abnormal": bool(row["abnormal"]),
+        }
+        for _, row in marked(material).sort_values("slice").iterrows()
+    ]
 
 
 def write_scan_page(material: ScanMaterial, path: Path) -> None:
@@ -103,7 +126,7 @@ def write_scan_page(material: ScanMaterial, path: Path) -> None:
     write_text(path, scan_html(material))
 
 
-def _said(material: ScanMaterial) -> tuple[str, str, str, str]:
+def said(material: Judged) -> tuple[str, str, str, str]:
     """Tone, state, the reason for it, and what is said of single slices."""
     verdict, bounds = material.verdict, material.slices["threshold"]
     if verdict is None:
@@ -132,7 +155,7 @@ def _reason(verdict: ScanVerdict, label: str) -> str:
     )
 
 
-def _marked(material: ScanMaterial) -> pd.DataFrame:
+def marked(material: Judged) -> pd.DataFrame:
     """The slices; none of them is abnormal without a verdict."""
     abnormal = material.slices["abnormal"].fillna(False).astype(bool)
     return material.slices.assign(abnormal=abnormal)
@@ -146,7 +169,7 @@ def highest_slices(scores: npt.NDArray[np.float64], count: int = _SHOWN) -> npt.
 @styled
 def figure_montage(material: ScanMaterial) -> Figure:
     """The highest-scoring slices: slice, healthy reconstruction, and the residual laid over."""
-    slices = _marked(material)
+    slices = marked(material)
     chosen = highest_slices(slices["score"].to_numpy(dtype=np.float64))
     residual = material.images - material.reconstructions
     limit = residual_limit(residual[chosen])
@@ -160,15 +183,7 @@ def figure_montage(material: ScanMaterial) -> Figure:
         grid[0, column].set_title(title, fontsize=8.5, fontweight="normal", loc="center")
         show_slice(grid[0, column], material.images[place])
         show_slice(grid[1, column], material.reconstructions[place])
-        show_slice(grid[2, column], material.images[place])
-        strength = np.abs(residual[place]) / limit
-        grid[2, column].imshow(
-            residual[place],
-            cmap="RdBu_r",
-            vmin=-limit,
-            vmax=limit,
-            alpha=np.clip((strength - _VISIBLE) / (0.6 - _VISIBLE), 0, 0.85),
-        )
+        show_residual(grid[2, column], material.images[place], residual[place], limit)
     for axes in grid.flat:
         bare(axes)
     for axes, name in zip(grid[:, 0], names, strict=True):
@@ -179,12 +194,20 @@ def figure_montage(material: ScanMaterial) -> Figure:
     return figure
 
 
+def show_residual(axes: Axes, image: Images, residual: Images, limit: float) -> None:
+    """The slice ``image`` with ``residual``, both (H, W), laid over where it is worth seeing."""
+    show_slice(axes, image)
+    strength = np.abs(residual) / limit
+    alpha = np.clip((strength - _VISIBLE) / (0.6 - _VISIBLE), 0, 0.85)
+    axes.imshow(residual, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=alpha)
+
+
 @styled
-def figure_slice_scores(material: ScanMaterial) -> Figure:
+def figure_slice_scores(material: Judged) -> Figure:
     """Score of every slice against its number, with its threshold and the scan's."""
     figure = Figure(figsize=(9.4, 3.3), layout="constrained")
     axes = figure.subplots()
-    table = _marked(material).sort_values("slice")
+    table = marked(material).sort_values("slice")
     abnormal = table["abnormal"].to_numpy(dtype=bool)
     axes.plot(table["slice"], table["score"], color=BLUE, marker="o", markersize=3.2)
     axes.plot(

@@ -64,6 +64,7 @@ _CONTOUR = "#F0E442"  # Okabe–Ito yellow: seen on grey
 _SCORES = {
     PAPER_SCORE: "Latent L2 (paper)",
     "image_l2": "Image L2",
+    "fused": "Contrasts fused",
     "healthy_mean_norm": "Norm of VAE-H mean",
     "residual_local": "Local residual",
     "residual_or_mirror_local": "Residual or mirror",
