@@ -173,9 +173,10 @@ def fuse(
 def join_scan(parts: Mapping[str, pd.DataFrame], scales: Mapping[str, Scale]) -> pd.DataFrame:
     """One patient's slices: the evidence of each contrast on the grid with the most slices.
 
-    ``parts``: contrast → the rows of its scan. The result has that grid's key columns, ``contrasts``
-    and, for each scale and contrast, a column ``single_name``. Slices on one grid are joined by
-    their number, others by their relative position in the brain, linearly, the outermost held.
+    ``parts``: contrast → the rows of its scan. The result has that grid's key columns,
+    ``contrasts`` and, for each scale and contrast, a column ``single_name``. Slices on one grid are
+    joined by their number, others by their relative position in the brain, linearly, the outermost
+    held.
     """
     order = next(iter(scales.values())).single
     parts = {contrast: parts[contrast] for contrast in order if contrast in parts}

@@ -115,7 +115,8 @@ def detect_patients(
     composite = read_composite(bundle)
     files = patients_of(scans, composite.contrasts)
     _require_folders(files)
-    masks = dict(zip(map(str, scans), brain_masks or [None] * len(scans), strict=True))
+    given: Sequence[Path | None] = brain_masks or [None] * len(scans)
+    masks = dict(zip(map(str, scans), given, strict=True))
     todo = {
         name: {
             c: ScanFiles(f"{name}, {c}", f.path, brain_mask=masks[f.given], trust_grid=trust_grid)
@@ -165,7 +166,7 @@ def _each(
     strict: bool,
     force: bool,
 ) -> Iterator[PatientDetection]:
-    """Judge one patient after another; why some scans cannot be is said, and put in ``failures``."""
+    """Judge one patient after another; why scans cannot be is said, and put in ``failures``."""
     with progress_bar("detect", len(todo), hidden=len(todo) == 1) as bar:
         for name, of in todo.items():
             bar.note(name)
