@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from twinvae.detection.bundle import read_bundle as read_bundle
     from twinvae.detection.detect import Detection as Detection
     from twinvae.detection.detect import detect_scans as detect_scans
+    from twinvae.detection.detect_patients import PatientDetection as PatientDetection
+    from twinvae.detection.detect_patients import detect_patients as detect_patients
     from twinvae.detection.recalibrate import Site as Site
     from twinvae.detection.recalibrate import calibrate_on_site as calibrate_on_site
     from twinvae.detection.shipped import bundle_path as bundle_path
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from twinvae.runs.folder import Run as Run
     from twinvae.runs.stages import run_stage as run_stage
     from twinvae.runs.stages import run_stages as run_stages
+    from twinvae.runs.fuse import fuse_runs as fuse_runs
     from twinvae.runs.study import run_study as run_study
     from twinvae.scoring import read_scores as read_scores
 
@@ -46,6 +49,7 @@ _WHERE = {
     "twinvae.config": ("RunConfig", "load_config"),
     "twinvae.detection.bundle": ("Bundle", "read_bundle"),
     "twinvae.detection.detect": ("Detection", "detect_scans"),
+    "twinvae.detection.detect_patients": ("PatientDetection", "detect_patients"),
     "twinvae.detection.recalibrate": ("Site", "calibrate_on_site"),
     "twinvae.detection.shipped": ("bundle_path", "shipped_bundles"),
     "twinvae.errors": ("TwinvaeError",),
@@ -54,6 +58,7 @@ _WHERE = {
     "twinvae.runs.crossval": ("cross_validate",),
     "twinvae.runs.evaluate_table": ("evaluate_table",),
     "twinvae.runs.folder": ("Run",),
+    "twinvae.runs.fuse": ("fuse_runs",),
     "twinvae.runs.stages": ("run_stage", "run_stages"),
     "twinvae.runs.study": ("run_study",),
     "twinvae.scoring": ("read_scores",),

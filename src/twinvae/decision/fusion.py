@@ -59,8 +59,8 @@ class Evidence:
         weight, total = weights(np.unique(subject, return_inverse=True)[1], "subject")
         at, reached = from_the_top(values, weight)
         knots = np.interp(_LEVELS, reached / total, at)
-        knots, first = np.unique(knots[::-1], return_index=True)
-        evidence = -np.log(_LEVELS[::-1])[first]
+        knots, first = np.unique(knots, return_index=True)  # of equal ones the largest share
+        evidence = -np.log(_LEVELS[first])
         beyond = values > knots[-1]
         if not beyond.any():
             return cls(knots, evidence, 0.0)

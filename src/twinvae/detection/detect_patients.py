@@ -119,7 +119,7 @@ def detect_patients(
     masks = dict(zip(map(str, scans), given, strict=True))
     todo = {
         name: {
-            c: ScanFiles(f"{name}, {c}", f.path, brain_mask=masks[f.given], trust_grid=trust_grid)
+            c: ScanFiles(name, f.path, brain_mask=masks[f.given], trust_grid=trust_grid)
             for c, f in of.items()
         }
         for name, of in files.items()
@@ -198,9 +198,9 @@ def _look(
     for contrast in (c for c in readers if c in of):
         reader = readers[contrast]
         try:
-            looked[contrast] = look(
-                reader.bundle, of[contrast], reader.compute, reader.maps, force=force
-            )
+            found = look(reader.bundle, of[contrast], reader.compute, reader.maps, force=force)
+            page = replace(found.material, name=f"{of[contrast].subject}, {contrast}")
+            looked[contrast] = replace(found, material=page)
         except Exception as error:  # the patient is judged on the others
             if strict:
                 raise

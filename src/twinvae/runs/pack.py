@@ -85,9 +85,7 @@ def ship_composite(fusion: Path, members: Mapping[str, str], card: Path, out: Pa
     runs = {c: Run.open((fusion / path).resolve()) for c, path in found["given"].items()}
     for contrast, run in runs.items():
         if checksum(run.scores) != found["sha256"][contrast]:
-            raise DataError(
-                f"{fusion}: expected the scores of {run.folder}, found older; fuse anew"
-            )
+            raise DataError(f"{run.scores}: expected the scores that were fused; fuse anew")
     strange = set(members) - set(runs)
     if strange:
         raise ConfigError(
