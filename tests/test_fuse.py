@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from label_phantom import labels, write_labels
 
+from label_phantom import labels, write_labels
 from tiny import tiny_config
 from twinvae.commands.app import main
 from twinvae.detection import shipped

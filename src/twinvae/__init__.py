@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from twinvae.runs.crossval import cross_validate as cross_validate
     from twinvae.runs.evaluate_table import evaluate_table as evaluate_table
     from twinvae.runs.folder import Run as Run
+    from twinvae.runs.fuse import fuse_runs as fuse_runs
     from twinvae.runs.stages import run_stage as run_stage
     from twinvae.runs.stages import run_stages as run_stages
-    from twinvae.runs.fuse import fuse_runs as fuse_runs
     from twinvae.runs.study import run_study as run_study
     from twinvae.scoring import read_scores as read_scores
 

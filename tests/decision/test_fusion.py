@@ -192,9 +192,11 @@ def test_what_cannot_be_fused_is_named():
     tables = {c: cohort(rng, c) for c in ("T2w", "FLAIR")}
     columns = {FUSED: {"T2w": "mine", "FLAIR": "mine"}}
     moved = tables["FLAIR"].assign(split=tables["FLAIR"]["split"].replace("test", "val"))
-    with pytest.raises(DataError, match="subject m0 in the same split .*test in T2w, val in FLAIR"):
+    with pytest.raises(
+        DataError, match=r"subject m0 in the same split .*test in T2w, val in FLAIR"
+    ):
         fuse(tables | {"FLAIR": moved}, columns)
-    with pytest.raises(DataError, match="found none .sources: T2w: s; FLAIR: other"):
+    with pytest.raises(DataError, match=r"found none .sources: T2w: s; FLAIR: other"):
         fuse(tables | {"FLAIR": tables["FLAIR"].assign(source="other")}, columns)
     patients = tables["FLAIR"][tables["FLAIR"]["role"] == "mixed"]
     with pytest.raises(CalibrationError, match="FLAIR: expected slices of role healthy"):
