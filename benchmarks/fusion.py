@@ -19,7 +19,7 @@ import pandas as pd
 
 from twinvae.cohort import index_sources, write_manifest
 from twinvae.config import SourceConfig, SplitConfig, load_config
-from twinvae.detection.shipped import bundle_path
+from twinvae.detection.shipped import shipped_bundles
 from twinvae.evaluation import read_metrics
 from twinvae.runs.folder import Run
 from twinvae.runs.stages import run_stages
@@ -56,13 +56,15 @@ def scored(data: Path, contrast: str, out: Path) -> Path:
     twinvae("phantom", cohort, "--labels", data / "labelmaps", "--contrast", contrast,
             "--healthy", TRAIN + 40, "--mixed", 24, "--seed", 21)  # fmt: skip
     manifest(data, cohort, contrast, listed)
-    bundle = bundle_path(name)
+    bundle = shipped_bundles()[name]
     os.environ["TWINVAE_CONTRAST"] = contrast
+    deciding = load_config(bundle / "config.yaml").decision.score
     config = load_config(CONFIG, {
+        "scoring.scores": [deciding], "scoring.maps": [],
         "contrast": contrast, "name": name, "cohort.sources": [], "cohort.manifest": str(listed),
         "training.healthy.start": str(bundle / "models" / "healthy"),
         "training.mixed.start": str(bundle / "models" / "mixed"),
-        "decision.score": load_config(bundle / "config.yaml").decision.score,
+        "decision.score": deciding,
     })  # fmt: skip
     run_stages(Run.create(config, folder), until="calibrate")
     return folder

@@ -324,6 +324,8 @@ def test_a_composite_names_members_of_the_package_and_notices_others(
     assert "## Intended use" in capsys.readouterr().out
     scans = scans_of(runs, "H002")
     out = tmp_path / "out"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t2w").mkdir()  # somebody's folder, called like a member
     code = run_main(monkeypatch, "detect", "any", *scans.values(), "-o", out, "--force")
     assert code == 0
     assert "sub-H002: " in capsys.readouterr().err

@@ -13,7 +13,7 @@ from twinvae import __version__
 from twinvae.decision import Calibration
 from twinvae.decision.fusion import FUSED, Scale, join_scan, set_name, with_fused
 from twinvae.detection.bundle import BUNDLE, Bundle, checksums, read_bundle, require_files
-from twinvae.detection.shipped import COMPOSITE, bundle_path
+from twinvae.detection.shipped import COMPOSITE, bundle_path, shipped_bundles
 from twinvae.errors import DataError
 from twinvae.files import checksum, read_json, sealed, unsealed, write_json
 
@@ -48,8 +48,7 @@ class Composite:
 
     def _member(self, contrast: str) -> Bundle:
         entry = self.about["members"][contrast]
-        own = self.folder / entry["bundle"]
-        folder = own if own.is_dir() else bundle_path(entry["bundle"])
+        folder = member_path(self.folder, entry["bundle"])
         if checksum(folder / BUNDLE) != entry["sha256"]:
             raise DataError(
                 f"{folder}: expected the bundle on which the scales of {self.folder} were set, "
@@ -87,6 +86,21 @@ def read_composite(given: Path) -> Composite:
     return Composite(folder, about, Scale.from_json(about["scale"]), calibrations)
 
 
+def member_path(folder: Path, member: str) -> Path:
+    """Folder of a member of the composite bundle ``folder``: in there, or in the package.
+
+    Raises ``DataError`` when it is in neither; the folder where the command is called has no say.
+    """
+    shipped = shipped_bundles()
+    place = shipped.get(member, folder / member)
+    if not (place / BUNDLE).is_file():
+        raise DataError(
+            f"{folder}: expected its member {member} in there or among the bundles of the package "
+            f"({', '.join(shipped) or 'none'}), found none"
+        )
+    return place
+
+
 def seal_composite(
     folder: Path,
     name: str,
@@ -101,9 +115,8 @@ def seal_composite(
     """
     sums = {}
     for contrast, bundle in members.items():
-        own = folder / bundle
-        place = own if own.is_dir() else bundle_path(bundle)
-        sums[contrast] = {"bundle": bundle, "sha256": checksum(place / BUNDLE)}
+        packed = checksum(member_path(folder, bundle) / BUNDLE)
+        sums[contrast] = {"bundle": bundle, "sha256": packed}
     facts = {
         "format": FORMAT,
         "twinvae": __version__,

@@ -12,8 +12,8 @@ from twinvae.config import dump_config
 from twinvae.decision.domain import RECIPE_STATISTICS, domain_of, scan_facts
 from twinvae.decision.fusion import FUSED
 from twinvae.detection.bundle import copy_files, read_bundle, seal
-from twinvae.detection.composite import seal_composite
-from twinvae.detection.shipped import CARD, CARD_SECTIONS, bundle_path
+from twinvae.detection.composite import member_path, seal_composite
+from twinvae.detection.shipped import CARD, CARD_SECTIONS
 from twinvae.errors import ConfigError, DataError
 from twinvae.files import checksum, folder_bytes, read_json, write_json, write_text, write_yaml
 from twinvae.imaging import SliceStore
@@ -96,7 +96,7 @@ def ship_composite(fusion: Path, members: Mapping[str, str], card: Path, out: Pa
         where = {c: members.get(c, f"members/{c}") for c in runs}
         for contrast, run in runs.items():
             if contrast in members:
-                _require_same(bundle_path(members[contrast]), run)
+                _require_same(member_path(folder, members[contrast]), run)
             else:
                 _pack(run, folder / where[contrast], text)
         scale = found["scales"][FUSED]
