@@ -78,7 +78,7 @@ def main() -> None:
     data, out = given.data.resolve(), given.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     runs = {contrast: scored(data, contrast, out) for contrast in BUNDLES}
-    twinvae("fuse", *(f"{c}={run}" for c, run in runs.items()), "-o", out / "all")
+    twinvae("fuse", *(f"{c}={run}" for c, run in runs.items()), "-o", out / "mixed")
     fused = read_scores(out / "all" / "scores.tsv")
     for kind, real in (("generated", False), ("real", True)):
         part = fused[(fused["role"] == "healthy") | ((fused["source"] != "phantom") == real)]
@@ -88,7 +88,7 @@ def main() -> None:
         chosen = metrics["metric"].isin(["auroc", "auroc_matched"]) & (
             metrics["min_tumour_px"] == 50
         )
-        rows = metrics[chosen & (metrics["level"] == "slice") & (metrics["subset"] == "all")]
+        rows = metrics[chosen & (metrics["level"] == "slice") & (metrics["subset"] == "mixed")]
         print(f"\n{kind} patients, k = 50 pixels")
         print(
             rows.pivot_table(index="score", columns="metric", values="value").round(3).to_string()

@@ -186,14 +186,15 @@ def join_scan(parts: Mapping[str, pd.DataFrame], scales: Mapping[str, Scale]) ->
     kept = [c for c in (*KEY_COLUMNS, *OPTIONAL_COLUMNS) if c in grid.columns]
     out = grid[kept].reset_index(drop=True).sort_values("slice", ignore_index=True)
     out[CONTRASTS] = set_name(list(parts))
+    evidence: dict[str, FloatArray] = {}
     for contrast, part in parts.items():
         ordered = part.sort_values("slice")
         where = "slice" if on_one_grid(out, ordered) else "position"
         ordered = ordered.sort_values(where)
         for name, scale in scales.items():
             found = scale.single[contrast](ordered[scale.column[contrast]].to_numpy(np.float64))
-            out[single_name(name, contrast)] = np.interp(out[where], ordered[where], found)
-    return out
+            evidence[single_name(name, contrast)] = np.interp(out[where], ordered[where], found)
+    return pd.concat([out, pd.DataFrame(evidence, index=out.index)], axis=1)
 
 
 def single_name(name: str, contrast: str) -> str:
@@ -224,7 +225,7 @@ def with_fused(joined: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFram
             mean = _mean(joined.iloc[rows], name, str(present).split("+"))
             evidence = scale.mean.get(str(present))
             fused[name][rows] = mean if evidence is None else evidence(mean)
-    return joined.assign(**fused)
+    return pd.concat([joined, pd.DataFrame(fused, index=joined.index)], axis=1)
 
 
 def scores_of(fused: pd.DataFrame, scales: Mapping[str, Scale]) -> tuple[pd.DataFrame, list[str]]:
