@@ -225,7 +225,8 @@ def with_fused(joined: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFram
             mean = _mean(joined.iloc[rows], name, str(present).split("+"))
             evidence = scale.mean.get(str(present))
             fused[name][rows] = mean if evidence is None else evidence(mean)
-    return pd.concat([joined, pd.DataFrame(fused, index=joined.index)], axis=1)
+    before = joined.drop(columns=list(fused), errors="ignore")
+    return pd.concat([before, pd.DataFrame(fused, index=joined.index)], axis=1)
 
 
 def scores_of(fused: pd.DataFrame, scales: Mapping[str, Scale]) -> tuple[pd.DataFrame, list[str]]:
