@@ -99,9 +99,9 @@ def ship_composite(fusion: Path, members: Mapping[str, str], card: Path, out: Pa
                 _require_same(member_path(folder, members[contrast]), run)
             else:
                 _pack(run, folder / where[contrast], text)
+                _require_small(folder / where[contrast], run.bundle)
         scale = found["scales"][FUSED]
         seal_composite(folder, out.resolve().name, where, scale, found["calibrations"])
-        _require_small(folder, fusion)
 
 
 def _card(path: Path) -> str:
