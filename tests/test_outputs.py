@@ -66,6 +66,15 @@ FOLDERS: dict[str, Callable[[Given, Path], Words]] = {
     "study": lambda g, out: ["study", g.study, "-o", out],
     "calibrate": lambda g, out: ["calibrate", g.bundle, "--healthy", g.folder, "-o", out],
     "evaluate": lambda g, out: ["evaluate", g.table, "-o", out],
+    "fuse": lambda g, out: [
+        "fuse",
+        f"T2w={g.table}",
+        f"FLAIR={g.table}",
+        "--score",
+        "residual_local",
+        "-o",
+        out,
+    ],
     "detect": lambda g, out: ["detect", g.bundle, g.folder, "-o", out],
 }
 FILES: dict[str, Callable[[Given, Path], Words]] = {
@@ -112,7 +121,7 @@ def test_a_folder_with_a_foreign_file_is_left_alone(command: str, given: Given) 
 @pytest.mark.parametrize("where", ["equals", "contains", "lies within"])
 @pytest.mark.parametrize("command", FOLDERS)
 def test_an_output_keeps_apart_from_the_input(command: str, where: str, given: Given) -> None:
-    source = given.table if command == "evaluate" else given.folder
+    source = given.table if command in ("evaluate", "fuse") else given.folder
     out = {"equals": source, "contains": source.parent, "lies within": source / "new"}[where]
     before = tree(given.folder.parent)
     error = do(FOLDERS[command](given, out))

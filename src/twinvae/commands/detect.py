@@ -16,7 +16,13 @@ def detect(
     bundle: Annotated[
         Path, typer.Argument(help="Folder of a bundle, or a name of twinvae bundles list.")
     ],
-    scans: Annotated[list[Path], typer.Argument(help="NIfTI, .mha, .nrrd, or DICOM folders.")],
+    scans: Annotated[
+        list[Path],
+        typer.Argument(
+            help="NIfTI, .mha, .nrrd, or DICOM folders; with a composite bundle also "
+            "CONTRAST=FILE, where the name does not tell."
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     brain_mask: Annotated[
         list[Path] | None, typer.Option(help="Brain mask of each scan, in the scans' order.")
@@ -37,17 +43,21 @@ def detect(
 ) -> None:
     """Give new scans a verdict, a per-slice table, maps and a page to look at.
 
+    A composite bundle gives each patient one verdict from several contrasts (docs/fusion.md).
     Research software, not for clinical use.
     """
     from twinvae.detection.detect import detect_scans
+    from twinvae.detection.detect_patients import detect_patients
+    from twinvae.detection.shipped import is_composite
     from twinvae.detection.verdict import NO_VERDICT
+    from twinvae.detection.write_patient import PatientDetection
 
     words = {
         "abnormal": "ABNORMAL",
         "healthy": "no abnormality found",
         NO_VERDICT: "NO VERDICT, out of domain (--force gives one all the same)",
     }
-    found = detect_scans(
+    found = (detect_patients if is_composite(bundle) else detect_scans)(
         bundle,
         scans,
         out,
@@ -61,4 +71,6 @@ def detect(
         threads=threads,
     )
     for result in found:
-        say(f"{result.name}: {words[result.judgement.word]} — {result.folder / 'report.html'}")
+        by = f" ({', '.join(result.contrasts)})" if isinstance(result, PatientDetection) else ""
+        page = result.folder / "report.html"
+        say(f"{result.name}: {words[result.judgement.word]}{by} — {page}")
