@@ -10,7 +10,7 @@ from test_scores import ALL, FITTED, MODELS, NET, batch, brains, lesion
 
 from twinvae.errors import ConfigError
 from twinvae.models import build_model
-from twinvae.scoring import MAPS, SCORES, Models, select_maps, select_scores
+from twinvae.scoring import MAPS, SCORES, Models, deciding_map, select_maps, select_scores
 from twinvae.scoring.elbo import negative_elbo
 from twinvae.scoring.image import structural_similarity
 from twinvae.scoring.registry import abnormality_map
@@ -169,3 +169,17 @@ def test_patterns_and_groups_choose_scores_and_maps() -> None:
     ]  # fmt: skip
     with pytest.raises(ConfigError, match=r"maps: expected names among .*image_l1.*found nosuch"):
         select_maps(["nosuch"])
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name.endswith("_local")])
+def test_a_deciding_map_has_its_score_as_its_maximum_over_the_brain(name: str) -> None:
+    x, brain = brains(3)
+    together = batch(x, brain, fitted=FITTED)
+    found = deciding_map(f"{name}_context")
+    with torch.no_grad():
+        highest = found.of(together).masked_fill(~brain, -torch.inf).flatten(1).amax(1)
+        torch.testing.assert_close(highest, SCORES[name].compute(together))
+
+
+def test_a_distance_between_encodings_has_no_deciding_map() -> None:
+    assert deciding_map("latent_l2") is None

@@ -15,7 +15,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from twinvae.scoring.batch import Models, SliceBatch, gaussian_smooth
-from twinvae.scoring.registry import MAPS, Applies, MapFunction, Reference, abnormality_map, score
+from twinvae.scoring.registry import (
+    LOCAL,
+    MAPS,
+    Applies,
+    MapFunction,
+    Reference,
+    abnormality_map,
+    score,
+)
 from twinvae.scoring.trivial import (
     HEALTHY_PIXELS,
     smoothed_excess,
@@ -212,6 +220,7 @@ def _with_maximum(
             """Max over the brain."""
             return batch.brain_max(MAPS[name].of(batch))
 
+        LOCAL[f"{name}_local"] = MAPS[name].of
         return function
 
     return register

@@ -160,6 +160,8 @@ class AbnormalityMap:
 
 
 MAPS: dict[str, AbnormalityMap] = {}
+LOCAL: dict[str, MapFunction] = {}
+"""By the name of a score that is a maximum over the brain: the smoothed map it is the maximum of."""
 
 
 def abnormality_map(
@@ -188,6 +190,7 @@ def abnormality_map(
         if local:
             about = f"maximum over the brain, smoothed (scoring.local_fwhm_mm), of {summary}"
             score(f"{name}_local", about, source, applies=applies)(_local(entry))
+            LOCAL[f"{name}_local"] = _smoothed(entry)
         return function
 
     return register
@@ -200,6 +203,18 @@ def local_maximum(batch: SliceBatch, image: Tensor) -> Tensor:
     by default all of it. Returns (n,); 0 for slices without brain.
     """
     return batch.brain_max(batch.smooth(image * batch.core))
+
+
+def deciding_map(name: str) -> AbnormalityMap | None:
+    """The map whose maximum over a slice's brain is the score ``name``, before any context.
+
+    None when the score is no maximum of a map, such as a distance between encodings.
+    """
+    stem = name.removesuffix(CONTEXT_SUFFIX)
+    if stem not in LOCAL:
+        return None
+    about = SCORES[stem]
+    return AbnormalityMap(stem, about.summary, about.source, LOCAL[stem], about.applies)
 
 
 def _over_all(entry: AbnormalityMap, whole: Whole) -> MapFunction:
@@ -216,6 +231,13 @@ def _local(entry: AbnormalityMap) -> MapFunction:
         return local_maximum(batch, entry.of(batch))
 
     compute.__doc__ = f"{local_maximum.__doc__} {entry.compute.__doc__}"
+    return compute
+
+
+def _smoothed(entry: AbnormalityMap) -> MapFunction:
+    def compute(batch: SliceBatch) -> Tensor:
+        return batch.smooth(entry.of(batch) * batch.core)
+
     return compute
 
 
