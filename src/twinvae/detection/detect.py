@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,9 +17,11 @@ from twinvae import __version__
 from twinvae.cohort.manifest import read_strings
 from twinvae.decision import ScanVerdict
 from twinvae.detection.bundle import Bundle, read_bundle
+from twinvae.detection.dicom_out import FOLDER, Found, dicom_beside, dicom_wanted
+from twinvae.detection.privacy import Cover, is_dicom_scan, names_of
 from twinvae.detection.shipped import bundle_path
 from twinvae.detection.verdict import Judgement, judge_scan, summary, verdict_json, warnings
-from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
+from twinvae.errors import ConfigError, DataError, PartialFailureError, TwinvaeError, reason_of
 from twinvae.files import file_and_volume, write_json, write_table
 from twinvae.imaging import (
     PreparedScan,
@@ -36,6 +37,7 @@ from twinvae.progress import console, progress_bar
 from twinvae.reporting.scan_page import SLICE_COLUMNS, ScanMaterial, write_scan_page
 from twinvae.scoring import (
     AbnormalityMap,
+    deciding_map,
     moved,
     require_fitted,
     score_batches,
@@ -81,6 +83,7 @@ def detect_scans(
     maps: Sequence[str] = (),
     strict: bool = False,
     force: bool = False,
+    dicom: bool | None = None,
     device: str | None = None,
     threads: int | None = None,
 ) -> list[Detection]:
@@ -93,6 +96,10 @@ def detect_scans(
     ``report.html``. Scans without a mask in ``brain_masks`` must be skull-stripped, unless
     ``skull_strip`` finds the brain in whole heads (HD-BET, ``pip install "twinvae[hdbet]"``);
     with ``trust_grid`` masks of the scan's shape and voxel size lie on its grid.
+
+    A DICOM series also gets ``dicom/``: what was found as DICOM objects (``dicom_objects``), unless
+    ``dicom`` is False or highdicom is not installed; with True that is a ``ConfigError``. Nothing
+    else that is written or said names its patient (``privacy``).
 
     A scan out of domain gets no verdict unless ``force``. One that cannot be used is reported and
     skipped: when others remain, ``PartialFailureError`` is raised at the end, else ``DataError``;
@@ -117,13 +124,17 @@ def detect_scans(
     compute = Compute.resolve(loaded.config.compute.model_copy(update=own))
     loaded.models.to(compute.device)
     extra = select_maps(maps, loaded.models)
+    dicom, remark = dicom_wanted(dicom, scans)
+    if remark:
+        console.print(remark, markup=False, soft_wrap=True)
     todo = [
         ScanFiles(subject=name, image=image, brain_mask=mask, trust_grid=trust_grid)
         for name, image, mask in zip(_names(scans), scans, masks, strict=True)
     ]
     failures: list[str] = []
     with _results(out, todo, bundle):
-        found = list(_each(loaded, todo, out, compute, extra, failures, strict=strict, force=force))
+        how = {"strict": strict, "force": force, "dicom": dicom}
+        found = list(_each(loaded, todo, out, compute, extra, failures, **how))
         if found:
             _add_to_summary(out / _SUMMARY, found)
     if failures:
@@ -142,17 +153,22 @@ def _each(
     *,
     strict: bool,
     force: bool,
+    dicom: bool,
 ) -> Iterator[Detection]:
     """Judge one scan after another; why some cannot be is said, and added to ``failures``."""
     with progress_bar("detect", len(todo), hidden=len(todo) == 1) as bar:
         for scan in todo:
             bar.note(scan.subject)
             try:
-                yield detect_scan(bundle, scan, out / scan.subject, compute, maps, force=force)
+                place, how = out / scan.subject, {"force": force, "dicom": dicom}
+                yield detect_scan(bundle, scan, place, compute, maps, **how)
             except Exception as error:  # one odd scan must not cost the others
+                reason = Cover.of(scan.image).text(reason_of(error, scan.image))
+                if strict and isinstance(error, TwinvaeError):
+                    raise type(error)(reason) from error
                 if strict:
                     raise
-                failures.append(reason_of(error, scan.image))
+                failures.append(reason)
                 console.print(f"[red]skipped[/] {escape(failures[-1])}", soft_wrap=True)
             bar.advance()
 
@@ -178,12 +194,15 @@ def _results(out: Path, todo: Sequence[ScanFiles], bundle: Path) -> Iterator[Non
 def _identity(scan: ScanFiles) -> str:
     """Which scan it is, wherever the command was called from."""
     file, volume = file_and_volume(scan.image)
-    return str(file.resolve()) if volume is None else f"{file.resolve()}#{volume}"
+    place = str(file.resolve()) if volume is None else f"{file.resolve()}#{volume}"
+    return Cover.of(scan.image).identity(place)
 
 
 def _add_to_summary(path: Path, found: Sequence[Detection]) -> None:
     """Write the summary: rows of earlier calls, less those judged anew, then these."""
-    rows = pd.DataFrame([summary(one.name, str(one.image), one.judgement) for one in found])
+    rows = pd.DataFrame(
+        [summary(one.name, Cover.of(one.image).text(one.image), one.judgement) for one in found]
+    )
     if path.is_file():
         earlier = read_strings(path, "\t")
         if list(earlier.columns) != list(rows.columns):
@@ -204,20 +223,26 @@ def detect_scan(
     maps: Sequence[AbnormalityMap] = (),
     *,
     force: bool = False,
+    dicom: bool = False,
 ) -> Detection:
     """Judge one scan and write its folder, atomically; say aloud what qualifies the verdict.
 
+    With ``dicom`` a DICOM series gets DICOM objects, too.
+
     Raises ``OutputError`` when ``folder`` holds anything but earlier results of this scan.
     """
-    prepared = prepare_scan(scan, bundle.recipe)
-    scores, healthy, extra = _score(bundle, prepared, compute, maps)
+    prepared, called = prepare_scan(scan, bundle.recipe), Cover.of(scan.image).text(scan.image)
+    name = bundle.config.decision.score
+    deciding = deciding_map(name) if dicom and is_dicom_scan(scan.image) else None
+    wanted = maps if deciding is None else [*maps, deciding]
+    scores, healthy, extra = _score(bundle, prepared, compute, wanted)
+    decides = None if deciding is None else extra.pop(deciding.name)
     judgement = judge_scan(bundle, prepared, scores, force=force)
-    said = warnings(judgement, bundle.calibration)
-    name, table = bundle.config.decision.score, judgement.slices
+    said, table = warnings(judgement, bundle.calibration), judgement.slices
     with replaced(folder, "results of a scan", of=_identity(scan)) as room:
         _write_maps(room, prepared, healthy, extra)
         write_table(room / "slices.tsv", _for_people(table))
-        verdict = {"scan": str(scan.image), **verdict_json(judgement, bundle)}
+        verdict = {"scan": called, **verdict_json(judgement, bundle)}
         write_json(room / "verdict.json", verdict)
         page = ScanMaterial(
             name=scan.subject,
@@ -226,10 +251,13 @@ def detect_scan(
             score=name,
             images=unit_images(prepared.images),
             reconstructions=healthy * prepared.brain,
-            made={"Scan": scan.image, "Bundle": bundle.config.name, "twinvae": __version__},
+            made={"Scan": called, "Bundle": bundle.config.name, "twinvae": __version__},
             warnings=said,
         )
         write_scan_page(page, room / "report.html")
+        if dicom and is_dicom_scan(scan.image):
+            found = Found(bundle, prepared, judgement, healthy, decides, said)
+            said = [*said, *dicom_beside(room / FOLDER, found)]
     for sentence in said:
         console.print(f"[bold red]{escape(scan.subject)}:[/] {escape(sentence)}", soft_wrap=True)
     return Detection(scan.subject, scan.image, folder, judgement)
@@ -279,19 +307,5 @@ def _for_people(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _names(scans: Sequence[Path]) -> list[str]:
-    """A folder name for each scan: its own without suffixes, numbered where that repeats.
-
-    No two are the same, not even on disks that take `A` for `a`.
-    """
-    files = [file_and_volume(scan)[0] for scan in scans]
-    stems = [f.resolve().name if f.is_dir() else f.name.split(".")[0] for f in files]
-    stems = [stem or "scan" for stem in stems]
-    folded = [stem.casefold() for stem in stems]
-    taken = {_SUMMARY, MARKER, LOCK, *(stem for stem in folded if folded.count(stem) == 1)}
-    names = []
-    for stem, fold in zip(stems, folded, strict=True):
-        numbered = (f"{stem}_{number}" for number in itertools.count(1))
-        alone = folded.count(fold) == 1 and fold not in (_SUMMARY, MARKER, LOCK)
-        names.append(stem if alone else next(n for n in numbered if n.casefold() not in taken))
-        taken.add(names[-1].casefold())
-    return names
+    """A folder name for each scan that names no patient and none of our own files."""
+    return names_of(scans, [Cover.of(scan) for scan in scans], (_SUMMARY, MARKER, LOCK))

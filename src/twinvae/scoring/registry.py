@@ -161,7 +161,7 @@ class AbnormalityMap:
 
 MAPS: dict[str, AbnormalityMap] = {}
 LOCAL: dict[str, MapFunction] = {}
-"""By the name of a score that is a maximum over the brain: the smoothed map it is the maximum of."""
+"""By the name of a score that is a maximum over the brain: the smoothed map it is taken of."""
 
 
 def abnormality_map(
