@@ -363,10 +363,9 @@ def _pixel_measures(source: Source) -> hd.PixelMeasuresSequence:
 
 
 def _towards(axis: NDArray[np.float64]) -> str:
-    """Where an axis of the picture points, in the letters of PatientOrientation, as `LP`."""
-    letters = (("L", "R"), ("P", "A"), ("H", "F"))
-    parts = sorted(range(3), key=lambda n: -abs(axis[n]))
-    return "".join(letters[n][int(axis[n] < 0)] for n in parts if abs(axis[n]) > 0.17)
+    """Where an axis of the picture points, as nearly as one letter of PatientOrientation says."""
+    main = int(np.abs(axis).argmax())
+    return ("LR", "PA", "HF")[main][int(axis[main] < 0)]
 
 
 def _code(verdict: str) -> str:
