@@ -97,9 +97,8 @@ def detect_scans(
     ``skull_strip`` finds the brain in whole heads (HD-BET, ``pip install "twinvae[hdbet]"``);
     with ``trust_grid`` masks of the scan's shape and voxel size lie on its grid.
 
-    A DICOM series also gets ``dicom/``: what was found as DICOM objects (``dicom_objects``), unless
-    ``dicom`` is False or highdicom is not installed; with True that is a ``ConfigError``. Nothing
-    else that is written or said names its patient (``privacy``).
+    A DICOM series also gets ``dicom/``, what was found as DICOM objects, unless ``dicom`` is False
+    or highdicom is missing (with True a ``ConfigError``). Nothing else names its patient.
 
     A scan out of domain gets no verdict unless ``force``. One that cannot be used is reported and
     skipped: when others remain, ``PartialFailureError`` is raised at the end, else ``DataError``;
@@ -109,13 +108,10 @@ def detect_scans(
     Raises ``OutputError``, before anything is done, when ``out`` or a folder in it holds anything
     else, or lies within an input, and ``StageError`` while another process writes there.
     """
-    masks: Sequence[Path | None] = brain_masks or [None] * len(scans)
-    if len(masks) != len(scans):
-        raise ConfigError(
-            f"brain-mask: expected one for each of the {len(scans)} scans, found {len(masks)}"
-        )
     if skull_strip and brain_masks:
         raise ConfigError("skull-strip: expected no brain masks beside it, found some")
+    todo = _scan_files(scans, brain_masks, trust_grid)
+    dicom = dicom_wanted(dicom, scans)
     bundle = bundle_path(bundle)
     loaded = read_bundle(bundle)
     if skull_strip:
@@ -124,13 +120,6 @@ def detect_scans(
     compute = Compute.resolve(loaded.config.compute.model_copy(update=own))
     loaded.models.to(compute.device)
     extra = select_maps(maps, loaded.models)
-    dicom, remark = dicom_wanted(dicom, scans)
-    if remark:
-        console.print(remark, markup=False, soft_wrap=True)
-    todo = [
-        ScanFiles(subject=name, image=image, brain_mask=mask, trust_grid=trust_grid)
-        for name, image, mask in zip(_names(scans), scans, masks, strict=True)
-    ]
     failures: list[str] = []
     with _results(out, todo, bundle):
         how = {"strict": strict, "force": force, "dicom": dicom}
@@ -141,6 +130,21 @@ def detect_scans(
         kind = PartialFailureError if found else DataError
         raise kind(f"{len(failures)} of {len(scans)} scans skipped:\n  " + "\n  ".join(failures))
     return found
+
+
+def _scan_files(
+    scans: Sequence[Path], brain_masks: Sequence[Path] | None, trust_grid: bool
+) -> list[ScanFiles]:
+    """The scans, each under the name of its folder of results, with its mask."""
+    masks: Sequence[Path | None] = brain_masks or [None] * len(scans)
+    if len(masks) != len(scans):
+        raise ConfigError(
+            f"brain-mask: expected one for each of the {len(scans)} scans, found {len(masks)}"
+        )
+    return [
+        ScanFiles(subject=name, image=image, brain_mask=mask, trust_grid=trust_grid)
+        for name, image, mask in zip(_names(scans), scans, masks, strict=True)
+    ]
 
 
 def _each(

@@ -285,7 +285,7 @@ def _scan_group(
     source: Source, finding: Finding, algorithm: hd.sr.AlgorithmIdentification
 ) -> hd.sr.MeasurementsAndQualitativeEvaluations:
     numbers = {
-        ("SCAN_SCORE", f"Scan score: {finding.statistic} over its slices"): finding.value,
+        ("SCAN_SCORE", f"Scan score: {finding.statistic}"): finding.value,
         ("SCAN_THRESHOLD", "Score from which a scan is abnormal"): finding.threshold,
     }
     verdict = hd.sr.QualitativeEvaluation(

@@ -29,6 +29,7 @@ from twinvae.dicom.headers import quiet
 from twinvae.errors import ConfigError, DataError, reason_of
 from twinvae.files import digest, file_and_volume
 from twinvae.imaging import PreparedScan, Volume, back_to_scan, read_volume, unit_images
+from twinvae.progress import say
 from twinvae.reporting.key_slices import draw_key_slice, key_slices
 from twinvae.reporting.style import residual_limit
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:  # highdicom may not be there
     from twinvae.detection.dicom_objects import Finding, Source
 
 FOLDER = "dicom"
-_MISSING = 'pip install "twinvae[dicom]"'
+_INSTALL = 'pip install "twinvae[dicom]"'
 
 
 @dataclass(frozen=True)
@@ -54,21 +55,24 @@ class Found:
     """What qualifies the verdict."""
 
 
-def dicom_wanted(asked: bool | None, scans: Sequence[Path]) -> tuple[bool, str]:
-    """Whether DICOM objects are to be written, and what is to be said when they cannot be.
+def dicom_wanted(asked: bool | None, scans: Sequence[Path]) -> bool:
+    """Whether DICOM objects are to be written; said aloud when they would be but cannot.
 
     ``asked``: None, the default, where the input is DICOM and highdicom is installed. Raises
     ``ConfigError`` when they were asked for and cannot be written for any of ``scans``.
     """
-    if asked is False or not any(map(is_dicom_scan, scans)):
+    if asked is False:
+        return False
+    if not any(map(is_dicom_scan, scans)):
         if asked:
             raise ConfigError("dicom: expected a DICOM series among the scans, found none")
-        return False, ""
-    if find_spec("highdicom") is not None:
-        return True, ""
-    if asked:
-        raise ConfigError(f"dicom: expected highdicom to be installed, found none: {_MISSING}")
-    return False, f"No DICOM objects are written: highdicom is not installed ({_MISSING})."
+        return False
+    if find_spec("highdicom") is None:
+        if asked:
+            raise ConfigError(f"dicom: expected highdicom to be installed, found none: {_INSTALL}")
+        say(f"No DICOM objects are written: highdicom is not installed ({_INSTALL}).")
+        return False
+    return True
 
 
 def dicom_beside(folder: Path, found: Found) -> list[str]:
