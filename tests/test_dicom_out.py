@@ -65,8 +65,8 @@ def _series(kind: str, scan: Path, folder: Path, **more: object) -> Path:
             [[1.0, 0, 0, 0], [0, -1, 0, data.shape[1] - 1], [0, 0, 1, 0], [0, 0, 0, 1]]
         )
     values = WHO | more
-    if kind == "large":  # a head of almost three times the volume
-        affine = affine @ np.diag([1.4, 1.4, 1.4, 1])
+    if kind == "flipped":  # dark becomes bright, as from T2w to T1w
+        data = np.where(data > 0, data.max() + 1 - data, 0).astype(np.int16)
     if kind == "enhanced":
         return enhanced(folder / "all.dcm", data, affine, **values)
     return classic(folder, data, affine, **values)
@@ -259,7 +259,7 @@ def test_a_scan_called_healthy_gets_a_report_and_no_segmentation(
 def test_a_scan_out_of_domain_gets_no_number_and_no_region(
     tiny_run: Run, abnormal: Path, tmp_path: Path
 ) -> None:
-    series = _series("large", abnormal, tmp_path / "t2")
+    series = _series("flipped", abnormal, tmp_path / "t2")
     (one,) = detect_scans(tiny_run.bundle, [series], tmp_path / "out", threads=1)
     assert one.verdict is None
     assert not (one.folder / "dicom/seg.dcm").exists()
