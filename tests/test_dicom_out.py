@@ -22,7 +22,6 @@ from twinvae.detection import dicom_out
 from twinvae.detection.detect import detect_scans
 from twinvae.detection.regions import find_regions
 from twinvae.errors import ConfigError, PartialFailureError
-from twinvae.imaging import Volume
 from twinvae.runs.folder import Run
 
 MARK = "RESEARCH ONLY - NOT FOR CLINICAL USE"
@@ -270,20 +269,6 @@ def test_a_scan_out_of_domain_gets_no_number_and_no_region(
     assert group.get_qualitative_evaluations()[0].value.meaning == "none: out of domain"
     texts = [e.value for e in report.iterall() if e.keyword == "TextValue"]
     assert any("OUT OF DOMAIN" in text for text in texts)
-
-
-def test_regions_are_numbered_by_volume_and_small_ones_left_out() -> None:
-    excess = np.zeros((20, 20, 20), np.float32)
-    excess[2:4, 2:4, 2:4] = 1  # 0.064 ml in voxels of 2 mm
-    excess[6:9, 6:9, 6:9] = 1
-    excess[9, 9, 9] = 1  # touches only at a corner
-    excess[12:18, 12:18, 12:18] = 0.5
-    excess[0, 0, 0] = -3
-    regions = find_regions(Volume(excess, np.diag([2.0, 2, 2, 1])))
-    assert regions.volumes_ml == pytest.approx((216 * 0.008, 28 * 0.008))
-    assert regions.labels[14, 14, 14] == 1
-    assert regions.labels[9, 9, 9] == regions.labels[7, 7, 7] == 2
-    assert not regions.labels[:5, :5, :5].any()
 
 
 def _everything(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Regions: from which value on the deciding map counts."""
+"""Regions: from which value on the deciding map counts, and what is connected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from twinvae.config import ScoringConfig
-from twinvae.detection.regions import region_levels
+from twinvae.detection.regions import find_regions, region_levels
+from twinvae.imaging import Volume
 from twinvae.scoring.loop import in_context
 
 
@@ -47,3 +48,17 @@ def test_in_context_a_slice_reaches_its_level_just_when_its_score_reaches_the_th
         levels = region_levels(maps, "x_local_context", judgement, prepared, options)
         np.testing.assert_array_equal(peaks >= levels, scores >= threshold)
         assert levels == pytest.approx(threshold + 0.5 * np.quantile(peaks, 0.25))
+
+
+def test_regions_are_numbered_by_volume_and_small_ones_left_out() -> None:
+    excess = np.zeros((20, 20, 20), np.float32)
+    excess[2:4, 2:4, 2:4] = 1  # 0.064 ml in voxels of 2 mm
+    excess[6:9, 6:9, 6:9] = 1
+    excess[9, 9, 9] = 1  # touches only at a corner
+    excess[12:18, 12:18, 12:18] = 0.5
+    excess[0, 0, 0] = -3
+    regions = find_regions(Volume(excess, np.diag([2.0, 2, 2, 1])))
+    assert regions.volumes_ml == pytest.approx((216 * 0.008, 28 * 0.008))
+    assert regions.labels[14, 14, 14] == 1
+    assert regions.labels[9, 9, 9] == regions.labels[7, 7, 7] == 2
+    assert not regions.labels[:5, :5, :5].any()
