@@ -7,10 +7,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
+from dicom_files import classic, uid
 from label_phantom import labels, write_labels
 from tiny import tiny_config
 from twinvae.commands.app import main
@@ -295,6 +297,32 @@ def test_a_contrast_out_of_domain_is_left_out(
     assert none.verdict is None
     assert none.contrasts == ()
     assert read_json(none.folder / "verdict.json")["abnormal"] is None
+
+
+def test_dicom_series_of_a_patient_get_objects_and_name_nobody(
+    composite: Path, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = scans_of(runs, a_patient(runs))
+    who = {"PatientName": "Zwiebel^Kunigunde", "PatientID": "0815",
+           "FrameOfReferenceUID": uid("frame")}  # fmt: skip
+    given = []
+    for contrast in ("T2w", "FLAIR"):
+        image = nib.load(scans[contrast])
+        folder = tmp_path / "Kunigunde" / contrast
+        voxels = np.asarray(image.dataobj).astype(np.int16)
+        given.append(classic(folder, voxels, image.affine, series=contrast, **who))
+    out = tmp_path / "out"
+    (one,) = detect_patients(composite, given, out, threads=1, force=True)
+    assert one.contrasts == ("T2w", "FLAIR")
+    for contrast in one.contrasts:
+        assert (one.folder / contrast / "dicom" / "sr.dcm").is_file()
+    texts = [path for path in out.rglob("*") if path.suffix in (".json", ".tsv", ".html")]
+    assert len(texts) >= 10
+    said = capsys.readouterr().err + "".join(path.read_text() for path in texts) + str(texts)
+    assert "kunigunde" not in said.replace(str(tmp_path), "").casefold()
+    again = detect_patients(composite, given, out, threads=1, force=True, dicom=False)
+    assert again[0].name == one.name
+    assert not list(out.rglob("dicom"))
 
 
 def test_files_that_do_not_tell_are_refused_before_anything_is_done(

@@ -218,17 +218,17 @@ def test_a_scans_own_name_is_kept_where_it_can_be() -> None:
 def test_one_odd_scan_does_not_cost_the_others(
     given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from twinvae.detection import detect
+    from twinvae.detection import look
 
     scans = [shutil.copyfile(given.scan, tmp_path / f"{n}.nii.gz") for n in "abc"]
-    prepare = detect.prepare_scan
+    prepare = look.prepare_scan
 
     def odd(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
         if scan.image.name == "b.nii.gz":
             raise KeyError("out of memory, or anything else")
         return prepare(scan, recipe)
 
-    monkeypatch.setattr(detect, "prepare_scan", odd)
+    monkeypatch.setattr(look, "prepare_scan", odd)
     error = do(["detect", given.bundle, *scans, "-o", tmp_path / "out"])
     assert getattr(error, "exit_code", None) == 6
     assert "b.nii.gz: KeyError" in str(error)

@@ -38,6 +38,10 @@ def detect(
     force: Annotated[
         bool, typer.Option("--force", help="Judge scans out of domain too; error rates are off.")
     ] = False,
+    dicom: Annotated[
+        bool | None,
+        typer.Option("--dicom/--no-dicom", help="DICOM objects of DICOM scans; default: if able."),
+    ] = None,
     device: Device = None,
     threads: Threads = None,
 ) -> None:
@@ -67,6 +71,7 @@ def detect(
         maps=[name.strip() for name in maps.split(",")] if maps else (),
         strict=strict,
         force=force,
+        dicom=dicom,
         device=device,
         threads=threads,
     )

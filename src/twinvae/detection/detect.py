@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,14 @@ from rich.markup import escape
 
 from twinvae.decision import ScanVerdict
 from twinvae.detection.bundle import read_bundle
+from twinvae.detection.dicom_out import dicom_wanted
 from twinvae.detection.look import Reader, look
+from twinvae.detection.privacy import Cover, called, names_of, told
 from twinvae.detection.results import RESERVED, add_to_summary, identity, results, say_warnings
 from twinvae.detection.shipped import bundle_path
 from twinvae.detection.verdict import Judgement, summary
 from twinvae.detection.write import write_scan
-from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
+from twinvae.errors import ConfigError, DataError, PartialFailureError, TwinvaeError
 from twinvae.files import file_and_volume
 from twinvae.imaging import ScanFiles
 from twinvae.outputs import replaced
@@ -55,6 +56,7 @@ def detect_scans(
     maps: Sequence[str] = (),
     strict: bool = False,
     force: bool = False,
+    dicom: bool | None = None,
     device: str | None = None,
     threads: int | None = None,
 ) -> list[Detection]:
@@ -70,6 +72,9 @@ def detect_scans(
     in whole heads (HD-BET, ``pip install "twinvae[hdbet]"``); with ``trust_grid`` masks of the
     scan's shape and voxel size lie on its grid.
 
+    A DICOM series also gets ``dicom/``, what was found as DICOM objects, unless ``dicom`` is False
+    or highdicom is missing (with True a ``ConfigError``). Nothing else names its patient.
+
     A scan out of domain gets no verdict unless ``force``. One that cannot be used is reported and
     skipped: when others remain, ``PartialFailureError`` is raised at the end, else ``DataError``;
     with ``strict`` at once. What was written stays, and so do the results and the rows of the
@@ -79,20 +84,22 @@ def detect_scans(
     else, or lies within an input, and ``StageError`` while another process writes there.
     """
     masks = masks_of(scans, brain_masks, skull_strip)
-    bundle = bundle_path(bundle)
-    reader = Reader.of(
-        read_bundle(bundle), maps=maps, device=device, threads=threads, skull_strip=skull_strip
-    )
     todo = [
         ScanFiles(subject=name, image=image, brain_mask=mask, trust_grid=trust_grid)
         for name, image, mask in zip(_names(scans), scans, masks, strict=True)
     ]
+    dicom = dicom_wanted(dicom, scans)
+    bundle = bundle_path(bundle)
+    reader = Reader.of(
+        read_bundle(bundle), maps=maps, device=device, threads=threads, skull_strip=skull_strip
+    )
     failures: list[str] = []
     masked = [mask for mask in masks if mask is not None]
     inputs = [bundle, *masked, *(file_and_volume(scan)[0] for scan in scans)]
     with results(out, {scan.subject: identity(scan.image) for scan in todo}, inputs):
-        found = list(_each(reader, todo, out, failures, strict=strict, force=force))
-        add_to_summary(out, [summary(one.name, str(one.image), one.judgement) for one in found])
+        how = {"strict": strict, "force": force, "dicom": dicom}
+        found = list(_each(reader, todo, out, failures, **how))
+        add_to_summary(out, [summary(one.name, called(one.image), one.judgement) for one in found])
     if failures:
         kind = PartialFailureError if found else DataError
         raise kind(f"{len(failures)} of {len(scans)} scans skipped:\n  " + "\n  ".join(failures))
@@ -120,47 +127,41 @@ def _each(
     *,
     strict: bool,
     force: bool,
+    dicom: bool,
 ) -> Iterator[Detection]:
     """Judge one scan after another; why some cannot be is said, and added to ``failures``."""
     with progress_bar("detect", len(todo), hidden=len(todo) == 1) as bar:
         for scan in todo:
             bar.note(scan.subject)
             try:
-                yield detect_scan(reader, scan, out / scan.subject, force=force)
+                yield detect_scan(reader, scan, out / scan.subject, force=force, dicom=dicom)
             except Exception as error:  # one odd scan must not cost the others
+                reason = told(error, scan.image)
+                if strict and isinstance(error, TwinvaeError):
+                    raise type(error)(reason) from error
                 if strict:
                     raise
-                failures.append(reason_of(error, scan.image))
+                failures.append(reason)
                 console.print(f"[red]skipped[/] {escape(failures[-1])}", soft_wrap=True)
             bar.advance()
 
 
-def detect_scan(reader: Reader, scan: ScanFiles, folder: Path, *, force: bool = False) -> Detection:
+def detect_scan(
+    reader: Reader, scan: ScanFiles, folder: Path, *, force: bool = False, dicom: bool = False
+) -> Detection:
     """Judge one scan and write its folder, atomically; say aloud what qualifies the verdict.
+
+    With ``dicom`` a DICOM series gets DICOM objects, too.
 
     Raises ``OutputError`` when ``folder`` holds anything but earlier results of this scan.
     """
     looked = look(reader, scan, force=force)
     with replaced(folder, "results of a scan", of=identity(scan.image)) as room:
-        write_scan(room, looked)
-    say_warnings(scan.subject, looked.warnings)
+        lacking = write_scan(room, looked, dicom=dicom)
+    say_warnings(scan.subject, [*looked.warnings, *lacking])
     return Detection(scan.subject, scan.image, folder, looked.judgement)
 
 
 def _names(scans: Sequence[Path]) -> list[str]:
-    """A folder name for each scan: its own without suffixes, numbered where that repeats.
-
-    No two are the same, not even on disks that take `A` for `a`.
-    """
-    files = [file_and_volume(scan)[0] for scan in scans]
-    stems = [f.resolve().name if f.is_dir() else f.name.split(".")[0] for f in files]
-    stems = [stem or "scan" for stem in stems]
-    folded = [stem.casefold() for stem in stems]
-    taken = {*RESERVED, *(stem for stem in folded if folded.count(stem) == 1)}
-    names = []
-    for stem, fold in zip(stems, folded, strict=True):
-        numbered = (f"{stem}_{number}" for number in itertools.count(1))
-        alone = folded.count(fold) == 1 and fold not in RESERVED
-        names.append(stem if alone else next(n for n in numbered if n.casefold() not in taken))
-        taken.add(names[-1].casefold())
-    return names
+    """A folder name for each scan that names no patient and none of our own files."""
+    return names_of(scans, [Cover.of(scan) for scan in scans], RESERVED)

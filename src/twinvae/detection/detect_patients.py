@@ -15,13 +15,15 @@ from twinvae.decision import Calibration
 from twinvae.decision.fusion import FUSED
 from twinvae.detection.composite import Composite, read_composite
 from twinvae.detection.detect import masks_of
+from twinvae.detection.dicom_out import dicom_wanted
 from twinvae.detection.look import Looked, Reader, look
+from twinvae.detection.privacy import Cover, called, told
 from twinvae.detection.results import RESERVED, add_to_summary, identity, results, say_warnings
 from twinvae.detection.shipped import bundle_path
 from twinvae.detection.verdict import Judgement, judge
 from twinvae.detection.write_patient import PatientDetection, patient_warnings, write_patient
-from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
-from twinvae.files import file_and_volume
+from twinvae.errors import ConfigError, DataError, PartialFailureError
+from twinvae.files import digest, file_and_volume
 from twinvae.imaging import ScanFiles
 from twinvae.outputs import replaced
 from twinvae.progress import console, progress_bar
@@ -41,6 +43,7 @@ def detect_patients(
     maps: Sequence[str] = (),
     strict: bool = False,
     force: bool = False,
+    dicom: bool | None = None,
     device: str | None = None,
     threads: int | None = None,
 ) -> list[PatientDetection]:
@@ -57,8 +60,9 @@ def detect_patients(
     """
     given = masks_of(scans, brain_masks, skull_strip)
     composite = read_composite(bundle)
-    files = patients_of(scans, composite.contrasts)
+    files = _covered(patients_of(scans, composite.contrasts))
     _require_folders(files)
+    dicom = dicom_wanted(dicom, [file.path for of in files.values() for file in of.values()])
     masks = dict(zip(map(str, scans), given, strict=True))
     todo = {
         name: {
@@ -76,7 +80,8 @@ def detect_patients(
     }
     failures: list[str] = []
     with results(out, {name: _identity(of) for name, of in todo.items()}, _inputs(bundle, todo)):
-        found = list(_each(composite, readers, todo, out, failures, strict=strict, force=force))
+        how = {"strict": strict, "force": force, "dicom": dicom}
+        found = list(_each(composite, readers, todo, out, failures, **how))
         add_to_summary(out, [one.summary() for one in found])
     if failures:
         kind = PartialFailureError if found else DataError
@@ -93,6 +98,7 @@ def _each(
     *,
     strict: bool,
     force: bool,
+    dicom: bool,
 ) -> Iterator[PatientDetection]:
     """Judge one patient after another; why scans cannot be is said, and put in ``failures``."""
     with progress_bar("detect", len(todo), hidden=len(todo) == 1) as bar:
@@ -102,11 +108,12 @@ def _each(
             try:
                 looked = _look(readers, of, broken, strict=strict, force=force)
                 if looked:
-                    yield _patient(composite, of, looked, broken, out / name, force=force)
+                    how = {"force": force, "dicom": dicom}
+                    yield _patient(composite, of, looked, broken, out / name, **how)
             except Exception as error:  # one odd patient must not cost the others
                 if strict:
                     raise
-                broken |= {c: reason_of(error, scan.image) for c, scan in of.items()}
+                broken |= {c: told(error, scan.image) for c, scan in of.items()}
             for reason in broken.values():
                 console.print(f"[red]skipped[/] {escape(reason)}", soft_wrap=True)
             failures += broken.values()
@@ -130,7 +137,7 @@ def _look(
         except Exception as error:  # the patient is judged on the others
             if strict:
                 raise
-            broken[contrast] = reason_of(error, of[contrast].image)
+            broken[contrast] = told(error, of[contrast].image)
     return looked
 
 
@@ -142,6 +149,7 @@ def _patient(
     folder: Path,
     *,
     force: bool,
+    dicom: bool,
 ) -> PatientDetection:
     """Judge one patient and write the folder, atomically; say aloud what qualifies the verdict."""
     alone = {contrast: each.judgement for contrast, each in looked.items()}
@@ -155,7 +163,7 @@ def _patient(
     one = PatientDetection(
         name=folder.name,
         folder=folder,
-        scans={contrast: str(scan.image) for contrast, scan in of.items()},
+        scans={contrast: called(scan.image) for contrast, scan in of.items()},
         contrasts=tuple(inside),
         score=score,
         judgement=judgement,
@@ -164,8 +172,8 @@ def _patient(
         warnings=patient_warnings(judgement, left_out, looked),
     )
     with replaced(folder, "results of a scan", of=_identity(of)) as room:
-        write_patient(room, one, composite, calibration, looked)
-    say_warnings(one.name, one.warnings)
+        lacking = write_patient(room, one, composite, calibration, looked, dicom=dicom)
+    say_warnings(one.name, [*one.warnings, *lacking])
     return one
 
 
@@ -180,6 +188,19 @@ def _together(
     calibration = composite.calibration(looked)
     slices = composite.fused({contrast: one.judgement.slices for contrast, one in looked.items()})
     return FUSED, calibration, judge(calibration, slices, FUSED, outside, force=force)
+
+
+def _covered(
+    files: Mapping[str, Mapping[str, ContrastFile]],
+) -> dict[str, Mapping[str, ContrastFile]]:
+    """The patients under names that none of their own DICOM headers holds."""
+    found = {}
+    for name, of in files.items():
+        covers = [Cover.of(file.path) for file in of.values()]
+        hidden = any(cover.hides(name) for cover in covers)
+        series = sorted(cover.series for cover in covers)
+        found[f"patient-{digest(series)[:8]}" if hidden else name] = of
+    return found
 
 
 def _require_folders(files: Mapping[str, Mapping[str, ContrastFile]]) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from twinvae.detection.bundle import Bundle
 from twinvae.detection.lesions import Places, places_of
+from twinvae.detection.privacy import called
 from twinvae.detection.verdict import Judgement, judge_scan, warnings
 from twinvae.imaging import PreparedScan, ScanFiles, prepare_scan
 from twinvae.scoring import (
@@ -70,6 +71,11 @@ class Looked:
     """The maps that were asked for by name, (n, H, W)."""
     places: Places
     """What stands out."""
+
+    @property
+    def called(self) -> str:
+        """The scan's path, without what names a patient."""
+        return called(self.prepared.files.image)
 
     @property
     def warnings(self) -> list[str]:

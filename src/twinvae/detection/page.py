@@ -128,5 +128,4 @@ def _middle(brain: npt.NDArray[np.bool_], z: int | None) -> tuple[int, int, int]
 
 
 def _made(looked: Looked) -> dict[str, object]:
-    scan, bundle = looked.prepared.files.image, looked.bundle.config.name
-    return {"Scan": scan, "Bundle": bundle, "twinvae": __version__}
+    return {"Scan": looked.called, "Bundle": looked.bundle.config.name, "twinvae": __version__}

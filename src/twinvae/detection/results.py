@@ -11,6 +11,7 @@ import pandas as pd
 from rich.markup import escape
 
 from twinvae.cohort.manifest import read_strings
+from twinvae.detection.privacy import Cover
 from twinvae.errors import DataError
 from twinvae.files import file_and_volume, write_table
 from twinvae.outputs import LOCK, MARKER, check_replaceable, claim, locked, remove
@@ -44,7 +45,8 @@ def results(out: Path, places: Mapping[str, str], inputs: Sequence[Path]) -> Ite
 def identity(image: Path) -> str:
     """Which scan it is, wherever the command was called from."""
     file, volume = file_and_volume(image)
-    return str(file.resolve()) if volume is None else f"{file.resolve()}#{volume}"
+    place = str(file.resolve()) if volume is None else f"{file.resolve()}#{volume}"
+    return Cover.of(image).identity(place)
 
 
 def add_to_summary(out: Path, found: Sequence[Mapping[str, Any]]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from twinvae.detection.dicom_out import FOLDER, dicom_beside
 from twinvae.detection.look import Looked
 from twinvae.detection.page import write_page
+from twinvae.detection.privacy import is_dicom_scan
 from twinvae.detection.results import for_people
 from twinvae.detection.verdict import verdict_json
 from twinvae.files import write_json, write_table
@@ -15,14 +17,19 @@ from twinvae.imaging import Volume, back_to_scan, in_scan_units, unit_images, wr
 _FILES = {"residual": "residual_positive"}  # residual.nii.gz, the signed one, is always written
 
 
-def write_scan(room: Path, looked: Looked) -> None:
-    """Write the verdict, the slices, the maps and the page of one scan into the folder ``room``."""
+def write_scan(room: Path, looked: Looked, *, dicom: bool = False) -> list[str]:
+    """Write the verdict, the slices, the maps and the page of one scan into the folder ``room``.
+
+    With ``dicom`` a DICOM series gets DICOM objects, too; returns why it does not, if so.
+    """
     volumes = _write_maps(room, looked)
     write_table(room / "slices.tsv", for_people(looked.judgement.slices))
-    scan = str(looked.prepared.files.image)
-    verdict = {"scan": scan, **verdict_json(looked.judgement, looked.bundle)}
+    verdict = {"scan": looked.called, **verdict_json(looked.judgement, looked.bundle)}
     write_json(room / "verdict.json", verdict)
     write_page(room, looked, volumes["healthy"], volumes["residual"])
+    if dicom and is_dicom_scan(looked.prepared.files.image):
+        return dicom_beside(room / FOLDER, looked)
+    return []
 
 
 def _write_maps(folder: Path, looked: Looked) -> dict[str, Volume]:

@@ -100,19 +100,25 @@ def write_patient(
     composite: Composite,
     calibration: Calibration,
     looked: Mapping[str, Looked],
-) -> None:
+    *,
+    dicom: bool = False,
+) -> list[str]:
     """Write a folder for each contrast, and the verdict, slices and page of all, into ``room``.
 
-    ``calibration``: with the thresholds that the verdict on all rests on.
+    ``calibration``: with the thresholds that the verdict on all rests on. With ``dicom`` each DICOM
+    series gets DICOM objects, too; returns why some do not, if so.
     """
+    lacking = []
     for contrast, each in looked.items():
         (room / contrast).mkdir()
-        write_scan(room / contrast, each)
+        said = write_scan(room / contrast, each, dicom=dicom)
+        lacking += [f"{contrast}: {sentence}" for sentence in said]
     write_table(room / "slices.tsv", for_people(one.judgement.slices))
     write_json(room / "verdict.json", _verdict_json(one, composite, calibration, looked))
     material = _material(one, composite, looked)
     write_patient_page(material, room / PAGE)
     write_patient_thumbnail(material, room / THUMBNAIL)
+    return lacking
 
 
 def _verdict_json(
