@@ -310,7 +310,7 @@ def test_dicom_series_of_a_patient_get_objects_and_name_nobody(
         image = nib.load(scans[contrast])
         folder = tmp_path / "Kunigunde" / contrast
         voxels = np.asarray(image.dataobj).astype(np.int16)
-        given.append(classic(folder, voxels, image.affine, series=contrast, **who))
+        given.append(classic(folder, voxels, image.affine, series=str(len(given)), **who))
     out = tmp_path / "out"
     (one,) = detect_patients(composite, given, out, threads=1, force=True)
     assert one.contrasts == ("T2w", "FLAIR")
