@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from twinvae.commands.options import Device, Threads, TrustGrid, example
+from twinvae.errors import ConfigError
 from twinvae.progress import say
+
+if TYPE_CHECKING:
+    from twinvae.imaging import Stripping
+
+_METHODS: dict[str, Stripping] = {"hd_bet": "hd_bet", "template": "template"}
 
 
 @example("twinvae detect t2w sub-01_T2w.nii.gz -o results")
@@ -28,8 +34,15 @@ def detect(
         list[Path] | None, typer.Option(help="Brain mask of each scan, in the scans' order.")
     ] = None,
     skull_strip: Annotated[
-        bool, typer.Option("--skull-strip", help="Whole heads: HD-BET finds the brain.")
+        bool,
+        typer.Option(
+            "--skull-strip",
+            help="Whole heads: find the brain, by HD-BET if it is installed, else by a template.",
+        ),
     ] = False,
+    skull_strip_method: Annotated[
+        str | None, typer.Option(help="How: hd_bet or template (implies --skull-strip).")
+    ] = None,
     trust_grid: TrustGrid = False,
     maps: Annotated[
         str | None, typer.Option(help="Further maps, NAME[,NAME]; see twinvae scores maps.")
@@ -47,8 +60,7 @@ def detect(
 ) -> None:
     """Give new scans a verdict, a per-slice table, maps and a page to look at.
 
-    A composite bundle gives each patient one verdict from several contrasts (docs/fusion.md).
-    Research software, not for clinical use.
+    A composite bundle gives each patient one verdict (docs/fusion.md). Not for clinical use.
     """
     from twinvae.detection.detect import detect_scans
     from twinvae.detection.detect_patients import detect_patients
@@ -67,7 +79,7 @@ def detect(
         out,
         brain_masks=brain_mask,
         trust_grid=trust_grid,
-        skull_strip=skull_strip,
+        skull_strip=_stripping(skull_strip_method) or skull_strip,
         maps=[name.strip() for name in maps.split(",")] if maps else (),
         strict=strict,
         force=force,
@@ -77,5 +89,13 @@ def detect(
     )
     for result in found:
         by = f" ({', '.join(result.contrasts)})" if isinstance(result, PatientDetection) else ""
-        page = result.folder / "report.html"
-        say(f"{result.name}: {words[result.judgement.word]}{by} — {page}")
+        said = f"{result.name}: {words[result.judgement.word]}{by}"
+        say(f"{said} — {result.folder / 'report.html'}")
+
+
+def _stripping(method: str | None) -> Stripping | None:
+    if method is None:
+        return None
+    if method not in _METHODS:
+        raise ConfigError(f"--skull-strip-method: expected hd_bet or template, found {method!r}")
+    return _METHODS[method]

@@ -20,7 +20,7 @@ from twinvae.detection.verdict import Judgement, summary
 from twinvae.detection.write import write_scan
 from twinvae.errors import ConfigError, DataError, PartialFailureError, TwinvaeError
 from twinvae.files import file_and_volume
-from twinvae.imaging import ScanFiles
+from twinvae.imaging import ScanFiles, Stripping
 from twinvae.outputs import replaced
 from twinvae.progress import console, progress_bar
 
@@ -52,7 +52,7 @@ def detect_scans(
     *,
     brain_masks: Sequence[Path] | None = None,
     trust_grid: bool = False,
-    skull_strip: bool = False,
+    skull_strip: bool | Stripping = False,
     maps: Sequence[str] = (),
     strict: bool = False,
     force: bool = False,
@@ -69,7 +69,9 @@ def detect_scans(
     ``NAME.nii.gz`` for each of ``maps`` (names or patterns), all on the scan's own grid,
     ``lesions.tsv`` (places that stand out), and ``report.html`` with its ``thumbnail.png``. Scans
     without a mask in ``brain_masks`` must be skull-stripped, unless ``skull_strip`` finds the brain
-    in whole heads (HD-BET, ``pip install "twinvae[hdbet]"``); with ``trust_grid`` masks of the
+    in whole heads: by HD-BET (``pip install "twinvae[hdbet]"``) or by a template, as it says; True:
+    by HD-BET where that is installed, else by the template. That mask is written too,
+    ``brain_mask.nii.gz``, and its outline shown on the page. With ``trust_grid`` masks of the
     scan's shape and voxel size lie on its grid.
 
     A DICOM series also gets ``dicom/``, what was found as DICOM objects, unless ``dicom`` is False
@@ -107,7 +109,7 @@ def detect_scans(
 
 
 def masks_of(
-    scans: Sequence[object], brain_masks: Sequence[Path] | None, skull_strip: bool
+    scans: Sequence[object], brain_masks: Sequence[Path] | None, skull_strip: bool | Stripping
 ) -> Sequence[Path | None]:
     """The brain mask of each scan, None where none is given; ``ConfigError`` when some lack one."""
     if brain_masks and len(brain_masks) != len(scans):

@@ -24,7 +24,7 @@ from twinvae.detection.verdict import Judgement, judge
 from twinvae.detection.write_patient import PatientDetection, patient_warnings, write_patient
 from twinvae.errors import ConfigError, DataError, PartialFailureError
 from twinvae.files import digest, file_and_volume
-from twinvae.imaging import ScanFiles
+from twinvae.imaging import ScanFiles, Stripping
 from twinvae.outputs import replaced
 from twinvae.progress import console, progress_bar
 
@@ -39,7 +39,7 @@ def detect_patients(
     *,
     brain_masks: Sequence[Path] | None = None,
     trust_grid: bool = False,
-    skull_strip: bool = False,
+    skull_strip: bool | Stripping = False,
     maps: Sequence[str] = (),
     strict: bool = False,
     force: bool = False,

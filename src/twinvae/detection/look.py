@@ -13,7 +13,7 @@ from twinvae.detection.bundle import Bundle
 from twinvae.detection.lesions import Places, places_of
 from twinvae.detection.privacy import called
 from twinvae.detection.verdict import Judgement, judge_scan, warnings
-from twinvae.imaging import PreparedScan, ScanFiles, prepare_scan
+from twinvae.imaging import PreparedScan, ScanFiles, Stripping, prepare_scan
 from twinvae.scoring import (
     AbnormalityMap,
     moved,
@@ -45,11 +45,12 @@ class Reader:
         maps: Sequence[str] = (),
         device: str | None = None,
         threads: int | None = None,
-        skull_strip: bool = False,
+        skull_strip: bool | Stripping = False,
     ) -> Reader:
         """With the bundle's models on the device; ``maps`` are names or patterns."""
         if skull_strip:
-            bundle = replace(bundle, recipe=bundle.recipe.stripping())
+            how = None if skull_strip is True else skull_strip
+            bundle = replace(bundle, recipe=bundle.recipe.stripping(how))
         own = {"device": device or "auto", "threads": threads}
         compute = Compute.resolve(bundle.config.compute.model_copy(update=own))
         bundle.models.to(compute.device)
@@ -80,7 +81,7 @@ class Looked:
     @property
     def warnings(self) -> list[str]:
         """Sentences that must stand beside the verdict."""
-        return warnings(self.judgement, self.bundle.calibration)
+        return warnings(self.judgement, self.bundle)
 
 
 def look(reader: Reader, scan: ScanFiles, *, name: str = "", force: bool = False) -> Looked:

@@ -14,8 +14,16 @@ from twinvae.detection.look import Looked
 from twinvae.detection.results import PAGE, THUMBNAIL
 from twinvae.detection.verdict import domain_warnings
 from twinvae.files import write_table
-from twinvae.imaging import PreparedScan, Volume, back_to_scan, read_volume, unit_images
+from twinvae.imaging import (
+    PreparedScan,
+    Volume,
+    back_to_scan,
+    read_volume,
+    unit_images,
+    whole_brain_on_scan,
+)
 from twinvae.imaging.volume import turned
+from twinvae.reporting.mask_outline import MaskedHead
 from twinvae.reporting.scan_page import (
     SLICE_COLUMNS,
     ScanMaterial,
@@ -50,9 +58,10 @@ def page_material(looked: Looked, healthy: Volume, residual: Volume) -> ScanMate
     prepared, judgement, places = looked.prepared, looked.judgement, looked.places
     name, table = looked.bundle.config.decision.score, judgement.slices
     slices, lesions = slice_places(prepared), places.lesions
+    image = _turned(read_volume(prepared.files.image), prepared)
     highest = int(table["slice"].iloc[int(np.argmax(table[name]))])
     view = View(
-        layers=_layers(prepared, places, healthy, residual),
+        layers=_layers(image, prepared, places, healthy, residual),
         brain=places.brain,
         affine=places.affine,
         slices=slices,
@@ -74,14 +83,20 @@ def page_material(looked: Looked, healthy: Volume, residual: Volume) -> ScanMate
         made=_made(looked),
         warnings=[each for each in looked.warnings if each not in domain_warnings(judgement)],
         outside=judgement.outside,
+        head=_masked_head(image, looked) if looked.bundle.recipe.strips else None,
     )  # fmt: skip
 
 
+def _masked_head(image: Pictures, looked: Looked) -> MaskedHead:
+    """The whole head, and the mask that was found in it."""
+    brain = turned(whole_brain_on_scan(looked.prepared), looked.prepared.grid.orientation)
+    return MaskedHead(image, brain, np.linalg.norm(looked.places.affine[:3, :3], axis=0))
+
+
 def _layers(
-    prepared: PreparedScan, places: Places, healthy: Volume, residual: Volume
+    image: Pictures, prepared: PreparedScan, places: Places, healthy: Volume, residual: Volume
 ) -> list[Layer]:
     brain, relative = places.brain, places.on_scan
-    image = _turned(read_volume(prepared.files.image), prepared)
     inside = image[brain] if brain.any() else image
     low, high = min(0.0, float(inside.min())), float(np.percentile(inside, _BRIGHTEST))
     high = high if high > low else low + 1.0

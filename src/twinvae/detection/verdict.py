@@ -23,6 +23,7 @@ from twinvae.detection.bundle import Bundle
 from twinvae.imaging import PreparedScan
 
 DISCLAIMER = "Research software, not for clinical use."
+BY_TEMPLATE = "Brain mask by template registration, not HD-BET: check it."
 NO_VERDICT = "none: out of domain"
 
 
@@ -91,7 +92,10 @@ def judge(
 
 
 def verdict_json(judgement: Judgement, bundle: Bundle) -> dict[str, Any]:
-    """Everything about the verdict, ready for JSON; null where none is given."""
+    """Everything about the verdict, ready for JSON; null where none is given.
+
+    ``brain_mask`` says how the brain was found in a whole head; null where it was not.
+    """
     return {
         "bundle": bundle.config.name,
         **facts_json(judgement, bundle.calibration, bundle.config.decision.score),
@@ -102,6 +106,8 @@ def verdict_json(judgement: Judgement, bundle: Bundle) -> dict[str, Any]:
             "leave_one_out_rate": bundle.domain["leave_one_out_rate"],
         },
         "calibration": calibration_json(bundle.calibration),
+        "brain_mask": bundle.recipe.strips,
+        "warnings": warnings(judgement, bundle),
         "note": DISCLAIMER,
     }
 
@@ -128,12 +134,15 @@ def calibration_json(calibration: Mapping[str, Any]) -> dict[str, Any]:
     return {"rule": rule, **about}
 
 
-def warnings(judgement: Judgement, calibration: Mapping[str, Any]) -> list[str]:
+def warnings(judgement: Judgement, bundle: Bundle) -> list[str]:
     """Sentences that must stand beside the verdict."""
+    calibration = bundle.calibration
     origin = calibration["origin"]
     said = [] if origin["kind"] == "run" else [origin["says"]]
     if "lowered" in calibration:
         said.append(calibration["lowered"])
+    if bundle.recipe.strips == "template":
+        said.append(BY_TEMPLATE)
     return [*domain_warnings(judgement), *said]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from twinvae.detection.dicom_out import FOLDER, dicom_beside
 from twinvae.detection.look import Looked
 from twinvae.detection.page import write_page
@@ -12,7 +14,14 @@ from twinvae.detection.privacy import is_dicom_scan
 from twinvae.detection.results import for_people
 from twinvae.detection.verdict import verdict_json
 from twinvae.files import write_json, write_table
-from twinvae.imaging import Volume, back_to_scan, in_scan_units, unit_images, write_volume
+from twinvae.imaging import (
+    Volume,
+    back_to_scan,
+    in_scan_units,
+    unit_images,
+    whole_brain_on_scan,
+    write_volume,
+)
 
 _FILES = {"residual": "residual_positive"}  # residual.nii.gz, the signed one, is always written
 
@@ -26,6 +35,9 @@ def write_scan(room: Path, looked: Looked, *, dicom: bool = False) -> list[str]:
     write_table(room / "slices.tsv", for_people(looked.judgement.slices))
     verdict = {"scan": looked.called, **verdict_json(looked.judgement, looked.bundle)}
     write_json(room / "verdict.json", verdict)
+    if looked.bundle.recipe.strips:
+        mask = whole_brain_on_scan(looked.prepared).astype(np.float32)
+        write_volume(Volume(mask, looked.prepared.grid.affine), room / "brain_mask.nii.gz")
     write_page(room, looked, volumes["healthy"], volumes["residual"])
     if dicom and is_dicom_scan(looked.prepared.files.image):
         return dicom_beside(room / FOLDER, looked)

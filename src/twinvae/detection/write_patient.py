@@ -143,6 +143,8 @@ def _verdict_json(
             for contrast, each in one.alone.items()
         },
         "calibration": calibration_json(calibration),
+        "brain_mask": {contrast: bundle.recipe.strips for contrast, bundle in bundles.items()},
+        "warnings": list(one.warnings),
         "note": DISCLAIMER,
     }
 

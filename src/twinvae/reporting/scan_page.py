@@ -20,6 +20,7 @@ from twinvae.decision import ScanVerdict
 from twinvae.decision.domain import Outside
 from twinvae.files import atomic_path, write_text
 from twinvae.reporting.judged import distinct_slices, judged_values, marked
+from twinvae.reporting.mask_outline import MaskedHead, mask_outlines
 from twinvae.reporting.pictures import grey, png, with_heat
 from twinvae.reporting.text import data_uri, number, render
 from twinvae.reporting.view import View, in_box, view_data
@@ -76,6 +77,8 @@ class ScanMaterial:
     """Sentences shown beside the verdict, but for what ``outside`` says."""
     outside: Sequence[Outside] = ()
     """What puts the scan out of domain; said once, in one sentence."""
+    head: MaskedHead | None = None
+    """The whole head and the mask found in it; None where nothing was stripped."""
 
 
 def scan_html(material: ScanMaterial) -> str:
@@ -100,6 +103,7 @@ def scan_html(material: ScanMaterial) -> str:
         lesions=list(_lesions(material)),
         more=max(0, len(out.lesions) - _LISTED),
         places=[_place(material, int(row)) for row in distinct_slices(material.slices)],
+        outlines={} if material.head is None else _outlines(material.head),
         made=material.made,
     )
 
@@ -141,6 +145,10 @@ def _lesions(material: ScanMaterial) -> Iterator[dict[str, Any]]:
             "go": ",".join(str(v) for v in in_box(material.view, peak)),
             "centre": ", ".join(number(row[f"{axis}_mm"], 1) for axis in "xyz"),
         }
+
+
+def _outlines(head: MaskedHead) -> dict[str, str]:
+    return {name: data_uri(png(cut), "png") for name, cut in mask_outlines(head).items()}
 
 
 def _place(material: ScanMaterial, row: int) -> dict[str, Any]:
