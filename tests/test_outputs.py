@@ -67,7 +67,13 @@ FOLDERS: dict[str, Callable[[Given, Path], Words]] = {
     "calibrate": lambda g, out: ["calibrate", g.bundle, "--healthy", g.folder, "-o", out],
     "evaluate": lambda g, out: ["evaluate", g.table, "-o", out],
     "fuse": lambda g, out: [
-        "fuse", f"T2w={g.table}", f"FLAIR={g.table}", "--score", "residual_local", "-o", out
+        "fuse",
+        f"T2w={g.table}",
+        f"FLAIR={g.table}",
+        "--score",
+        "residual_local",
+        "-o",
+        out,
     ],
     "detect": lambda g, out: ["detect", g.bundle, g.folder, "-o", out],
 }
