@@ -43,8 +43,7 @@ def detect(
 ) -> None:
     """Give new scans a verdict, a per-slice table, maps and a page to look at.
 
-    A composite bundle gives each patient one verdict from several contrasts (docs/fusion.md).
-    Research software, not for clinical use.
+    A composite bundle gives each patient one verdict (docs/fusion.md). Not for clinical use.
     """
     from twinvae.detection.detect import detect_scans
     from twinvae.detection.detect_patients import PatientDetection, detect_patients
@@ -71,5 +70,5 @@ def detect(
     )
     for result in found:
         by = f" ({', '.join(result.contrasts)})" if isinstance(result, PatientDetection) else ""
-        page = result.folder / "report.html"
-        say(f"{result.name}: {words[result.judgement.word]}{by} — {page}")
+        said = f"{result.name}: {words[result.judgement.word]}{by}"
+        say(f"{said} — {result.folder / 'report.html'}")

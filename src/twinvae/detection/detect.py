@@ -127,12 +127,10 @@ def detect_scans(
         for name, image, mask in zip(_names(scans), scans, masks, strict=True)
     ]
     failures: list[str] = []
-    masked = [mask for mask in masks if mask is not None]
-    inputs = [bundle, *masked, *(file_and_volume(scan)[0] for scan in scans)]
+    inputs = [bundle, *filter(None, masks), *(file_and_volume(scan)[0] for scan in scans)]
     with results(out, {scan.subject: identity(scan.image) for scan in todo}, inputs):
         found = list(_each(loaded, todo, out, compute, extra, failures, strict=strict, force=force))
-        rows = [summary(one.name, str(one.image), one.judgement) for one in found]
-        add_to_summary(out, rows)
+        add_to_summary(out, [summary(one.name, str(one.image), one.judgement) for one in found])
     if failures:
         kind = PartialFailureError if found else DataError
         raise kind(f"{len(failures)} of {len(scans)} scans skipped:\n  " + "\n  ".join(failures))
