@@ -193,8 +193,8 @@ def join_scan(parts: Mapping[str, pd.DataFrame], scales: Mapping[str, Scale]) ->
         ordered = ordered.sort_values(where)
         for name, scale in scales.items():
             found = scale.single[contrast](ordered[scale.column[contrast]].to_numpy(np.float64))
-            between = np.interp(out[where], ordered[where], found)
-            evidence[single_name(name, contrast)] = np.asarray(between, np.float64)
+            at = np.interp(out[where].to_numpy(), ordered[where].to_numpy(), found)
+            evidence[single_name(name, contrast)] = at
     return pd.concat([out, pd.DataFrame(evidence, index=out.index)], axis=1)
 
 

@@ -96,8 +96,7 @@ def detect_scans(
         read_bundle(bundle), maps=maps, device=device, threads=threads, skull_strip=skull_strip
     )
     failures: list[str] = []
-    masked = [mask for mask in masks if mask is not None]
-    inputs = [bundle, *masked, *(file_and_volume(scan)[0] for scan in scans)]
+    inputs = [bundle, *filter(None, masks), *(file_and_volume(scan)[0] for scan in scans)]
     with results(out, {scan.subject: identity(scan.image) for scan in todo}, inputs):
         how = {"strict": strict, "force": force, "dicom": dicom}
         found = list(_each(reader, todo, out, failures, **how))
