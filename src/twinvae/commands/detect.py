@@ -12,6 +12,8 @@ from twinvae.errors import ConfigError
 from twinvae.progress import say
 
 if TYPE_CHECKING:
+    from twinvae.detection.detect import Detection
+    from twinvae.detection.write_patient import PatientDetection
     from twinvae.imaging import Stripping
 
 _METHODS: dict[str, Stripping] = {"hd_bet": "hd_bet", "template": "template"}
@@ -65,14 +67,7 @@ def detect(
     from twinvae.detection.detect import detect_scans
     from twinvae.detection.detect_patients import detect_patients
     from twinvae.detection.shipped import is_composite
-    from twinvae.detection.verdict import NO_VERDICT
-    from twinvae.detection.write_patient import PatientDetection
 
-    words = {
-        "abnormal": "ABNORMAL",
-        "healthy": "no abnormality found",
-        NO_VERDICT: "NO VERDICT, out of domain (--force gives one all the same)",
-    }
     found = (detect_patients if is_composite(bundle) else detect_scans)(
         bundle,
         scans,
@@ -88,9 +83,21 @@ def detect(
         threads=threads,
     )
     for result in found:
-        by = f" ({', '.join(result.contrasts)})" if isinstance(result, PatientDetection) else ""
-        said = f"{result.name}: {words[result.judgement.word]}{by}"
-        say(f"{said} — {result.folder / 'report.html'}")
+        _tell(result)
+
+
+def _tell(result: Detection | PatientDetection) -> None:
+    """Say the verdict and where its page is."""
+    from twinvae.detection.verdict import NO_VERDICT
+
+    words = {
+        "abnormal": "ABNORMAL",
+        "healthy": "no abnormality found",
+        NO_VERDICT: "NO VERDICT, out of domain (--force gives one all the same)",
+    }
+    contrasts = getattr(result, "contrasts", ())
+    said = words[result.judgement.word] + (f" ({', '.join(contrasts)})" if contrasts else "")
+    say(f"{result.name}: {said} — {result.folder / 'report.html'}")
 
 
 def _stripping(method: str | None) -> Stripping | None:
