@@ -28,12 +28,17 @@ def relative() -> np.ndarray:
 
 
 def test_clusters_are_found_and_measured() -> None:
-    table, peaks = find_lesions(relative(), BRAIN, AFFINE)
+    found = find_lesions(relative(), BRAIN, AFFINE)
+    table, peaks = found.table, found.peaks
     assert list(table.columns) == list(COLUMNS)
     assert table["lesion"].tolist() == [1]
     assert table["volume_ml"].tolist() == [0.768]  # 64 voxels; the bar has 0.06 ml
     assert table["peak"].tolist() == [3.0]
     assert peaks == [(6, 41, 21)]
+    np.testing.assert_array_equal(
+        np.argwhere(found.labels == 1)[[0, -1]], [[5, 40, 20], [8, 43, 23]]
+    )
+    assert found.labels.max() == 1
     row = table.iloc[0]
     assert row[["x_mm", "y_mm", "z_mm"]].tolist() == [-27.0, 33.0, 74.5]
     assert row[["peak_x_mm", "peak_y_mm", "peak_z_mm"]].tolist() == [-28.0, 32.0, 73.0]
@@ -42,7 +47,10 @@ def test_clusters_are_found_and_measured() -> None:
 
 def test_voxels_that_touch_at_a_corner_are_one_cluster() -> None:
     large = AFFINE * [[3], [3], [3], [1]]  # 27 times the volume: nothing is too small
-    table, peaks = find_lesions(relative(), BRAIN, large)
+    found = find_lesions(relative(), BRAIN, large)
+    table, peaks = found.table, found.peaks
+    assert [found.labels[place] for place in [(20, 25, 15), (34, 6, 6), (30, 5, 5)]] == [1, 2, 2]
+    assert (found.labels == 3).sum() == 64
     assert table["peak"].tolist() == [9.0, 4.0, 3.0]  # the highest first
     assert peaks == [(20, 25, 15), (34, 6, 6), (6, 41, 21)]
     assert table["volume_ml"].tolist() == [0.324, 5 * 0.324, 64 * 0.324]
@@ -51,13 +59,14 @@ def test_voxels_that_touch_at_a_corner_are_one_cluster() -> None:
 
 def test_a_flipped_world_keeps_volumes_and_moves_centres() -> None:
     flipped = AFFINE * [[-1], [1], [1], [1]]
-    table, _ = find_lesions(relative(), BRAIN, flipped)
+    table = find_lesions(relative(), BRAIN, flipped).table
     assert (table["volume_ml"][0], table["x_mm"][0]) == (0.768, 27.0)
 
 
 def test_nothing_that_stands_out_is_an_empty_table() -> None:
-    table, peaks = find_lesions(np.zeros(BRAIN.shape, np.float32), BRAIN, AFFINE)
-    assert (list(table.columns), len(table), peaks) == (list(COLUMNS), 0, [])
+    found = find_lesions(np.zeros(BRAIN.shape, np.float32), BRAIN, AFFINE)
+    assert (list(found.table.columns), len(found.table), found.peaks) == (list(COLUMNS), 0, [])
+    assert not found.labels.any()
 
 
 @pytest.mark.parametrize(

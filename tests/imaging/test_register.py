@@ -11,7 +11,7 @@ from twinvae.config import BrainMask, CropResize, PercentileScale, Register, Reo
 from twinvae.errors import DataError
 from twinvae.imaging import back_to_scan, brain_on_scan, fit_recipe, prepare_scan, unit_images
 from twinvae.imaging.fitted_recipe import run_steps
-from twinvae.imaging.steps.register import Template, _mni
+from twinvae.imaging.steps.register import Template, mni_t1
 from twinvae.imaging.volume import read_volume
 
 FRONT = (Reorient(), BrainMask())
@@ -21,7 +21,7 @@ SIDE = 3.0  # mm, of the moved head
 @pytest.fixture(scope="module")
 def head():
     """The MNI brain at 3 mm with the contrast of T2w, and more signal on its right."""
-    t1 = read_volume(_mni()).data[::3, ::3, ::3]
+    t1 = read_volume(mni_t1()).data[::3, ::3, ::3]
     mask = ndimage.binary_fill_holes(t1 > 0)
     image = np.where(mask, 1200 - 900 * t1 / t1.max(), 0)
     image[40:48, 40:48, 30:38] *= 1.4

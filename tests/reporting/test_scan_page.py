@@ -14,12 +14,8 @@ from html_pages import parsed
 from scan_material import lesions, scan, verdict
 
 from twinvae.decision.domain import Outside
-from twinvae.reporting.scan_page import (
-    distinct_slices,
-    scan_html,
-    write_scan_page,
-    write_thumbnail,
-)
+from twinvae.reporting.judged import distinct_slices
+from twinvae.reporting.scan_page import scan_html, write_scan_page, write_thumbnail
 
 OUTSIDE = [
     Outside(f"intensity_p{p}", 0.9, 0.1, 0.3, 0.2, 12.0, None) for p in (25, 50, 75)
@@ -108,7 +104,10 @@ def test_scan_page_refuses_what_does_not_fit_together() -> None:
 
 
 def test_detect_needs_no_evaluation_for_its_page() -> None:
-    code = "import sys, twinvae.reporting.scan_page; print(*sys.modules)"
+    code = (
+        "import sys, twinvae.reporting.scan_page, twinvae.reporting.patient_page\n"
+        "print(*sys.modules)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(out.stdout.split())
     assert "twinvae.reporting.view" in loaded

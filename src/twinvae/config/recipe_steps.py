@@ -23,10 +23,11 @@ class BrainMask(Documented):
     """Find the brain; everything outside it becomes zero."""
 
     step: Literal["brain_mask"] = "brain_mask"
-    method: Literal["auto", "given", "background", "hd_bet"] = "auto"
+    method: Literal["auto", "given", "background", "hd_bet", "template"] = "auto"
     """`given`: the manifest's mask. `background`: the non-zero voxels of a skull-stripped scan.
     `auto`: the given mask where there is one, else the background. `hd_bet`: the network of
-    Isensee et al. (2019) on the whole head; needs `pip install "twinvae[hdbet]"`."""
+    Isensee et al. (2019) on the whole head; needs `pip install "twinvae[hdbet]"`. `template`: the
+    MNI152 brain fitted to the whole head; needs nothing more, and is less exact: look at it."""
     networks: Literal[1, 5] = 1
     """How many of HD-BET's five networks vote; 5 also looks at mirror images, 40 times slower."""
 

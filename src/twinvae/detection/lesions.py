@@ -12,7 +12,10 @@ import pandas as pd
 from scipy import ndimage
 
 from twinvae.decision import slice_thresholds
+from twinvae.imaging import PreparedScan, back_to_scan, brain_on_scan
+from twinvae.imaging.volume import turned, turned_affine
 from twinvae.reporting.text import ordinal
+from twinvae.scoring.deciding import DecidingMap
 
 COLUMNS = (
     *("lesion", "place", "volume_ml", "peak"),
@@ -69,28 +72,81 @@ def level_of(
     )
 
 
+@dataclass(frozen=True)
+class Lesions:
+    """Clusters of voxels where a map reaches its level, the highest peak first."""
+
+    table: pd.DataFrame
+    """One row a cluster: ``COLUMNS``."""
+    peaks: list[tuple[int, int, int]]
+    """Voxel of each cluster's peak."""
+    labels: npt.NDArray[np.int32]
+    """(X, Y, Z): 0, or the cluster's number in the table."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the map behind the score stands out.
+
+    Volumes have the scan's own voxels, their axes turned to point right, anterior and superior.
+    """
+
+    deciding: DecidingMap
+    level: Level
+    relative: npt.NDArray[np.float32]
+    """(n, H, W), one a prepared slice: the map in times its level, 0 outside the brain."""
+    on_scan: npt.NDArray[np.float32]
+    """(X, Y, Z): the same."""
+    brain: npt.NDArray[np.bool_]
+    """(X, Y, Z)."""
+    affine: npt.NDArray[np.float64]
+    """4×4: from these voxels to mm in the world (RAS)."""
+    lesions: Lesions
+
+
+def places_of(
+    deciding: DecidingMap,
+    values: npt.NDArray[np.float32],
+    prepared: PreparedScan,
+    scores: pd.DataFrame,
+    calibration: Mapping[str, Any],
+) -> Places:
+    """Hold the map ``deciding``, of ``values`` (n, H, W), against its level and find clusters."""
+    level = level_of(calibration, scores, deciding.highest, values, prepared.brain)
+    relative = (values / level.values[:, None, None] * prepared.brain).astype(np.float32)
+    orientation, own = prepared.grid.orientation, back_to_scan(relative, prepared)
+    affine = turned_affine(own.affine, orientation, own.data.shape)
+    brain = turned(brain_on_scan(prepared), orientation)
+    on_scan = turned(own.data, orientation)
+    lesions = find_lesions(on_scan, brain, affine)
+    return Places(deciding, level, relative, on_scan, brain, affine, lesions)
+
+
 def find_lesions(
     relative: npt.NDArray[np.float32],
     brain: npt.NDArray[np.bool_],
     affine: npt.NDArray[np.float64],
-) -> tuple[pd.DataFrame, list[tuple[int, int, int]]]:
-    """Clusters of voxels at 1 or more, the highest peak first, with ``COLUMNS``; and peak voxels.
+) -> Lesions:
+    """Clusters of voxels at 1 or more, from ``LEAST_ML`` up.
 
-    ``relative``: (X, Y, Z), the map in times its threshold, its axes pointing right, anterior,
+    ``relative``: (X, Y, Z), the map in times its level, its axes pointing right, anterior,
     superior; ``brain``: (X, Y, Z); ``affine``: from these voxels to mm in the world.
     """
-    labels, count = ndimage.label(relative >= 1, _NEIGHBOURS)
-    voxels, voxel_ml = np.argwhere(labels), abs(float(np.linalg.det(affine[:3, :3]))) / 1000
-    which, value = labels[tuple(voxels.T)] - 1, relative[tuple(voxels.T)]
+    found, count = ndimage.label(relative >= 1, _NEIGHBOURS)
+    voxels, voxel_ml = np.argwhere(found), abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    which, value = found[tuple(voxels.T)] - 1, relative[tuple(voxels.T)]
     size = np.bincount(which, minlength=count)
     large = np.flatnonzero(size * voxel_ml >= LEAST_ML)
     if not len(large):
-        return pd.DataFrame(columns=list(COLUMNS)), []
+        none = np.zeros(relative.shape, np.int32)
+        return Lesions(pd.DataFrame(columns=list(COLUMNS)), [], none)
     members = [np.flatnonzero(which == one) for one in large]
     centre = np.array([voxels[rows].mean(axis=0) for rows in members])
     at = np.array([voxels[rows[np.argmax(value[rows])]] for rows in members])
     peak = relative[tuple(at.T)].astype(np.float64)
     order = np.argsort(-peak, kind="stable")
+    number = np.zeros(count + 1, np.int32)
+    number[large[order] + 1] = np.arange(1, len(order) + 1)
     extent = _extent(brain)
     table = pd.DataFrame(
         {
@@ -102,7 +158,8 @@ def find_lesions(
             **_mm("peak_", at[order], affine),
         }
     )
-    return table[list(COLUMNS)], [(int(x), int(y), int(z)) for x, y, z in at[order]]
+    peaks = [(int(x), int(y), int(z)) for x, y, z in at[order]]
+    return Lesions(table[list(COLUMNS)], peaks, number[found])
 
 
 def in_words(voxel: npt.NDArray[np.float64], extent: npt.NDArray[np.float64]) -> str:

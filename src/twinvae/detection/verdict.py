@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from twinvae.decision import (
+    Calibration,
     ScanVerdict,
     called,
     discoveries,
@@ -22,6 +23,7 @@ from twinvae.detection.bundle import Bundle
 from twinvae.imaging import PreparedScan
 
 DISCLAIMER = "Research software, not for clinical use."
+BY_TEMPLATE = "Brain mask by template registration, not HD-BET: check it."
 NO_VERDICT = "none: out of domain"
 
 
@@ -60,9 +62,20 @@ def judge_scan(
     bundle: Bundle, prepared: PreparedScan, scores: pd.DataFrame, *, force: bool = False
 ) -> Judgement:
     """Judge one scan from its slices and their ``scores``; with ``force`` even out of domain."""
-    name, calibration = bundle.config.decision.score, bundle.calibration
     facts = scan_facts(prepared.images, prepared.brain, prepared.statistics)
     found = outside(bundle.domain, facts)
+    return judge(bundle.calibration, scores, bundle.config.decision.score, found, force=force)
+
+
+def judge(
+    calibration: Calibration,
+    scores: pd.DataFrame,
+    name: str,
+    found: tuple[Outside, ...] = (),
+    *,
+    force: bool = False,
+) -> Judgement:
+    """Judge slices by their score ``name``; ``found``: what puts them out of domain."""
     judged = force or not found
     ranks, fdr = p_values(calibration, scores, name), calibration["fdr"]
     table = scores.assign(threshold=slice_thresholds(calibration, scores, name)[0][1])
@@ -79,12 +92,30 @@ def judge_scan(
 
 
 def verdict_json(judgement: Judgement, bundle: Bundle) -> dict[str, Any]:
-    """Everything about the verdict, ready for JSON; null where none is given."""
-    name, table, calibration = bundle.config.decision.score, judgement.slices, bundle.calibration
-    none = dict.fromkeys(field.name for field in fields(ScanVerdict))
-    rule = {key: calibration["rule"][key] for key in ("name", "unit", "guarantee", "assumes")}
+    """Everything about the verdict, ready for JSON; null where none is given.
+
+    ``brain_mask`` says how the brain was found in a whole head; null where it was not.
+    """
     return {
         "bundle": bundle.config.name,
+        **facts_json(judgement, bundle.calibration, bundle.config.decision.score),
+        "domain": {
+            "state": judgement.domain,
+            "outside": [{**asdict(one), "says": str(one)} for one in judgement.outside],
+            "healthy_scans": bundle.domain["n_scans"],
+            "leave_one_out_rate": bundle.domain["leave_one_out_rate"],
+        },
+        "calibration": calibration_json(bundle.calibration),
+        "brain_mask": bundle.recipe.strips,
+        "warnings": warnings(judgement, bundle),
+        "note": DISCLAIMER,
+    }
+
+
+def facts_json(judgement: Judgement, calibration: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What was found by the score ``name``, whoever's slices it is of."""
+    table, none = judgement.slices, dict.fromkeys(field.name for field in fields(ScanVerdict))
+    return {
         "verdict": judgement.word,
         **(none if judgement.verdict is None else asdict(judgement.verdict)),
         "score": name,
@@ -93,24 +124,25 @@ def verdict_json(judgement: Judgement, bundle: Bundle) -> dict[str, Any]:
         "abnormal_slices": judgement.called,
         "abnormal_fdr_slices": _numbers(table, "abnormal_fdr"),
         "highest_slice": int(table["slice"].iloc[int(np.argmax(table[name]))]),
-        "domain": {
-            "state": judgement.domain,
-            "outside": [{**asdict(one), "says": str(one)} for one in judgement.outside],
-            "healthy_scans": bundle.domain["n_scans"],
-            "leave_one_out_rate": bundle.domain["leave_one_out_rate"],
-        },
-        "calibration": {"rule": rule, "scan_rule": calibration["scan_rule"],
-                        "fdr": calibration["fdr"], "origin": calibration["origin"]},
-        "note": DISCLAIMER,
-    }  # fmt: skip
+    }
 
 
-def warnings(judgement: Judgement, calibration: Mapping[str, Any]) -> list[str]:
+def calibration_json(calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """What is promised by the thresholds, and what they rest on."""
+    rule = {key: calibration["rule"][key] for key in ("name", "unit", "guarantee", "assumes")}
+    about = {key: calibration[key] for key in ("scan_rule", "fdr", "origin")}
+    return {"rule": rule, **about}
+
+
+def warnings(judgement: Judgement, bundle: Bundle) -> list[str]:
     """Sentences that must stand beside the verdict."""
+    calibration = bundle.calibration
     origin = calibration["origin"]
     said = [] if origin["kind"] == "run" else [origin["says"]]
     if "lowered" in calibration:
         said.append(calibration["lowered"])
+    if bundle.recipe.strips == "template":
+        said.append(BY_TEMPLATE)
     return [*domain_warnings(judgement), *said]
 
 

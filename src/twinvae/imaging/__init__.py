@@ -1,6 +1,6 @@
 """One volume at a time: reading and writing, the recipe, the slice store."""
 
-from twinvae.imaging.fitted_recipe import FittedRecipe, fit_recipe
+from twinvae.imaging.fitted_recipe import FittedRecipe, Stripping, fit_recipe
 from twinvae.imaging.prepare import Shard, merge_shards, prepare_cohort, prepare_shard
 from twinvae.imaging.prepared import (
     INDEX_COLUMNS,
@@ -10,6 +10,7 @@ from twinvae.imaging.prepared import (
     in_scan_units,
     prepare_scan,
     unit_images,
+    whole_brain_on_scan,
 )
 from twinvae.imaging.scan import ScanFiles
 from twinvae.imaging.store import Block, SliceStore, new_array
@@ -29,6 +30,7 @@ __all__ = [
     "ScanFiles",
     "Shard",
     "SliceStore",
+    "Stripping",
     "Volume",
     "back_to_scan",
     "brain_on_scan",
@@ -43,5 +45,6 @@ __all__ = [
     "read_tumour_mask",
     "read_volume",
     "unit_images",
+    "whole_brain_on_scan",
     "write_volume",
 ]

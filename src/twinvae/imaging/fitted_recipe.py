@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -22,6 +22,7 @@ from twinvae.imaging.scan import (
     load_scan,
 )
 from twinvae.imaging.steps import Fitted, apply_step, fit_step
+from twinvae.imaging.steps.hdbet import hd_bet_installed
 from twinvae.imaging.volume import axis_codes
 from twinvae.progress import progress_bar
 
@@ -31,6 +32,7 @@ _BEFORE = {  # of two steps that both stand in the recipe
     "bias_correction": ("register", "resample_in_plane", *_TO_UNIT),
     "register": ("resample_in_plane", "select_slices"),
 }
+Stripping = Literal["hd_bet", "template"]
 _STEP: TypeAdapter[RecipeStep] = TypeAdapter(RecipeStep)
 
 
@@ -51,10 +53,20 @@ class FittedRecipe:
         """Whether slices have an aligned mirror image beside them."""
         return any(isinstance(step, AlignMirror) for step in self.steps)
 
-    def stripping(self) -> Self:
-        """The same recipe for whole heads: HD-BET finds the brain, whatever did in training."""
+    @property
+    def strips(self) -> Stripping | None:
+        """How the brain is found in whole heads; None where a mask or the background tells it."""
+        method = next(step.method for step in self.steps if isinstance(step, BrainMask))
+        return method if method in ("hd_bet", "template") else None
+
+    def stripping(self, method: Stripping | None = None) -> Self:
+        """The same recipe for whole heads, whatever found the brain in training.
+
+        Without ``method`` HD-BET where it is installed, else the template.
+        """
+        found = method or ("hd_bet" if hd_bet_installed() else "template")
         steps = tuple(
-            step.model_copy(update={"method": "hd_bet"}) if isinstance(step, BrainMask) else step
+            step.model_copy(update={"method": found}) if isinstance(step, BrainMask) else step
             for step in self.steps
         )
         return replace(self, steps=steps)

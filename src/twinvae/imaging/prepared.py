@@ -171,6 +171,12 @@ def brain_on_scan(prepared: PreparedScan) -> NDArray[np.bool_]:
     return turned_back(brain, grid.orientation)
 
 
+def whole_brain_on_scan(prepared: PreparedScan) -> NDArray[np.bool_]:
+    """The brain mask the recipe used, of all slices, on the scan's own grid."""
+    grid = prepared.grid
+    return turned_back(grid.brain if grid.moved is None else grid.moved.brain, grid.orientation)
+
+
 def _quantised(working: Working, pictures: Pictures) -> NDArray[np.uint16]:
     if not working.scale and (working.image.min() < 0 or working.image.max() > 1):
         raise DataError(

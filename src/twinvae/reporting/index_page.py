@@ -53,6 +53,7 @@ def _line(folder: Path, row: Mapping[Any, str], page: str, thumbnail: str) -> di
     tone, sign, says = _SHOWN.get(row["verdict"], ("unclear", "?", row["verdict"]))
     return {
         **{key: row[key] for key in ("name", "verdict", "domain", "outside", "abnormal_slices")},
+        "left_out": row.get("left_out", ""),  # of patients of several contrasts
         "tone": tone,
         "sign": sign,
         "says": says,

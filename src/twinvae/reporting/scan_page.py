@@ -16,17 +16,16 @@ import numpy.typing as npt
 import pandas as pd
 from markupsafe import Markup
 
-from twinvae.decision import STATISTICS, ScanVerdict
+from twinvae.decision import ScanVerdict
 from twinvae.decision.domain import Outside
 from twinvae.files import atomic_path, write_text
+from twinvae.reporting.judged import distinct_slices, judged_values, marked
+from twinvae.reporting.mask_outline import MaskedHead, mask_outlines
 from twinvae.reporting.pictures import grey, png, with_heat
-from twinvae.reporting.score_curve import gauge, score_curve
-from twinvae.reporting.text import data_uri, number, ordinal, percent, render, score_label
+from twinvae.reporting.text import data_uri, number, render
 from twinvae.reporting.view import View, in_box, view_data
 
 SLICE_COLUMNS = ("slice", "position", "score", "threshold", "abnormal")
-_SHOWN = 6  # places on the page
-_APART = 0.08  # of the brain's height: nearer slices show the same place
 _LISTED = 12  # clusters on the page; all of them are in lesions.tsv
 
 Images = npt.NDArray[np.floating]
@@ -78,6 +77,8 @@ class ScanMaterial:
     """Sentences shown beside the verdict, but for what ``outside`` says."""
     outside: Sequence[Outside] = ()
     """What puts the scan out of domain; said once, in one sentence."""
+    head: MaskedHead | None = None
+    """The whole head and the mask found in it; None where nothing was stripped."""
 
 
 def scan_html(material: ScanMaterial) -> str:
@@ -89,13 +90,11 @@ def scan_html(material: ScanMaterial) -> str:
             f"expected as many slices, images, reconstructions and maps, at least one; found "
             f"{count}, {', '.join(str(len(array)) for array in arrays)}"
         )
-    verdict, out = material.verdict, material.stands_out
+    out = material.stands_out
     return render(
         "scan.html.j2",
         name=material.name,
-        said=_said(material),
-        gauge=None if verdict is None else gauge(verdict),
-        verdict=verdict,
+        **judged_values(material.verdict, material.slices, material.score),
         warnings=[*_domain(material), *material.warnings],
         outside=material.outside,
         view=_embedded(view_data(material.view)),
@@ -103,18 +102,8 @@ def scan_html(material: ScanMaterial) -> str:
         out=out,
         lesions=list(_lesions(material)),
         more=max(0, len(out.lesions) - _LISTED),
-        curve=score_curve(material.slices, verdict),
-        score=score_label(material.score),
         places=[_place(material, int(row)) for row in distinct_slices(material.slices)],
-        slices=[
-            {
-                "slice": int(row["slice"]),
-                "position": f"{row['position']:.2f}",
-                "score": f"{row['score']:.4g}",
-                "abnormal": bool(row["abnormal"]),
-            }
-            for _, row in _marked(material.slices).sort_values("slice").iterrows()
-        ],
+        outlines={} if material.head is None else _outlines(material.head),
         made=material.made,
     )
 
@@ -133,36 +122,6 @@ def write_thumbnail(material: ScanMaterial, path: Path) -> None:
         )
 
 
-def distinct_slices(slices: pd.DataFrame, count: int = _SHOWN) -> npt.NDArray[np.int64]:
-    """Rows of at most ``count`` slices to show, the highest first, each of a place of its own.
-
-    A slice is one when it is the highest within ``_APART`` of the brain's height around it.
-    """
-    score = slices["score"].to_numpy(np.float64)
-    position = slices["position"].to_numpy(np.float64)
-    order = np.argsort(-score, kind="stable")
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    near = np.abs(position[:, None] - position) <= _APART
-    best = np.where(near, rank, len(rank)).min(axis=1) == rank
-    return np.asarray([row for row in order if best[row]][:count], np.int64)
-
-
-def _said(material: ScanMaterial) -> dict[str, str]:
-    """The verdict in words: ``tone``, ``sign``, ``state``, why, and what is said of slices."""
-    verdict = material.verdict
-    if verdict is None:
-        return {"tone": "unclear", "sign": "?", "state": "No verdict: out of domain",
-                "reason": "", "called": ""}  # fmt: skip
-    return {
-        "tone": "bad" if verdict.abnormal else "good",
-        "sign": "!" if verdict.abnormal else "✓",
-        "state": "Abnormal" if verdict.abnormal else "No abnormality found",
-        "reason": _reason(verdict, score_label(material.score)),
-        "called": _called(material, verdict),
-    }
-
-
 def _domain(material: ScanMaterial) -> list[str]:
     """What is out of domain and what follows, in one sentence; none for a scan that is inside."""
     if not material.outside:
@@ -174,36 +133,6 @@ def _domain(material: ScanMaterial) -> list[str]:
         else "OUT OF DOMAIN, and the verdict was forced: its error rates do not hold"
     )
     return [f"Unlike the healthy scans behind the thresholds in {what}: {then}."]
-
-
-def _reason(verdict: ScanVerdict, label: str) -> str:
-    relation = "reaches" if verdict.abnormal else "stays below"
-    what = STATISTICS[verdict.statistic].summary
-    return (
-        f"The verdict rests on one number, the {what} ({label}): {verdict.value:.4g} {relation} "
-        f"the threshold for scans, {verdict.threshold:.4g}, the {ordinal(verdict.percentile)} "
-        f"percentile of the same in healthy validation scans. About "
-        f"{percent(verdict.target_fpr, 0)} of healthy scans like those would be called abnormal. "
-        f"Conformal p-value of the scan: {verdict.p_value:.2g}."
-    )
-
-
-def _called(material: ScanMaterial, verdict: ScanVerdict) -> str:
-    """What single slices say, and that the verdict does not rest on them."""
-    bounds = material.slices["threshold"]
-    low, high = float(bounds.min()), float(bounds.max())
-    level = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}, by the slice's brain area"
-    reach = int(material.slices["abnormal"].sum())
-    aside = "" if verdict.abnormal or not reach else " Some slices of healthy scans do so too."
-    return (
-        f"{reach} of {len(bounds)} slices reach the threshold for single slices, d* = {level}."
-        f"{aside}"
-    )
-
-
-def _marked(slices: pd.DataFrame) -> pd.DataFrame:
-    """The slices; none of them is abnormal without a verdict."""
-    return slices.assign(abnormal=slices["abnormal"].fillna(False).astype(bool))
 
 
 def _lesions(material: ScanMaterial) -> Iterator[dict[str, Any]]:
@@ -218,9 +147,13 @@ def _lesions(material: ScanMaterial) -> Iterator[dict[str, Any]]:
         }
 
 
+def _outlines(head: MaskedHead) -> dict[str, str]:
+    return {name: data_uri(png(cut), "png") for name, cut in mask_outlines(head).items()}
+
+
 def _place(material: ScanMaterial, row: int) -> dict[str, Any]:
     """One of the highest slices: what is written beside it, and its three pictures."""
-    slices, image = _marked(material.slices).iloc[row], material.images[row]
+    slices, image = marked(material.slices).iloc[row], material.images[row]
     pictures = {
         "slice": grey(image),
         "healthy reconstruction": grey(material.reconstructions[row]),

@@ -16,6 +16,7 @@ from twinvae.scoring.table import CONTEXT_SUFFIX, PAPER_SCORE, TRIVIAL_PREFIX
 _SCORES = {
     PAPER_SCORE: "Latent L2 (paper)",
     "image_l2": "Image L2",
+    "fused": "Contrasts fused",
     "healthy_mean_norm": "Norm of VAE-H mean",
     "residual_local": "Local residual",
     "residual_or_mirror_local": "Residual or mirror",

@@ -178,7 +178,7 @@ def _stripped_anew(rng: np.random.Generator, tissue: Tissue) -> Tissue:
 def _signal(
     rng: np.random.Generator, tissue: Tissue, contrast: Contrast, disease: FloatArray
 ) -> FloatArray:
-    """(n,): noise-free signal, relative to white matter, to which ``disease`` (n,) is added."""
+    """(n,): noise-free signal of the voxels, ``disease`` (n,) added, relative to white matter."""
     grey, white, csf = tissue.shares
     field = partial(smooth_field, rng, tissue.grid)
     # Skull stripping leaves dura, bone and vessels on the surface in places, most of them dark.

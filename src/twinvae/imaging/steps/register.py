@@ -51,7 +51,7 @@ class Template:
     @classmethod
     def read(cls, path: Path | None) -> Self:
         """From a file, or the MNI152 T1 that nilearn ships; raises ``DataError``."""
-        path = _mni() if path is None else Path(path)
+        path = mni_t1() if path is None else Path(path)
         volume = read_volume(path)
         turn = turn_of(volume.affine)
         image = turned(volume.data, turn)
@@ -147,7 +147,8 @@ def register(options: Register, scan: Working, fitted: Fitted) -> Working:
 
 
 @cache
-def _mni() -> Path:
+def mni_t1() -> Path:
+    """The MNI152 T1 without skull in nilearn's wheel; raises ``DataError`` without nilearn."""
     spec = find_spec("nilearn")
     if spec is None or spec.origin is None:
         raise DataError("register: expected nilearn, whose MNI152 template is used; found none")
@@ -175,17 +176,23 @@ def _place(template: Template, scan: Working) -> Affine:
     except RuntimeError as error:
         said = " ".join(str(error).split())[-120:]
         raise DataError(f"{scan.files.image}: could not be registered ({said})") from None
-    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    place = np.eye(4)
-    for axis in range(3):
-        place[:3, axis] = np.array(transform.TransformPoint(np.eye(3)[axis].tolist())) - origin
-    place[:3, 3] = origin
+    place = affine_of(transform)
     stretch = np.linalg.svd(place[:3, :3])[1]
     if not _LEAST < stretch.min() <= stretch.max() < _MOST or np.linalg.det(place[:3, :3]) < 0:
         raise DataError(
             f"{scan.files.image}: expected a brain of the template's shape, found that it would "
             f"be stretched by {stretch.min():.2f} to {stretch.max():.2f}"
         )
+    return place
+
+
+def affine_of(transform: Any) -> Affine:
+    """(4, 4) of a SimpleITK transform that is affine."""
+    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    place = np.eye(4)
+    for axis in range(3):
+        place[:3, axis] = np.array(transform.TransformPoint(np.eye(3)[axis].tolist())) - origin
+    place[:3, 3] = origin
     return place
 
 

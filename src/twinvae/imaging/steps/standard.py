@@ -26,9 +26,10 @@ from twinvae.imaging.resample import Taps, apply_taps, resampling_taps
 from twinvae.imaging.scan import Ints, Pictures, Window, Working
 from twinvae.imaging.steps.hdbet import hd_bet_mask
 from twinvae.imaging.steps.step import Fitted, apply_step
+from twinvae.imaging.steps.template_mask import template_mask
 from twinvae.imaging.volume import Bools, turn_of, turned
 
-_WHOLE_HEAD = "a whole head needs a mask or the method hd_bet (detect --skull-strip)"
+_WHOLE_HEAD = "a whole head needs a mask, or the method hd_bet or template (detect --skull-strip)"
 _RIM_SHARE = 0.5  # a stripped scan has less than this of its outermost voxels non-zero,
 _MOST_ML = 2500.0  # and less than this in all: no brain is larger, a head is
 _STRAY = 0.01  # lines of voxels with less than this of the fullest line's brain are no brain
@@ -73,6 +74,11 @@ def brain_mask(options: BrainMask, scan: Working, fitted: Fitted) -> Working:
         brain = hd_bet_mask(scan.image, scan.spacing_mm, options.networks)
         if not brain.any():
             raise DataError(f"{scan.files.image}: HD-BET found no brain")
+    elif options.method == "template":
+        try:
+            brain = template_mask(scan.image, scan.spacing_mm)
+        except DataError as error:
+            raise DataError(f"{scan.files.image}: brain_mask method template: {error}") from None
     elif options.method == "background" or scan.given_brain is None:
         brain = _background(scan)
     else:
