@@ -11,7 +11,7 @@ PEERS_VENV ?= .venv-peers
 # Likewise the mutation tool.
 MUTANTS_VENV ?= .venv-mutants
 
-.PHONY: setup demo bundles test lint bench-domain bench-prepare bench-scores bench-evaluation bench-peers campaign mutants clean
+.PHONY: setup demo bundles test lint bench-domain bench-prepare bench-scores bench-evaluation bench-peers bench-fusion campaign mutants clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -36,15 +36,19 @@ demo: setup  ## generate a cohort; the paper's two models, then preset best on t
 bundles: setup  ## train and pack the bundles of the package: make bundles LABELS=DIR
 	@test -n "$(LABELS)" || { echo "bundles: expected LABELS=FOLDER of label maps"; exit 2; }
 	$(BIN)/twinvae phantom cohorts/random --labels $(LABELS) --contrast random --healthy 320 --mixed 40 --seed 11
-	$(BIN)/twinvae run configs/slab.yaml --out runs/slab
+	TWINVAE_LABELS=$(abspath $(LABELS)) $(BIN)/twinvae run configs/slab.yaml --out runs/slab
 	for contrast in T2w FLAIR T1w; do \
 	  name=$$(echo $$contrast | tr A-Z a-z); \
 	  sign=$$(test $$contrast = T1w && echo _negative); \
 	  $(BIN)/twinvae phantom cohorts/$$contrast --labels $(LABELS) --contrast $$contrast --healthy 80 --mixed 30 --seed 21 && \
 	  TWINVAE_CONTRAST=$$contrast $(BIN)/twinvae run configs/bundle.yaml --out runs/$$name \
-	    --set contrast=$$contrast --set name=$$name --set decision.score=residual_or_window$${sign}_local_context && \
+	    --set contrast=$$contrast --set name=$$name --set scoring.planted=$$contrast \
+	    --set decision.score=learned_agreed$${sign}_local_context && \
 	  $(BIN)/twinvae bundles pack runs/$$name --card docs/cards/$$name.md -o src/twinvae/bundles/$$name || exit 1; \
 	done
+	$(BIN)/twinvae fuse T2w=runs/t2w FLAIR=runs/flair T1w=runs/t1w --out runs/all
+	$(BIN)/twinvae bundles pack runs/all --card docs/cards/any.md -o src/twinvae/bundles/any \
+	  --member T2w=t2w --member FLAIR=flair --member T1w=t1w
 
 test: setup lint  ## every check that a change must pass
 	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90
@@ -67,6 +71,10 @@ bench-scores: setup  ## what scores add to the networks' passes, with the paper'
 
 bench-evaluation: setup  ## seconds for 2,000 resamples of 30 scores on 5,000 slices
 	$(BIN)/python benchmarks/evaluation_cost.py
+
+bench-fusion: setup  ## fused contrasts beside single ones: make bench-fusion DATA=DIR (docs/fusion.md)
+	@test -n "$(DATA)" || { echo "bench-fusion: expected DATA=FOLDER (see benchmarks/fusion.py)"; exit 2; }
+	$(BIN)/python benchmarks/fusion.py $(DATA) --out runs/fusion
 
 $(PEERS_VENV)/.peers: pyproject.toml
 	$(MAKE) setup VENV=$(PEERS_VENV)

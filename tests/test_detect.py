@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,12 +16,20 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tiny import TINY, tiny_config
+from twinvae.config import Register
 from twinvae.detection.bundle import read_bundle
 from twinvae.detection.detect import detect_scans
-from twinvae.errors import ConfigError, DataError, PartialFailureError, StageError
+from twinvae.detection.page import slice_places
+from twinvae.errors import (
+    ConfigError,
+    DataError,
+    OutputError,
+    PartialFailureError,
+    StageError,
+)
 from twinvae.evaluation import read_metrics
 from twinvae.files import read_json, write_json
-from twinvae.imaging import SliceStore
+from twinvae.imaging import ScanFiles, SliceStore, fit_recipe, prepare_scan
 from twinvae.planting import Planting
 from twinvae.runs.folder import Run
 from twinvae.runs.planted_auroc import plant
@@ -91,6 +102,83 @@ def test_maps_lie_on_the_scans_own_grid(tiny_run: Run, detected) -> None:
         assert 0.3 < np.median(healthy[inside]) / np.median(values[inside]) < 3
         page = (one.folder / "report.html").read_text()
         assert "Not for clinical use" in page
+
+
+def test_places_that_stand_out_are_those_of_the_map_behind_the_score(
+    tiny_run: Run, detected
+) -> None:
+    entry = read_json(tiny_run.calibration)["scores"]["residual_local"]
+    d_star = entry["slice"]["thresholds"][0]["threshold"]
+    found, out = detected
+    reached = 0
+    for one in found:
+        lesions = pd.read_csv(one.folder / "lesions.tsv", sep="\t")
+        assert (lesions["peak"] >= 1).all()
+        # A smoothed map on the scan's grid lies a little below its maximum on the networks' grid.
+        highest = one.slices["residual_local"].max() / d_star
+        peak = lesions["peak"].max() if len(lesions) else 0.0
+        assert peak <= 1.02 * highest
+        assert len(lesions) or highest < 1.25
+        reached += len(lesions)
+        image = nibabel.load(one.image)
+        for row in lesions.to_dict("records"):
+            voxel = np.linalg.inv(image.affine) @ [*(row[f"peak_{a}_mm"] for a in "xyz"), 1]
+            assert image.get_fdata()[tuple(np.rint(voxel[:3]).astype(int))] > 0
+            words = row["place"].split(", ")
+            assert words[0] in ("left", "right", "midline")
+        assert (one.folder / "thumbnail.png").read_bytes().startswith(b"\x89PNG")
+        assert f'href="{one.name}/report.html"' in (out / "index.html").read_text()
+    assert reached > 0
+
+
+def test_the_page_shows_the_scan_as_it_lies_in_the_world(tiny_run: Run, detected) -> None:
+    one = detected[0][0]
+    text = (one.folder / "report.html").read_text()
+    found = json.loads(re.search(r'id="view-data">(.*?)</script>', text, re.DOTALL)[1])
+    image = nibabel.load(one.image)
+    scan = found["layers"][0]
+    packed = gzip.decompress(base64.b64decode(scan["data"]))
+    stored = np.frombuffer(packed, np.uint8).reshape(scan["shape"], order="F").astype(float)
+    shown = scan["low"] + stored / found["levels"] * (scan["high"] - scan["low"])
+    half = (scan["high"] - scan["low"]) / found["levels"] / 2
+    rng = np.random.default_rng(0)
+    for voxel in rng.integers(0, scan["shape"], (50, 3)):
+        world = np.array(found["affine"]) @ [*voxel, 1]
+        there = np.rint((np.linalg.inv(image.affine) @ [*world, 1])[:3]).astype(int)
+        value = np.clip(image.get_fdata()[tuple(there)], scan["low"], scan["high"])
+        assert shown[tuple(voxel)] == pytest.approx(value, abs=1.01 * half)
+    numbers = [number for number, _ in found["slices"]]
+    assert numbers == one.slices["slice"].tolist()
+
+
+def test_slices_of_a_registered_scan_are_found_in_the_scan_itself(
+    tiny_run: Run, tiny_scan: Path
+) -> None:
+    plain = read_bundle(tiny_run.bundle).recipe.steps
+    steps = (*plain[:2], Register(voxel_mm=4.0, thickest_mm=4.0), *plain[2:])
+    scan = ScanFiles(subject="s", image=tiny_scan)
+    prepared = prepare_scan(scan, fit_recipe(steps, [scan]))
+    assert prepared.grid.moved is not None
+    places = slice_places(prepared)
+    assert len(places) > 0.8 * len(prepared.index)
+    numbers = sorted(places)
+    heights = np.array([places[number] for number in numbers])
+    assert (np.diff(heights) >= 0).all()
+    slope = np.ptp(heights) / np.ptp(numbers)  # both grids have 4 mm
+    assert slope == pytest.approx(1, abs=0.15)
+    assert slice_places(prepare_scan(scan, fit_recipe(plain, [scan]))) == {
+        number: number for number in prepare_scan(scan, fit_recipe(plain, [scan])).index["slice"]
+    }
+
+
+def test_an_index_that_somebody_else_wrote_stays(
+    tiny_run: Run, tiny_scan: Path, tmp_path: Path
+) -> None:
+    detect_scans(tiny_run.bundle, [tiny_scan], tmp_path / "out", threads=1)
+    (tmp_path / "out/index.html").write_text("mine")
+    with pytest.raises(OutputError, match=r"index\.html"):
+        detect_scans(tiny_run.bundle, [tiny_scan], tmp_path / "out", threads=1)
+    assert (tmp_path / "out/index.html").read_text() == "mine"
 
 
 def test_one_broken_scan_is_skipped_and_the_others_are_judged(

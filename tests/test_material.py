@@ -7,8 +7,9 @@ import pytest
 
 from twinvae.imaging import SliceStore, unit_images
 from twinvae.runs.folder import Run
-from twinvae.runs.report_data import _Galleries, _map_behind, report_material
+from twinvae.runs.report_data import _Galleries, report_material
 from twinvae.scoring import Models, read_scores
+from twinvae.scoring.deciding import deciding_map
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ from twinvae.scoring import Models, read_scores
     ],
 )
 def test_the_map_is_the_one_behind_the_score(tiny_run: Run, score: str, shown: str) -> None:
-    assert _map_behind(score, Models.load(tiny_run.models)).name == shown
+    assert deciding_map(score, Models.load(tiny_run.models)).source.name == shown
 
 
 def test_mistakes_show_their_own_slices_and_residuals(tiny_run: Run) -> None:

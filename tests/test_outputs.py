@@ -66,6 +66,15 @@ FOLDERS: dict[str, Callable[[Given, Path], Words]] = {
     "study": lambda g, out: ["study", g.study, "-o", out],
     "calibrate": lambda g, out: ["calibrate", g.bundle, "--healthy", g.folder, "-o", out],
     "evaluate": lambda g, out: ["evaluate", g.table, "-o", out],
+    "fuse": lambda g, out: [
+        "fuse",
+        f"T2w={g.table}",
+        f"FLAIR={g.table}",
+        "--score",
+        "residual_local",
+        "-o",
+        out,
+    ],
     "detect": lambda g, out: ["detect", g.bundle, g.folder, "-o", out],
 }
 FILES: dict[str, Callable[[Given, Path], Words]] = {
@@ -112,7 +121,7 @@ def test_a_folder_with_a_foreign_file_is_left_alone(command: str, given: Given) 
 @pytest.mark.parametrize("where", ["equals", "contains", "lies within"])
 @pytest.mark.parametrize("command", FOLDERS)
 def test_an_output_keeps_apart_from_the_input(command: str, where: str, given: Given) -> None:
-    source = given.table if command == "evaluate" else given.folder
+    source = given.table if command in ("evaluate", "fuse") else given.folder
     out = {"equals": source, "contains": source.parent, "lies within": source / "new"}[where]
     before = tree(given.folder.parent)
     error = do(FOLDERS[command](given, out))
@@ -209,17 +218,17 @@ def test_a_scans_own_name_is_kept_where_it_can_be() -> None:
 def test_one_odd_scan_does_not_cost_the_others(
     given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from twinvae.detection import detect
+    from twinvae.detection import look
 
     scans = [shutil.copyfile(given.scan, tmp_path / f"{n}.nii.gz") for n in "abc"]
-    prepare = detect.prepare_scan
+    prepare = look.prepare_scan
 
     def odd(scan: ScanFiles, recipe: FittedRecipe) -> PreparedScan:
         if scan.image.name == "b.nii.gz":
             raise KeyError("out of memory, or anything else")
         return prepare(scan, recipe)
 
-    monkeypatch.setattr(detect, "prepare_scan", odd)
+    monkeypatch.setattr(look, "prepare_scan", odd)
     error = do(["detect", given.bundle, *scans, "-o", tmp_path / "out"])
     assert getattr(error, "exit_code", None) == 6
     assert "b.nii.gz: KeyError" in str(error)

@@ -262,7 +262,7 @@ def killed(*_: object) -> None:
 
 @pytest.mark.parametrize("part", ["images", "brain", "condition"])
 def test_every_row_that_is_used_decides_whether_weights_are_old(part: str, tmp_path: Path) -> None:
-    from twinvae.training.fit import SliceData, _content
+    from twinvae.training import SliceData
 
     generator = np.random.default_rng(0)
     data = SliceData(
@@ -272,19 +272,19 @@ def test_every_row_that_is_used_decides_whether_weights_are_old(part: str, tmp_p
         val=np.arange(1, 3000, 2),
         condition=np.zeros(3000, np.int64),
     )
-    before = _content(data, data.train)
+    before = data.content(data.train)
     for row in (0, 2, 1022, 1024, 1500, 2046, 2048, 2998):
         getattr(data, part)[row] ^= 1
-        assert _content(data, data.train) != before, row
+        assert data.content(data.train) != before, row
         getattr(data, part)[row] ^= 1
     getattr(data, part)[1] ^= 1  # not a training slice
-    assert _content(data, data.train) == before
-    assert _content(data, data.train[::-1]) != before
+    assert data.content(data.train) == before
+    assert data.content(data.train[::-1]) != before
 
 
 def test_where_neighbours_lie_decides_whether_weights_are_old() -> None:
     from twinvae.imaging.slabs import Slabs
-    from twinvae.training.fit import SliceData, _content
+    from twinvae.training import SliceData
 
     def content(position: np.ndarray, before: int = 0) -> str:
         """Of 30 slices of one scan, with ``before`` slices of another in the store before them."""
@@ -295,7 +295,7 @@ def test_where_neighbours_lie_decides_whether_weights_are_old() -> None:
         images[before:] -= before
         rows = np.arange(before, before + 30)
         brain = np.ones(images.shape, np.uint8)
-        return _content(SliceData(images, brain, rows, rows, Slabs.of_index(index)), rows)
+        return SliceData(images, brain, rows, rows, Slabs.of_index(index)).content(rows)
 
     same = np.linspace(0, 1, 30)
     assert content(same) == content(same, before=7)

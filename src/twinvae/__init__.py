@@ -27,16 +27,19 @@ if TYPE_CHECKING:
     from twinvae.detection.bundle import read_bundle as read_bundle
     from twinvae.detection.detect import Detection as Detection
     from twinvae.detection.detect import detect_scans as detect_scans
+    from twinvae.detection.detect_patients import detect_patients as detect_patients
     from twinvae.detection.recalibrate import Site as Site
     from twinvae.detection.recalibrate import calibrate_on_site as calibrate_on_site
     from twinvae.detection.shipped import bundle_path as bundle_path
     from twinvae.detection.shipped import shipped_bundles as shipped_bundles
+    from twinvae.detection.write_patient import PatientDetection as PatientDetection
     from twinvae.errors import TwinvaeError as TwinvaeError
     from twinvae.imaging import SliceStore as SliceStore
     from twinvae.models import VAE as VAE
     from twinvae.runs.crossval import cross_validate as cross_validate
     from twinvae.runs.evaluate_table import evaluate_table as evaluate_table
     from twinvae.runs.folder import Run as Run
+    from twinvae.runs.fuse import fuse_runs as fuse_runs
     from twinvae.runs.stages import run_stage as run_stage
     from twinvae.runs.stages import run_stages as run_stages
     from twinvae.runs.study import run_study as run_study
@@ -46,14 +49,17 @@ _WHERE = {
     "twinvae.config": ("RunConfig", "load_config"),
     "twinvae.detection.bundle": ("Bundle", "read_bundle"),
     "twinvae.detection.detect": ("Detection", "detect_scans"),
+    "twinvae.detection.detect_patients": ("detect_patients",),
     "twinvae.detection.recalibrate": ("Site", "calibrate_on_site"),
     "twinvae.detection.shipped": ("bundle_path", "shipped_bundles"),
+    "twinvae.detection.write_patient": ("PatientDetection",),
     "twinvae.errors": ("TwinvaeError",),
     "twinvae.imaging": ("SliceStore",),
     "twinvae.models": ("VAE",),
     "twinvae.runs.crossval": ("cross_validate",),
     "twinvae.runs.evaluate_table": ("evaluate_table",),
     "twinvae.runs.folder": ("Run",),
+    "twinvae.runs.fuse": ("fuse_runs",),
     "twinvae.runs.stages": ("run_stage", "run_stages"),
     "twinvae.runs.study": ("run_study",),
     "twinvae.scoring": ("read_scores",),

@@ -29,7 +29,7 @@ _NOBODYS = frozenset({MARKER, LOCK, ".DS_Store", "Thumbs.db", "desktop.ini"})
 
 Kind = Literal[
     "run", "cross-validation", "study", "generated cohort", "evaluation", "detections",
-    "results of a scan", "bundle", "figures", "maps", "contact sheets",
+    "results of a scan", "bundle", "fusion", "figures", "maps", "contact sheets",
 ]  # fmt: skip
 
 

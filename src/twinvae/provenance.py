@@ -18,7 +18,10 @@ from twinvae import __version__
 STAGE_CODE: dict[str, tuple[str, ...]] = {
     "index": ("cohort", "dicom", "vocabulary.py"),
     "prepare": ("imaging", "cohort/manifest.py", "dicom", "vocabulary.py"),
-    "train": ("models", "training", "planting", "imaging/slabs.py", "vocabulary.py"),
+    "train": (
+        *("models", "training", "planting", "cohort/phantom", "imaging/slabs.py"),
+        "vocabulary.py",
+    ),
     "score": (
         *("scoring", "models", "training/compute.py", "imaging/slabs.py"),
         "vocabulary.py",

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from label_phantom import affine_of, labels, write_labels
 from pydantic import ValidationError
 from scipy import ndimage
 
+from label_phantom import affine_of, labels, write_labels
 from twinvae.cohort.phantom import generate_cohort
-from twinvae.cohort.phantom.brain import draw_load, sample_tissue, subject_grid
+from twinvae.cohort.phantom.brain import draw_load, hyperintensities, sample_tissue, subject_grid
 from twinvae.cohort.phantom.labels import NAMES, TISSUES, label_maps, load_anatomy, tissue_table
 from twinvae.cohort.phantom.scanner import Acquisition, Sequence, acquire, draw_contrast
 from twinvae.cohort.phantom.subject import label_map_of, labelled_body, make_labelled_subject
@@ -171,6 +171,26 @@ def test_scans_look_like_their_contrast_and_lesions_too(folder, contrast):
         low, high = np.percentile(healthy.picture[healthy.brain] / median, [2, 98])
         assert (high - 1 > 1 - low) == (contrast == "T2w")  # which end of the scale CSF is at
     assert np.median(gains) < -0.05 if contrast == "T1w" else np.median(gains) > 0.1
+
+
+def test_a_subject_is_one_patient_in_every_contrast(folder, monkeypatch):
+    """The same brain, lesion and white matter disease, so that scans of contrasts can be joined."""
+    drawn = []
+
+    def noted(*args):
+        drawn.append(hyperintensities(*args))
+        return drawn[-1]
+
+    monkeypatch.setattr("twinvae.cohort.phantom.subject.hyperintensities", noted)
+    made = [
+        make_labelled_subject(options(folder, contrast=c, tumour_share=1.0), "mixed", 0)
+        for c in CONTRASTS
+    ]
+    for other, disease in zip(made[1:], drawn[1:], strict=True):
+        np.testing.assert_array_equal(other.brain, made[0].brain)
+        np.testing.assert_array_equal(other.lesion, made[0].lesion)
+        np.testing.assert_array_equal(disease, drawn[0])
+    assert drawn[0].max() > 0.1
 
 
 def test_half_the_subjects_are_mirrored_and_ventricles_widen(folder):

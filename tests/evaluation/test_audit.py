@@ -35,13 +35,17 @@ def test_source_gap_and_realised_rates_agree_with_plain_computation(table: pd.Da
     rates = found["false_positive_rates"][0]
     bound = calibration["scores"]["latent_l2"]["slice"]["thresholds"][0]["threshold"]
     assert rates["healthy"]["value"] == pytest.approx((healthy["latent_l2"] >= bound).mean())
-    assert rates["tumour_free"]["value"] == pytest.approx((free["latent_l2"] >= bound).mean())
+    clean, slivers = free[free["tumour_px"] == 0], free[free["tumour_px"] > 0]
+    assert rates["tumour_free"]["value"] == pytest.approx((clean["latent_l2"] >= bound).mean())
+    assert len(slivers) > 0  # a few tumour pixels: no false alarms, counted apart
+    assert rates["sliver"]["value"] == pytest.approx((slivers["latent_l2"] >= bound).mean())
     assert (rates["target"], rates["threshold"]) == (0.05, bound)
     assert result["n"] == {
         "healthy_slices": len(healthy),
         "healthy_subjects": 12,
         "tumour_free_slices": len(free),
         "tumour_free_subjects": 16,
+        "sliver_slices": len(slivers),
     }
 
 

@@ -33,7 +33,7 @@ def test_false_positive_rates_by_position_and_source(rule: str) -> None:
     test = table[table["split"] == "test"]
     groups = {
         "healthy": test[test["role"] == "healthy"],
-        "tumour_free": test[(test["role"] == "mixed") & (test["tumour_px"] <= 50)],
+        "tumour_free": test[(test["role"] == "mixed") & (test["tumour_px"] == 0)],
     }
     assert [rate["percentile"] for rate in result] == [95.0, 80.0]
     for where, rows in groups.items():

@@ -107,14 +107,6 @@ def test_what_does_not_count_does_not_count() -> None:
     torch.testing.assert_close(loss(x), loss(other))
 
 
-def test_the_overlap_is_dice_s(trained: SlabUNet) -> None:
-    there = torch.zeros((2, 1, 8, 8))
-    there[0, 0, :4] = 1.0
-    apart = SlabUNet._apart(there.flip(2), there)
-    torch.testing.assert_close(apart, torch.tensor([1 - 5 / 69, 0.0]))
-    assert SlabUNet._apart(there, there).abs().max() < 1e-6
-
-
 def test_other_kinds_do_not_look_for_lesions() -> None:
     config = ModelConfig(
         kind="healing_unet", image_size=16, encoder_channels=(4, 8), decoder_channels=(4,)

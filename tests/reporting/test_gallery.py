@@ -37,14 +37,20 @@ def table(*rows: tuple[str, float, float]) -> pd.DataFrame:
 
 def test_false_positives_exceed_most_and_false_negatives_are_largest() -> None:
     scores = table(
-        ("p", 0, 1.2), ("p", 0, 3.0), ("q", 40, 2.0), ("r", 0, 0.9),  # tumour-free
+        ("p", 0, 1.2), ("p", 0, 3.0), ("q", 0, 2.0), ("r", 0, 0.9),  # tumour-free
         ("p", 300, 0.9), ("p", 200, 0.1), ("q", 100, 0.2), ("r", 900, 5.0), ("t", 400, 0.5),
     )  # fmt: skip
     wrong, missed = worst_slices(scores, FLAT, 50)
     assert wrong.tolist() == [1, 2]
     assert missed.tolist() == [8, 4, 6]
     assert [rows.tolist() for rows in worst_slices(scores, FLAT, 50, count=1)] == [[1], [8]]
-    assert worst_captions(scores, wrong, FLAT)[1] == "q\nslice 2\n40 px\n2 (d* 1)"
+    assert worst_captions(scores, wrong, FLAT)[1] == "q\nslice 2\n0 px\n2 (d* 1)"
+
+
+def test_a_sliver_of_tumour_is_a_mistake_of_neither_kind() -> None:
+    scores = table(("p", 40, 9.0), ("q", 1, 9.0), ("r", 50, 0.1), ("t", 0, 2.0), ("u", 51, 0.2))
+    wrong, missed = worst_slices(scores, FLAT, 50)
+    assert (wrong.tolist(), missed.tolist()) == ([3], [4])
 
 
 def test_the_largest_tumours_are_those_of_most_mm2() -> None:

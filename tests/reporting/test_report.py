@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from html_pages import parsed
 from PIL import Image
 
 from twinvae.reporting.gallery import Gallery
-from twinvae.reporting.report import ReportMaterial, report_figures, write_report
+from twinvae.reporting.report import ReportMaterial, report_figures, report_html, write_report
+from twinvae.reporting.style import Picture
+
+PICTURE = Picture(b"", b"<svg/>", 5.0)
 
 
 def material(fake: Any, **values: Any) -> ReportMaterial:
@@ -92,3 +96,27 @@ def test_figures_are_those_there_is_material_for(fake: Any) -> None:
     thin = material(fake)
     without = fake.scores.drop(columns=["image_l2", "healthy_mean_norm"])
     assert "figure4" not in report_figures(ReportMaterial(**{**vars(thin), "scores": without}))
+
+
+def test_figure_4_is_described_as_what_it_is(fake: Any) -> None:
+    both = material(fake)
+    assert "Figure 4. The two statistics" in report_html(both, {"figure4": PICTURE})
+    one = ReportMaterial(**{**vars(both), "scores": fake.scores.drop(columns="healthy_mean_norm")})
+    said = report_html(one, {"figure4": PICTURE})
+    assert "Figure 4. Image L2, one of the two statistics that the paper compares with" in said
+    assert "healthy model alone" not in said
+
+
+def test_slivers_of_tumour_are_reported_apart(fake: Any) -> None:
+    assert "1 to 50 tumour pixels" not in report_html(material(fake), {})  # there are none
+    found = copy.deepcopy(fake.audit)
+    found["n"]["sliver_slices"] = 7
+    rate = found["scores"]["residual_local"]["false_positive_rates"][0]
+    rate["sliver"] = {"value": 0.4321, "ci_low": 0.3, "ci_high": 0.5}
+    page = report_html(ReportMaterial(**{**vars(material(fake)), "audit": found}), {})
+    assert "The 7 slices of 1 to 50 tumour pixels are no false alarms" in page
+    said = (
+        "Of the 7 slices of 1 to 50 tumour pixels, which count as neither here, 43.2 % are called"
+    )
+    assert said in page
+    assert page.count("43.2 %") == 2  # also in the table of rates

@@ -107,6 +107,19 @@ def test_histograms_hold_every_slice_and_draw_the_threshold(fake: Any) -> None:
     )
 
 
+def test_slices_with_a_sliver_of_tumour_are_shown_apart(fake: Any) -> None:
+    groups = slice_groups(fake.scores, 100)
+    few = groups["mixed, 1 to 100 tumour pixels"]
+    assert fake.scores.loc[few, "tumour_px"].between(1, 100).all()
+    assert (fake.scores.loc[groups["mixed, tumour-free"], "tumour_px"] == 0).all()
+    assert list(slice_groups(fake.scores, 0)) == [
+        "healthy source", "mixed, tumour-free", "mixed, tumour"
+    ]  # fmt: skip
+    figure = figure_area(fake.scores, "residual_local", fake.calibration, 100)
+    titles = [axes.get_title(loc="left").split("\n")[0] for axes in figure.axes]
+    assert titles == list(groups)
+
+
 def test_training_curves_are_the_logs(fake: Any) -> None:
     figure = figure_training({"VAE-H": LOG, "VAE": [{"epoch": 1, "elbo": 1.0, "kl": 2.0}]})
     elbo = figure.axes[0].lines[0]

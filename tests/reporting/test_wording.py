@@ -16,15 +16,7 @@ from twinvae.reporting.report_tables import (
     rate_lines,
     sees_lines,
 )
-from twinvae.reporting.style import (
-    number,
-    ordinal,
-    percent,
-    percent_span,
-    score_label,
-    signed,
-    span,
-)
+from twinvae.reporting.text import number, ordinal, percent, percent_span, score_label, signed, span
 from twinvae.reporting.wording import (
     at_threshold,
     gap_words,

@@ -28,8 +28,8 @@ RIVALS_OF_PLACE = ("trivial_position", "trivial_brain_area")  # see where, not w
 # These look at one model and one image: nothing is compared, so nothing is zero at x_h = x.
 OF_ONE_MODEL = ("healthy_", "image_nll", "gradient_elbo", "gradient_kl", "trivial_")
 # These are zero elsewhere: where x_h is VAE's own reconstruction, the healthy mean difference, or
-# where x is the mean of healthy slices.
-ZERO_ELSEWHERE = ("symmetric", "mahalanobis", "centred", "expected", "zscore")
+# where x is the mean of healthy slices; a learned probability is zero nowhere.
+ZERO_ELSEWHERE = ("symmetric", "mahalanobis", "centred", "expected", "zscore", "learned")
 DISTANCES = [
     name
     for name in ALL

@@ -111,7 +111,7 @@ def test_likelihood_map_is_minus_the_log_density(seen: SliceBatch) -> None:
 def test_every_map_has_the_scores_that_it_says() -> None:
     sums = ("gradient", "latent_gradient", "image_nll", "image_l1_symmetric")
     for name in MAPS:
-        joined = name.startswith(("residual_m", "residual_or", "excess_mirror"))
+        joined = name.startswith(("residual_m", "residual_or", "excess_mirror", "learned"))
         local = not name.startswith((*sums, "latent_occlusion", "excess_mirror"))
         assert (f"{name}_local" in SCORES) is local, name
         summed = not joined and name != "latent_occlusion"  # a layer's distance is a score too

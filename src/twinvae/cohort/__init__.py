@@ -2,6 +2,7 @@
 
 from twinvae.cohort.index import TUMOUR_FREE, add_tumour_free, index_sources
 from twinvae.cohort.layouts import LAYOUTS
+from twinvae.cohort.layouts.scans import standard_contrast
 from twinvae.cohort.manifest import read_manifest, write_manifest
 from twinvae.cohort.split import assign_splits, empty_splits
 
@@ -13,5 +14,6 @@ __all__ = [
     "empty_splits",
     "index_sources",
     "read_manifest",
+    "standard_contrast",
     "write_manifest",
 ]

@@ -61,6 +61,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         runs.stage_command("score", "Compute every score for every slice of a run."),
         runs.calibrate,
         runs.evaluate,
+        runs.fuse,
         runs.stage_command("report", "Draw a run's figures and write its report."),
         runs.yardstick,
     ),

@@ -12,6 +12,8 @@ from twinvae.errors import ConfigError
 from twinvae.progress import say
 
 if TYPE_CHECKING:
+    from twinvae.detection.detect import Detection
+    from twinvae.detection.write_patient import PatientDetection
     from twinvae.imaging import Stripping
 
 _METHODS: dict[str, Stripping] = {"hd_bet": "hd_bet", "template": "template"}
@@ -22,7 +24,13 @@ def detect(
     bundle: Annotated[
         Path, typer.Argument(help="Folder of a bundle, or a name of twinvae bundles list.")
     ],
-    scans: Annotated[list[Path], typer.Argument(help="NIfTI, .mha, .nrrd, or DICOM folders.")],
+    scans: Annotated[
+        list[Path],
+        typer.Argument(
+            help="NIfTI, .mha, .nrrd, or DICOM folders; with a composite bundle also "
+            "CONTRAST=FILE, where the name does not tell."
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     brain_mask: Annotated[
         list[Path] | None, typer.Option(help="Brain mask of each scan, in the scans' order.")
@@ -45,22 +53,22 @@ def detect(
     force: Annotated[
         bool, typer.Option("--force", help="Judge scans out of domain too; error rates are off.")
     ] = False,
+    dicom: Annotated[
+        bool | None,
+        typer.Option("--dicom/--no-dicom", help="DICOM objects of DICOM scans; default: if able."),
+    ] = None,
     device: Device = None,
     threads: Threads = None,
 ) -> None:
     """Give new scans a verdict, a per-slice table, maps and a page to look at.
 
-    Research software, not for clinical use.
+    A composite bundle gives each patient one verdict (docs/fusion.md). Not for clinical use.
     """
     from twinvae.detection.detect import detect_scans
-    from twinvae.detection.verdict import NO_VERDICT
+    from twinvae.detection.detect_patients import detect_patients
+    from twinvae.detection.shipped import is_composite
 
-    words = {
-        "abnormal": "ABNORMAL",
-        "healthy": "no abnormality found",
-        NO_VERDICT: "NO VERDICT, out of domain (--force gives one all the same)",
-    }
-    found = detect_scans(
+    found = (detect_patients if is_composite(bundle) else detect_scans)(
         bundle,
         scans,
         out,
@@ -70,11 +78,26 @@ def detect(
         maps=[name.strip() for name in maps.split(",")] if maps else (),
         strict=strict,
         force=force,
+        dicom=dicom,
         device=device,
         threads=threads,
     )
     for result in found:
-        say(f"{result.name}: {words[result.judgement.word]} — {result.folder / 'report.html'}")
+        _tell(result)
+
+
+def _tell(result: Detection | PatientDetection) -> None:
+    """Say the verdict and where its page is."""
+    from twinvae.detection.verdict import NO_VERDICT
+
+    words = {
+        "abnormal": "ABNORMAL",
+        "healthy": "no abnormality found",
+        NO_VERDICT: "NO VERDICT, out of domain (--force gives one all the same)",
+    }
+    contrasts = getattr(result, "contrasts", ())
+    said = words[result.judgement.word] + (f" ({', '.join(contrasts)})" if contrasts else "")
+    say(f"{result.name}: {said} — {result.folder / 'report.html'}")
 
 
 def _stripping(method: str | None) -> Stripping | None:

@@ -58,13 +58,17 @@ def config_fields() -> None:
 def bundles_list() -> None:
     """Name the bundles that come with the package, for `twinvae detect NAME SCAN`."""
     from twinvae.config import load_config
-    from twinvae.detection.shipped import shipped_bundles
-    from twinvae.files import folder_bytes
+    from twinvae.detection.shipped import COMPOSITE, shipped_bundles, shipped_composites
+    from twinvae.files import folder_bytes, read_json
 
     for name, folder in shipped_bundles().items():
         config = load_config(folder / "config.yaml")
         size = folder_bytes(folder) / 1e6
         typer.echo(f"{name:10} {config.contrast:6} {size:4.1f} MB  {config.about}")
+    for name, folder in shipped_composites().items():
+        size, members = folder_bytes(folder) / 1e6, read_json(folder / COMPOSITE)["members"]
+        about = f"One verdict from any of {', '.join(members)}."
+        typer.echo(f"{name:10} {'any':6} {size:4.1f} MB  {about}")
 
 
 @example("twinvae bundles show t2w")
@@ -79,15 +83,29 @@ def bundles_show(
 
 @example("twinvae bundles pack runs/t2w --card card.md -o bundles/t2w")
 def bundles_pack(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, or of twinvae fuse.")],
     card: Annotated[Path, typer.Option(help="Its model card (docs/bundles.md).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the bundle.")],
+    member: Annotated[
+        list[str] | None,
+        typer.Option(help="Fused runs: CONTRAST=NAME of the run's bundle in the package."),
+    ] = None,
 ) -> None:
-    """Pack a run's bundle with a model card, small and without paths, for others to use."""
-    from twinvae.runs.folder import Run
-    from twinvae.runs.pack import ship_bundle
+    """Pack a run's bundle with a model card, small and without paths, for others to use.
 
-    ship_bundle(Run.open(folder), card, out)
+    Of fused runs, the composite bundle for several contrasts of a patient (docs/fusion.md).
+    """
+    from twinvae.errors import ConfigError
+    from twinvae.runs.folder import Run
+    from twinvae.runs.fuse import FUSION, named_paths
+    from twinvae.runs.pack import ship_bundle, ship_composite
+
+    if (folder / FUSION).is_file():
+        ship_composite(folder, named_paths(member or (), "member"), card, out)
+    elif member:
+        raise ConfigError(f"{folder}: expected no --member, for it is no folder of fused runs")
+    else:
+        ship_bundle(Run.open(folder), card, out)
 
 
 @example("twinvae layouts list")

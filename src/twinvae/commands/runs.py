@@ -237,6 +237,32 @@ def evaluate(
     say(f"{found.score}: {found.sees} — {out / 'report.html'}")
 
 
+@example("twinvae fuse T2w=runs/t2w FLAIR=runs/flair T1w=runs/t1w -o runs/all")
+def fuse(
+    given: Annotated[
+        list[str],
+        typer.Argument(help="CONTRAST=RUN, or CONTRAST=TABLE of scores.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for scores.tsv.")],
+    score: Annotated[
+        list[str] | None,
+        typer.Option(help="Score to fuse, NAME or CONTRAST=NAME; a run's is what decides there."),
+    ] = None,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Keep only scans that have every contrast.")
+    ] = False,
+) -> None:
+    """Fuse several contrasts of the same patients into one table of scores (docs/fusion.md)."""
+    from twinvae.runs.fuse import fuse_runs, named_paths
+
+    places = {c: Path(path) for c, path in named_paths(given, "fuse").items()}
+    found = fuse_runs(places, out, scores=score or (), complete=complete)
+    for note in found.notes:
+        say(f"warning: {note}")
+    scans = ", ".join(f"{count} of {contrasts}" for contrasts, count in found.scans.items())
+    say(f"{out / 'scores.tsv'}: scans {scans}")
+
+
 @example("twinvae yardstick runs/demo")
 def yardstick(
     folder: RunFolder,

@@ -132,12 +132,17 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         for step in config.recipe
     )
     trainings = {
-        role: options.model_copy(update={"start": _resolved(folder, options.start)})
+        role: options.model_copy(
+            update={
+                name: _resolved(folder, path)
+                for name in ("start", "labels")
+                if (path := getattr(options, name)) is not None
+            }
+        )
         for role, options in (
             ("healthy", config.training.healthy),
             ("mixed", config.training.mixed),
         )
-        if options.start is not None
     }
     return config.model_copy(
         update={

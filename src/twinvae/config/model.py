@@ -107,6 +107,11 @@ class TrainConfig(Documented):
     random weights, or those of `start`; the last adds VAE-H's reconstructions of the mixed training
     slices, so that a blurred slice is not foreign to the encoder. All but `own` are ablations or
     variants of the method."""
+    labels: Path | None = None
+    """Folder of label maps on which slabs are painted and cut as training goes, in place of `data`:
+    endless brains in contrasts real and invented. Only for kinds that see slabs."""
+    painted: int = Field(default=16000, ge=1)
+    """With `labels`: slabs that make an epoch."""
     start: Path | None = None
     """Folder of a trained model of the same kind and widths whose weights training starts from."""
     half: bool = False

@@ -152,6 +152,9 @@ class ScoringConfig(Documented):
     rim_mm: float = Field(default=0.0, ge=0)
     """Local scores leave out a rim of the brain this wide, rounded to whole pixels: where skull
     stripping differs, or a sulcus opens to the surface, every map has its false alarms."""
+    planted: Literal["T2w", "FLAIR", "T1w", "any"] = "any"
+    """Lesions from which `learned` scores learn: mostly bright ones (T2w, FLAIR), mostly dark ones
+    (T1w), or both."""
     context: float = Field(default=0.05, gt=0, le=1)
     """Full width at half maximum, as a share of the brain's height, of the Gaussian by which the
     scan's other slices count in `_context` scores."""

@@ -11,14 +11,15 @@ from typing import Any
 from twinvae import __version__
 from twinvae.config import RunConfig, load_config
 from twinvae.decision import Calibration
-from twinvae.detection.shipped import bundle_path
+from twinvae.detection.shipped import COMPOSITE, bundle_path
 from twinvae.errors import DataError
 from twinvae.files import checksum, read_json, sealed, unsealed, write_json
 from twinvae.imaging import FittedRecipe
 from twinvae.scoring import Fitted, Models, read_fitted
 
 FORMAT = 2
-_ABOUT = "bundle.json"
+BUNDLE = "bundle.json"
+"""In the folder of a bundle: what it is, and the checksum of each of its files."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,27 @@ class Bundle:
 
 def seal(folder: Path, about: Mapping[str, Any]) -> None:
     """Write bundle.json, the last file of a bundle: ``about`` it, and the checksum of each file."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    sums = {str(path.relative_to(folder)): checksum(path) for path in files if path.name != _ABOUT}
-    facts = {**about, "format": FORMAT, "twinvae": __version__, "files": sums}
-    write_json(folder / _ABOUT, sealed(facts))
+    facts = {
+        **about, "format": FORMAT, "twinvae": __version__, "files": checksums(folder, but=BUNDLE)
+    }  # fmt: skip
+    write_json(folder / BUNDLE, sealed(facts))
+
+
+def checksums(folder: Path, *, but: str) -> dict[str, str]:
+    """Checksum of every file below ``folder`` by its name, except of those called ``but``."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != but)
+    return {str(path.relative_to(folder)): checksum(path) for path in files}
+
+
+def require_files(folder: Path, sums: Mapping[str, str], teller: str) -> None:
+    """Raise ``DataError`` unless every file is there with the checksum that ``teller`` names."""
+    for name, wanted in sums.items():
+        if not (folder / name).is_file():
+            raise DataError(f"{folder / name}: no such file, though {teller} names it")
+        if checksum(folder / name) != wanted:
+            raise DataError(
+                f"{folder / name}: expected the file as it was packed, found it edited or damaged"
+            )
 
 
 def copy_files(folder: Path, bundle: Bundle, out: Path) -> None:
@@ -55,7 +73,12 @@ def copy_files(folder: Path, bundle: Bundle, out: Path) -> None:
 
 def _about(folder: Path) -> dict[str, Any]:
     """Content of bundle.json, once all it says of the files is found true."""
-    path = folder / _ABOUT
+    path = folder / BUNDLE
+    if (folder / COMPOSITE).is_file():
+        raise DataError(
+            f"{folder}: expected a bundle of one contrast, found a composite one, which only "
+            f"twinvae detect takes"
+        )
     if not path.is_file():
         raise DataError(f"{folder}: expected a bundle (a folder with bundle.json), found none")
     found = read_json(path)
@@ -69,13 +92,7 @@ def _about(folder: Path) -> dict[str, Any]:
     about = unsealed(found)
     if about is None:
         raise DataError(f"{path}: expected the file as it was packed, found it edited or damaged")
-    for name, wanted in about["files"].items():
-        if not (folder / name).is_file():
-            raise DataError(f"{folder / name}: no such file, though bundle.json names it")
-        if checksum(folder / name) != wanted:
-            raise DataError(
-                f"{folder / name}: expected the file as it was packed, found it edited or damaged"
-            )
+    require_files(folder, about["files"], BUNDLE)
     return about
 
 

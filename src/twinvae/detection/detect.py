@@ -2,58 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from rich.markup import escape
 
-from twinvae import __version__
-from twinvae.cohort.manifest import read_strings
 from twinvae.decision import ScanVerdict
-from twinvae.detection.bundle import Bundle, read_bundle
+from twinvae.detection.bundle import read_bundle
+from twinvae.detection.dicom_out import dicom_wanted
+from twinvae.detection.look import Reader, look
+from twinvae.detection.privacy import Cover, called, names_of, told
+from twinvae.detection.results import RESERVED, add_to_summary, identity, results, say_warnings
 from twinvae.detection.shipped import bundle_path
-from twinvae.detection.verdict import Judgement, judge_scan, summary, verdict_json, warnings
-from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
-from twinvae.files import file_and_volume, write_json, write_table
-from twinvae.imaging import (
-    PreparedScan,
-    ScanFiles,
-    Stripping,
-    Volume,
-    back_to_scan,
-    in_scan_units,
-    prepare_scan,
-    read_volume,
-    unit_images,
-    whole_brain_on_scan,
-    write_volume,
-)
-from twinvae.imaging.volume import turned
-from twinvae.outputs import LOCK, MARKER, check_replaceable, claim, locked, remove, replaced
+from twinvae.detection.verdict import Judgement, summary
+from twinvae.detection.write import write_scan
+from twinvae.errors import ConfigError, DataError, PartialFailureError, TwinvaeError
+from twinvae.files import file_and_volume
+from twinvae.imaging import ScanFiles, Stripping
+from twinvae.outputs import replaced
 from twinvae.progress import console, progress_bar
-from twinvae.reporting.mask_outline import MaskedHead
-from twinvae.reporting.scan_page import SLICE_COLUMNS, ScanMaterial, write_scan_page
-from twinvae.scoring import (
-    AbnormalityMap,
-    moved,
-    require_fitted,
-    score_batches,
-    score_table,
-    select_maps,
-    select_scores,
-)
-from twinvae.training import Compute
-
-Pictures = NDArray[np.float32]
-_SUMMARY = "summary.tsv"
-_FILES = {"residual": "residual_positive"}  # residual.nii.gz, the signed one, is always written
 
 
 @dataclass(frozen=True)
@@ -87,20 +56,26 @@ def detect_scans(
     maps: Sequence[str] = (),
     strict: bool = False,
     force: bool = False,
+    dicom: bool | None = None,
     device: str | None = None,
     threads: int | None = None,
 ) -> list[Detection]:
-    """Judge each of ``scans`` and write ``out/NAME/`` for it, and ``out/summary.tsv`` for all.
+    """Judge each of ``scans`` and write ``out/NAME/`` for it, and for all of them
+    ``out/summary.tsv`` and ``out/index.html``.
 
     ``bundle``: a folder, or the name of a bundle that comes with the package. A scan's folder holds
     ``verdict.json``, ``slices.tsv``, ``healthy.nii.gz`` (the healthy reconstruction in the scan's
     units), ``residual.nii.gz`` (scan less reconstruction, as the models see them, in [−1, 1]),
-    ``NAME.nii.gz`` for each of ``maps`` (names or patterns), all on the scan's own grid, and
-    ``report.html``. Scans without a mask in ``brain_masks`` must be skull-stripped, unless
-    ``skull_strip`` finds the brain in whole heads: by HD-BET (``pip install "twinvae[hdbet]"``)
-    or by a template, as it says; True: by HD-BET where that is installed, else by the template.
-    That mask is written too, ``brain_mask.nii.gz``, and its outline shown on the page. With
-    ``trust_grid`` masks of the scan's shape and voxel size lie on its grid.
+    ``NAME.nii.gz`` for each of ``maps`` (names or patterns), all on the scan's own grid,
+    ``lesions.tsv`` (places that stand out), and ``report.html`` with its ``thumbnail.png``. Scans
+    without a mask in ``brain_masks`` must be skull-stripped, unless ``skull_strip`` finds the brain
+    in whole heads: by HD-BET (``pip install "twinvae[hdbet]"``) or by a template, as it says; True:
+    by HD-BET where that is installed, else by the template. That mask is written too,
+    ``brain_mask.nii.gz``, and its outline shown on the page. With ``trust_grid`` masks of the
+    scan's shape and voxel size lie on its grid.
+
+    A DICOM series also gets ``dicom/``, what was found as DICOM objects, unless ``dicom`` is False
+    or highdicom is missing (with True a ``ConfigError``). Nothing else names its patient.
 
     A scan out of domain gets no verdict unless ``force``. One that cannot be used is reported and
     skipped: when others remain, ``PartialFailureError`` is raised at the end, else ``DataError``;
@@ -110,213 +85,84 @@ def detect_scans(
     Raises ``OutputError``, before anything is done, when ``out`` or a folder in it holds anything
     else, or lies within an input, and ``StageError`` while another process writes there.
     """
-    masks: Sequence[Path | None] = brain_masks or [None] * len(scans)
-    if len(masks) != len(scans):
-        raise ConfigError(
-            f"brain-mask: expected one for each of the {len(scans)} scans, found {len(masks)}"
-        )
-    if skull_strip and brain_masks:
-        raise ConfigError("skull-strip: expected no brain masks beside it, found some")
-    bundle = bundle_path(bundle)
-    loaded = read_bundle(bundle)
-    if skull_strip:
-        loaded = replace(
-            loaded, recipe=loaded.recipe.stripping(None if skull_strip is True else skull_strip)
-        )
-    own = {"device": device or "auto", "threads": threads}
-    compute = Compute.resolve(loaded.config.compute.model_copy(update=own))
-    loaded.models.to(compute.device)
-    extra = select_maps(maps, loaded.models)
+    masks = masks_of(scans, brain_masks, skull_strip)
     todo = [
         ScanFiles(subject=name, image=image, brain_mask=mask, trust_grid=trust_grid)
         for name, image, mask in zip(_names(scans), scans, masks, strict=True)
     ]
+    dicom = dicom_wanted(dicom, scans)
+    bundle = bundle_path(bundle)
+    reader = Reader.of(
+        read_bundle(bundle), maps=maps, device=device, threads=threads, skull_strip=skull_strip
+    )
     failures: list[str] = []
-    with _results(out, todo, bundle):
-        found = list(_each(loaded, todo, out, compute, extra, failures, strict=strict, force=force))
-        if found:
-            _add_to_summary(out / _SUMMARY, found)
+    inputs = [bundle, *filter(None, masks), *(file_and_volume(scan)[0] for scan in scans)]
+    with results(out, {scan.subject: identity(scan.image) for scan in todo}, inputs):
+        how = {"strict": strict, "force": force, "dicom": dicom}
+        found = list(_each(reader, todo, out, failures, **how))
+        add_to_summary(out, [summary(one.name, called(one.image), one.judgement) for one in found])
     if failures:
         kind = PartialFailureError if found else DataError
         raise kind(f"{len(failures)} of {len(scans)} scans skipped:\n  " + "\n  ".join(failures))
     return found
 
 
+def masks_of(
+    scans: Sequence[object], brain_masks: Sequence[Path] | None, skull_strip: bool | Stripping
+) -> Sequence[Path | None]:
+    """The brain mask of each scan, None where none is given; ``ConfigError`` when some lack one."""
+    if brain_masks and len(brain_masks) != len(scans):
+        raise ConfigError(
+            f"brain-mask: expected one for each of the {len(scans)} scans, found {len(brain_masks)}"
+        )
+    if skull_strip and brain_masks:
+        raise ConfigError("skull-strip: expected no brain masks beside it, found some")
+    return brain_masks or [None] * len(scans)
+
+
 def _each(
-    bundle: Bundle,
+    reader: Reader,
     todo: Sequence[ScanFiles],
     out: Path,
-    compute: Compute,
-    maps: Sequence[AbnormalityMap],
     failures: list[str],
     *,
     strict: bool,
     force: bool,
+    dicom: bool,
 ) -> Iterator[Detection]:
     """Judge one scan after another; why some cannot be is said, and added to ``failures``."""
     with progress_bar("detect", len(todo), hidden=len(todo) == 1) as bar:
         for scan in todo:
             bar.note(scan.subject)
             try:
-                yield detect_scan(bundle, scan, out / scan.subject, compute, maps, force=force)
+                yield detect_scan(reader, scan, out / scan.subject, force=force, dicom=dicom)
             except Exception as error:  # one odd scan must not cost the others
+                reason = told(error, scan.image)
+                if strict and isinstance(error, TwinvaeError):
+                    raise type(error)(reason) from error
                 if strict:
                     raise
-                failures.append(reason_of(error, scan.image))
+                failures.append(reason)
                 console.print(f"[red]skipped[/] {escape(failures[-1])}", soft_wrap=True)
             bar.advance()
 
 
-@contextmanager
-def _results(out: Path, todo: Sequence[ScanFiles], bundle: Path) -> Iterator[None]:
-    """Claim ``out`` for this process and the scans ``todo``; nothing is left there without any."""
-    masks = [scan.brain_mask for scan in todo if scan.brain_mask is not None]
-    inputs = [bundle, *masks, *(file_and_volume(scan.image)[0] for scan in todo)]
-    new = not out.exists()
-    claim(out, "detections", inputs)
-    try:
-        with locked(out):
-            for scan in todo:
-                place = out / scan.subject
-                check_replaceable(place, "results of a scan", of=_identity(scan), inputs=inputs)
-            yield
-    finally:
-        if new:
-            remove(out, [])
-
-
-def _identity(scan: ScanFiles) -> str:
-    """Which scan it is, wherever the command was called from."""
-    file, volume = file_and_volume(scan.image)
-    return str(file.resolve()) if volume is None else f"{file.resolve()}#{volume}"
-
-
-def _add_to_summary(path: Path, found: Sequence[Detection]) -> None:
-    """Write the summary: rows of earlier calls, less those judged anew, then these."""
-    rows = pd.DataFrame([summary(one.name, str(one.image), one.judgement) for one in found])
-    if path.is_file():
-        earlier = read_strings(path, "\t")
-        if list(earlier.columns) != list(rows.columns):
-            raise DataError(
-                f"{path}: expected the columns {' '.join(rows.columns)}, found "
-                f"{' '.join(earlier.columns)}; move it away, then judge the scans again"
-            )
-        others = earlier[~earlier["name"].isin(rows["name"])]
-        rows = pd.concat([others, rows.astype(object)], ignore_index=True)
-    write_table(path, rows)
-
-
 def detect_scan(
-    bundle: Bundle,
-    scan: ScanFiles,
-    folder: Path,
-    compute: Compute,
-    maps: Sequence[AbnormalityMap] = (),
-    *,
-    force: bool = False,
+    reader: Reader, scan: ScanFiles, folder: Path, *, force: bool = False, dicom: bool = False
 ) -> Detection:
     """Judge one scan and write its folder, atomically; say aloud what qualifies the verdict.
 
+    With ``dicom`` a DICOM series gets DICOM objects, too.
+
     Raises ``OutputError`` when ``folder`` holds anything but earlier results of this scan.
     """
-    prepared = prepare_scan(scan, bundle.recipe)
-    scores, healthy, extra = _score(bundle, prepared, compute, maps)
-    judgement = judge_scan(bundle, prepared, scores, force=force)
-    said = warnings(judgement, bundle)
-    name, table = bundle.config.decision.score, judgement.slices
-    with replaced(folder, "results of a scan", of=_identity(scan)) as room:
-        _write_maps(room, prepared, healthy, extra)
-        write_table(room / "slices.tsv", _for_people(table))
-        verdict = {"scan": str(scan.image), **verdict_json(judgement, bundle)}
-        write_json(room / "verdict.json", verdict)
-        if bundle.recipe.strips:
-            mask = whole_brain_on_scan(prepared).astype(np.float32)
-            write_volume(Volume(mask, prepared.grid.affine), room / "brain_mask.nii.gz")
-        page = ScanMaterial(
-            name=scan.subject,
-            verdict=judgement.verdict,
-            slices=table.assign(score=table[name])[list(SLICE_COLUMNS)],
-            score=name,
-            images=unit_images(prepared.images),
-            reconstructions=healthy * prepared.brain,
-            made={"Scan": scan.image, "Bundle": bundle.config.name, "twinvae": __version__},
-            warnings=said,
-            head=_masked_head(scan, prepared) if bundle.recipe.strips else None,
-        )
-        write_scan_page(page, room / "report.html")
-    for sentence in said:
-        console.print(f"[bold red]{escape(scan.subject)}:[/] {escape(sentence)}", soft_wrap=True)
-    return Detection(scan.subject, scan.image, folder, judgement)
-
-
-def _masked_head(scan: ScanFiles, prepared: PreparedScan) -> MaskedHead:
-    """The whole head as it was read, and the mask that was found in it, in RAS+."""
-    grid = prepared.grid
-    if grid.moved is None:
-        brain, spacing_mm = grid.brain, grid.spacing_mm
-    else:
-        brain, spacing_mm = grid.moved.brain, grid.moved.spacing_mm
-    image = turned(read_volume(scan.image).data, grid.orientation)
-    return MaskedHead(image, brain, spacing_mm)
-
-
-def _score(
-    bundle: Bundle, prepared: PreparedScan, compute: Compute, maps: Sequence[AbnormalityMap]
-) -> tuple[pd.DataFrame, Pictures, dict[str, Pictures]]:
-    """Every slice's scores, its healthy reconstruction in (0, 1), and its maps by name."""
-    options, rows = bundle.config.scoring, np.arange(len(prepared.index))
-    calibrated = bundle.calibration["scores"]
-    scores = [s for s in select_scores(options.scores, bundle.models) if s.name in calibrated]
-    require_fitted(scores, bundle.fitted, "bundle")
-    done = list(
-        score_batches(
-            prepared, rows, bundle.models, options, compute,
-            scores=scores, maps=maps, x_h=True, fitted=moved(bundle.fitted, compute.device),
-        )
-    )  # fmt: skip
-    table = score_table(prepared, rows, [batch.scores for batch in done], scores, options)
-    healthy = np.concatenate([batch.x_h for batch in done])
-    extra = {m.name: np.concatenate([batch.maps[m.name] for batch in done]) for m in maps}
-    return table, healthy, extra
-
-
-def _write_maps(
-    folder: Path, prepared: PreparedScan, healthy: Pictures, extra: dict[str, Pictures]
-) -> None:
-    """The maps on the scan's own grid; zero outside the brain and in slices not looked at."""
-    residual = unit_images(prepared.images) - healthy
-    maps = {
-        "healthy.nii.gz": in_scan_units(back_to_scan(healthy, prepared), prepared),
-        "residual.nii.gz": back_to_scan(residual, prepared),
-        **{
-            f"{_FILES.get(name, name)}.nii.gz": back_to_scan(values, prepared)
-            for name, values in extra.items()
-        },
-    }
-    with ThreadPoolExecutor() as pool:  # compression, most of the time, runs beside the other's
-        for done in [pool.submit(write_volume, v, folder / name) for name, v in maps.items()]:
-            done.result()
-
-
-def _for_people(table: pd.DataFrame) -> pd.DataFrame:
-    """Without the columns that only cohorts have."""
-    return table.drop(columns=["subject", "source", "role", "split", "tumour_px"])
+    looked = look(reader, scan, force=force)
+    with replaced(folder, "results of a scan", of=identity(scan.image)) as room:
+        lacking = write_scan(room, looked, dicom=dicom)
+    say_warnings(scan.subject, [*looked.warnings, *lacking])
+    return Detection(scan.subject, scan.image, folder, looked.judgement)
 
 
 def _names(scans: Sequence[Path]) -> list[str]:
-    """A folder name for each scan: its own without suffixes, numbered where that repeats.
-
-    No two are the same, not even on disks that take `A` for `a`.
-    """
-    files = [file_and_volume(scan)[0] for scan in scans]
-    stems = [f.resolve().name if f.is_dir() else f.name.split(".")[0] for f in files]
-    stems = [stem or "scan" for stem in stems]
-    folded = [stem.casefold() for stem in stems]
-    taken = {_SUMMARY, MARKER, LOCK, *(stem for stem in folded if folded.count(stem) == 1)}
-    names = []
-    for stem, fold in zip(stems, folded, strict=True):
-        numbered = (f"{stem}_{number}" for number in itertools.count(1))
-        alone = folded.count(fold) == 1 and fold not in (_SUMMARY, MARKER, LOCK)
-        names.append(stem if alone else next(n for n in numbered if n.casefold() not in taken))
-        taken.add(names[-1].casefold())
-    return names
+    """A folder name for each scan that names no patient and none of our own files."""
+    return names_of(scans, [Cover.of(scan) for scan in scans], RESERVED)

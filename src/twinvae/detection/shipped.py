@@ -12,13 +12,28 @@ CARD = "card.md"
 CARD_SECTIONS = (
     "Intended use", "Training data", "Licence", "Figures", "Failure cases", "Domain",
 )  # fmt: skip
+COMPOSITE = "any.json"
+"""In the folder of a composite bundle, which is made of one bundle a contrast."""
 
 
 def shipped_bundles() -> dict[str, Path]:
-    """Folder of each bundle in the package, by name."""
+    """Folder of each bundle of one contrast in the package, by name."""
+    return _shipped("bundle.json")
+
+
+def shipped_composites() -> dict[str, Path]:
+    """Folder of each composite bundle in the package, by name."""
+    return _shipped(COMPOSITE)
+
+
+def _shipped(file: str) -> dict[str, Path]:
     folder = Path(str(files("twinvae"))) / "bundles"
-    found = sorted(path.parent for path in folder.glob("*/bundle.json"))
-    return {path.name: path for path in found}
+    return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{file}"))}
+
+
+def is_composite(given: Path | str) -> bool:
+    """Whether ``bundle_path`` leads to a composite bundle."""
+    return (bundle_path(given) / COMPOSITE).is_file()
 
 
 def bundle_path(given: Path | str) -> Path:
@@ -29,7 +44,7 @@ def bundle_path(given: Path | str) -> Path:
     path = Path(given)
     if path.is_dir():
         return path
-    shipped = shipped_bundles()
+    shipped = {**shipped_composites(), **shipped_bundles()}
     if str(given) in shipped:
         return shipped[str(given)]
     raise DataError(

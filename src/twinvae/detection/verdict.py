@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from twinvae.decision import (
+    Calibration,
     ScanVerdict,
     called,
     discoveries,
@@ -60,9 +62,20 @@ def judge_scan(
     bundle: Bundle, prepared: PreparedScan, scores: pd.DataFrame, *, force: bool = False
 ) -> Judgement:
     """Judge one scan from its slices and their ``scores``; with ``force`` even out of domain."""
-    name, calibration = bundle.config.decision.score, bundle.calibration
     facts = scan_facts(prepared.images, prepared.brain, prepared.statistics)
     found = outside(bundle.domain, facts)
+    return judge(bundle.calibration, scores, bundle.config.decision.score, found, force=force)
+
+
+def judge(
+    calibration: Calibration,
+    scores: pd.DataFrame,
+    name: str,
+    found: tuple[Outside, ...] = (),
+    *,
+    force: bool = False,
+) -> Judgement:
+    """Judge slices by their score ``name``; ``found``: what puts them out of domain."""
     judged = force or not found
     ranks, fdr = p_values(calibration, scores, name), calibration["fdr"]
     table = scores.assign(threshold=slice_thresholds(calibration, scores, name)[0][1])
@@ -83,11 +96,26 @@ def verdict_json(judgement: Judgement, bundle: Bundle) -> dict[str, Any]:
 
     ``brain_mask`` says how the brain was found in a whole head; null where it was not.
     """
-    name, table, calibration = bundle.config.decision.score, judgement.slices, bundle.calibration
-    none = dict.fromkeys(field.name for field in fields(ScanVerdict))
-    rule = {key: calibration["rule"][key] for key in ("name", "unit", "guarantee", "assumes")}
     return {
         "bundle": bundle.config.name,
+        **facts_json(judgement, bundle.calibration, bundle.config.decision.score),
+        "domain": {
+            "state": judgement.domain,
+            "outside": [{**asdict(one), "says": str(one)} for one in judgement.outside],
+            "healthy_scans": bundle.domain["n_scans"],
+            "leave_one_out_rate": bundle.domain["leave_one_out_rate"],
+        },
+        "calibration": calibration_json(bundle.calibration),
+        "brain_mask": bundle.recipe.strips,
+        "warnings": warnings(judgement, bundle),
+        "note": DISCLAIMER,
+    }
+
+
+def facts_json(judgement: Judgement, calibration: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What was found by the score ``name``, whoever's slices it is of."""
+    table, none = judgement.slices, dict.fromkeys(field.name for field in fields(ScanVerdict))
+    return {
         "verdict": judgement.word,
         **(none if judgement.verdict is None else asdict(judgement.verdict)),
         "score": name,
@@ -96,18 +124,14 @@ def verdict_json(judgement: Judgement, bundle: Bundle) -> dict[str, Any]:
         "abnormal_slices": judgement.called,
         "abnormal_fdr_slices": _numbers(table, "abnormal_fdr"),
         "highest_slice": int(table["slice"].iloc[int(np.argmax(table[name]))]),
-        "domain": {
-            "state": judgement.domain,
-            "outside": [{**asdict(one), "says": str(one)} for one in judgement.outside],
-            "healthy_scans": bundle.domain["n_scans"],
-            "leave_one_out_rate": bundle.domain["leave_one_out_rate"],
-        },
-        "calibration": {"rule": rule, "scan_rule": calibration["scan_rule"],
-                        "fdr": calibration["fdr"], "origin": calibration["origin"]},
-        "brain_mask": bundle.recipe.strips,
-        "warnings": warnings(judgement, bundle),
-        "note": DISCLAIMER,
-    }  # fmt: skip
+    }
+
+
+def calibration_json(calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """What is promised by the thresholds, and what they rest on."""
+    rule = {key: calibration["rule"][key] for key in ("name", "unit", "guarantee", "assumes")}
+    about = {key: calibration[key] for key in ("scan_rule", "fdr", "origin")}
+    return {"rule": rule, **about}
 
 
 def warnings(judgement: Judgement, bundle: Bundle) -> list[str]:
@@ -119,11 +143,16 @@ def warnings(judgement: Judgement, bundle: Bundle) -> list[str]:
         said.append(calibration["lowered"])
     if bundle.recipe.strips == "template":
         said.append(BY_TEMPLATE)
+    return [*domain_warnings(judgement), *said]
+
+
+def domain_warnings(judgement: Judgement) -> list[str]:
+    """Those of them that say why the scan is out of domain; none for one that is inside."""
     if not judgement.outside:
-        return said
+        return []
     what = "no verdict is given" if judgement.verdict is None else "the verdict was forced"
     first = f"OUT OF DOMAIN: unlike the healthy scans behind the thresholds; {what}."
-    return [first, *(str(one) for one in judgement.outside), *said]
+    return [first, *(str(one) for one in judgement.outside)]
 
 
 def summary(name: str, scan: str, judgement: Judgement) -> dict[str, Any]:

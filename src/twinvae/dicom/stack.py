@@ -37,10 +37,20 @@ def read_series(path: Path, uid: str | None) -> tuple[NDArray[np.float32], Vecto
     X runs along the rows of the slices, Y along their columns, Z along their normal. Without
     ``uid`` there must be one series only. Raises ``DataError``.
     """
+    frames, where = _frames(path, uid)
+    return _voxels(frames, where).transpose(2, 1, 0), _affine(frames)
+
+
+def series_frames(path: Path, uid: str | None) -> list[Frame]:
+    """The slices of ``read_series``, in the order of its Z: the file and frame that hold each."""
+    return _frames(path, uid)[0]
+
+
+def _frames(path: Path, uid: str | None) -> tuple[list[Frame], str]:
+    """The frames of a series in order, and how messages call it."""
     series = _the_series(path, uid)
     where = f"{path}: {series.name}"
-    frames = _stacked(series, where)
-    return _voxels(frames, where).transpose(2, 1, 0), _affine(frames)
+    return _stacked(series, where), where
 
 
 @dataclass(frozen=True)

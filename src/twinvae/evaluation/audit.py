@@ -9,7 +9,7 @@ many comparable tumour-free slices the adjusted figures rest, how preparation di
 Null stands for what is undefined; an ESTIMATE is {value, ci_low, ci_high}::
 
     split, min_tumour_px, resamples, seed
-    n: {healthy_slices, healthy_subjects, tumour_free_slices, tumour_free_subjects}
+    n: {healthy_slices, healthy_subjects, tumour_free_slices, tumour_free_subjects, sliver_slices}
     support: what matched and adjusted AUROCs rest on (``support``)
     warnings: [text, …]
     which_slice: {folds, value, ci_low, ci_high} (``which_slice``), or null
@@ -20,7 +20,7 @@ Null stands for what is undefined; an ESTIMATE is {value, ci_low, ci_high}::
       auroc: {raw, matched, adjusted: ESTIMATE}
       source_gap_auroc, source_gap_auroc_matched, source_gap_auroc_adjusted: ESTIMATE
       false_positive_rates: [{percentile, threshold, target, cross_validated,
-                              healthy, tumour_free: ESTIMATE,
+                              healthy, tumour_free, sliver: ESTIMATE,
                               by_position, by_source: {healthy, tumour_free:
                                                        {NAME: ESTIMATE}}}, …]
       p_values: {healthy, tumour_free: {ks, rates: {0.01, 0.05: ESTIMATE}}}, or null
@@ -28,6 +28,9 @@ Null stands for what is undefined; an ESTIMATE is {value, ci_low, ci_high}::
     comparisons: NAME (not trivial): raw, matched, adjusted:
                  {value, rival, rival_value, difference, ci_low, ci_high, p_value}
 
+``sliver``: mixed slices with tumour pixels, but no more than ``min_tumour_px``. They count as
+tumour-free everywhere but in ``false_positive_rates`` and ``p_values``, where ``tumour_free`` are
+slices without a single tumour pixel: calling a sliver of tumour abnormal is no false alarm.
 ``source_gap_auroc`` is above 0.5 when tumour-free mixed slices score above healthy ones;
 ``_matched`` and ``_adjusted`` compare slices of similar brain area and position.
 ``difference`` is the score's AUROC less the best rival's on the same resamples of subjects; the
@@ -61,9 +64,11 @@ from twinvae.evaluation.resampling import (
 from twinvae.evaluation.rivals import Rivals, which_slice
 from twinvae.evaluation.subsets import (
     Sample,
+    clean_and_slivers,
     healthy_and_tumour_free,
     known_mixed,
     sample_of,
+    subject_codes,
 )
 from twinvae.evaluation.what_it_sees import what_it_sees
 from twinvae.scoring.table import SPACING, is_trivial, score_columns
@@ -103,7 +108,10 @@ def audit(
     aurocs = ThreeAurocs(sample, positive, draws, config)
     rivals = Rivals(sample, positive, aurocs)
     gaps = _source_gaps(healthy, free, config, seed)
-    rates = FalsePositives(healthy, free, Calibration.of(calibration), config.resamples, seed)
+    clean, slivers = clean_and_slivers(free)
+    rates = FalsePositives(
+        healthy, clean, slivers, Calibration.of(calibration), config.resamples, seed
+    )
     rests_on = support(sample, positive, aurocs)
     return {
         "split": split,
@@ -112,9 +120,10 @@ def audit(
         "seed": seed,
         "n": {
             "healthy_slices": len(healthy),
-            "healthy_subjects": rates.n_subjects["healthy"],
+            "healthy_subjects": subject_codes(healthy)[1],
             "tumour_free_slices": len(free),
-            "tumour_free_subjects": rates.n_subjects["tumour_free"],
+            "tumour_free_subjects": subject_codes(free)[1],
+            "sliver_slices": len(slivers),
         },
         "support": rests_on,
         "warnings": warnings(rests_on),

@@ -118,12 +118,17 @@ def subject_verdicts(calibration: Calibration, rows: pd.DataFrame, score: str) -
 
 
 class FalsePositives:
-    """The calibrated thresholds on healthy-source and on tumour-free mixed slices."""
+    """The calibrated thresholds on healthy-source and on mixed slices without tumour.
+
+    ``free``: mixed slices without any tumour pixel; ``slivers``: those with too few of them to be
+    tumour slices, which are counted apart, since calling them abnormal is not wrong.
+    """
 
     def __init__(
         self,
         healthy: pd.DataFrame,
         free: pd.DataFrame,
+        slivers: pd.DataFrame,
         calibration: Calibration,
         resamples: int,
         seed: int,
@@ -133,8 +138,7 @@ class FalsePositives:
             where: _Group(rows, resamples, seed)
             for where, rows in (("healthy", healthy), ("tumour_free", free))
         }
-        self.n_subjects = {where: group.n_subjects for where, group in self._groups.items()}
-        """Subjects of ``healthy`` and of ``tumour_free``."""
+        self._slivers = _Group(slivers, resamples, seed)
 
     def of(self, score: str) -> list[dict[str, Any]]:
         """What each threshold of a score gives; empty for a score without calibration."""
@@ -144,6 +148,7 @@ class FalsePositives:
             where: called(self._calibration, group.rows, score)
             for where, group in self._groups.items()
         }
+        slivers = called(self._calibration, self._slivers.rows, score)
         return [
             {
                 "percentile": entry["percentile"],
@@ -151,6 +156,7 @@ class FalsePositives:
                 "target": entry["target_fpr"],
                 "cross_validated": entry["cross_validated_fpr"],
                 **self._rates({where: each[place][1] for where, each in found.items()}),
+                "sliver": self._slivers.rate(slivers[place][1]),
             }
             for place, (entry, _) in enumerate(found["healthy"])
         ]

@@ -79,6 +79,15 @@ def healthy_and_tumour_free(
     return healthy, mixed.loc[mixed["tumour_px"] <= min_tumour_px]
 
 
+def clean_and_slivers(free: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of slices that are no tumour slices: those without any tumour pixel, and those with a few.
+
+    Only the first can be called abnormal wrongly; a sliver of tumour is no false alarm.
+    """
+    clean = free["tumour_px"] == 0
+    return free.loc[clean], free.loc[~clean]
+
+
 def by_subject(sample: Sample) -> Sample:
     """One row a subject: its highest score, and the most tumour pixels in one slice.
 

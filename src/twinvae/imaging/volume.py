@@ -141,6 +141,14 @@ def turned_back(array: NDArray[_Scalar], turn: NDArray[np.float64]) -> NDArray[_
     return np.ascontiguousarray(_nib.apply_orientation(array, _nib.ornt_transform(RAS, turn)))
 
 
+def turned_affine(
+    affine: NDArray[np.float64], turn: NDArray[np.float64], shape: tuple[int, ...]
+) -> Affine:
+    """The affine of an array of ``shape`` with ``affine`` once it is ``turned``."""
+    found: Affine = affine @ _nib.inv_ornt_aff(turn, shape)
+    return found
+
+
 def axis_codes(affine: NDArray[np.float64]) -> str:
     """Where the axes of an array point, for example `LPS`."""
     return "".join(_nib.aff2axcodes(affine))

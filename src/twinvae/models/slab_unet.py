@@ -22,8 +22,6 @@ from twinvae.planting import PlantedContrast, Planting, plant_in_slices
 
 _FOLD = 2  # pixels a side that become channels: the first level works at half the resolution
 _VARIANCE = 0.13**2  # of x_h: with it both terms of the loss are of like size
-_OVERLAP = 0.3  # weight of the overlap, a pixel of brain
-_SEEN = 5.0  # pixels added to both sides of the overlap, so that slices without lesion count too
 _NOISE = 0.05  # largest standard deviation of the noise of a slab
 _VISIBLE = 0.04  # least change of intensity that counts as lesion
 _RARE = -3.0  # the network's first guess: few pixels are lesion, as logit
@@ -113,11 +111,9 @@ class SlabUNet(UNet):
         kl_weight: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Loss:
-        """−log p(healthy slice, lesion's mask | slab with a lesion), and how little they overlap.
+        """−log p(healthy slice, lesion's mask | slab with a lesion); there is no KL term.
 
-        Normal with a fixed variance, and Bernoulli, inside the brain; in nats a slice. The overlap
-        is Dice's, in place of the KL of other models: without it the few pixels of small lesions
-        hardly count.
+        Normal with a fixed variance, and Bernoulli, inside the brain; in nats a slice.
         """
         target = batch.target.expand(-1, SLAB, -1, -1)
         brains = target > 0
@@ -135,22 +131,14 @@ class SlabUNet(UNet):
             logit, lesion.float(), reduction="none"
         )
         log_likelihood = sum_pixels(density, counts).mean()
-        apart = self._apart(logit.sigmoid() * counts, lesion * counts)
-        apart = (apart * counts.flatten(1).sum(1)).mean() * _OVERLAP
-        return Loss(kl_weight * apart - log_likelihood, log_likelihood, apart)
-
-    @staticmethod
-    def _apart(found: Tensor, there: Tensor) -> Tensor:
-        """1 − Dice's coefficient of two images (batch, 1, H, W) in [0, 1]; (batch,)."""
-        common, both = ((t.flatten(1).sum(1)) for t in (found * there, found + there))
-        return 1 - (2 * common + _SEEN) / (both + _SEEN)
+        return Loss(-log_likelihood, log_likelihood, torch.zeros_like(log_likelihood))
 
     def with_lesions(
         self, slab: Tensor, brains: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """The slab with a lesion in the share ``planted``, and the middle slice's masks, bool.
 
-        What cannot be seen is not in the mask: the overlap would teach to guess where it might be.
+        What cannot be seen is not in the mask: it would teach to guess where it might be.
         """
         step = self.options.neighbour_mm
         ill, masks = plant_in_slices(

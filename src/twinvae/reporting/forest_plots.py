@@ -20,18 +20,8 @@ from twinvae.reporting.metric_cells import (
     strata_of,
     stratum_label,
 )
-from twinvae.reporting.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    SKY,
-    VERMILLION,
-    ordinal,
-    percent,
-    score_label,
-    styled,
-)
+from twinvae.reporting.style import BLUE, GREEN, GREY, INK, SKY, VERMILLION, styled
+from twinvae.reporting.text import ordinal, percent, score_label
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,8 @@ def worst_slices(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Row numbers of the worst false positives and false negatives of the verdicts' score.
 
-    False positives: the tumour-free test slices of mixed sources that exceed their threshold most.
+    False positives: the test slices of mixed sources without any tumour pixel that exceed their
+    threshold most; those of 1 to ``min_tumour_px`` pixels are mistakes of neither kind.
     False negatives: the tumour slices below theirs, the largest tumours first. At most one of each
     a subject and ``count`` in all; none without thresholds.
     """
@@ -148,8 +149,9 @@ def worst_slices(
     excess = rows[name].to_numpy() - slice_thresholds(calibration, rows, name)[0][1]
     abnormal = called(calibration, rows, name)[0][1]
     tumour = (rows["tumour_px"] > min_tumour_px).to_numpy()
+    clean = (rows["tumour_px"] == 0).to_numpy()
     return (
-        _first_of_each(rows.assign(by=excess)[abnormal & ~tumour], count),
+        _first_of_each(rows.assign(by=excess)[abnormal & clean], count),
         _first_of_each(rows.assign(by=areas(rows, "tumour"))[~abnormal & tumour], count),
     )
 

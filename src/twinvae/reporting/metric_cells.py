@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from twinvae.reporting.style import number, span
+from twinvae.reporting.text import number, span
 
 METRICS = {
     "auroc": "AUROC",

@@ -35,7 +35,8 @@ from twinvae.reporting.report_tables import (
 )
 from twinvae.reporting.roc_curves import figure_roc
 from twinvae.reporting.run_figures import figure_area, figure_histograms, figure_training
-from twinvae.reporting.style import Picture, data_uri, picture, render
+from twinvae.reporting.style import Picture, picture
+from twinvae.reporting.text import data_uri, render, score_label
 from twinvae.reporting.wording import (
     PUBLISHED,
     SIGNS,
@@ -112,7 +113,7 @@ def report_figures(material: ReportMaterial) -> dict[str, Figure]:
     scores, calibration, audit = material.scores, material.calibration, material.audit
     size, decision = audit["min_tumour_px"], calibration["decision_score"]
     main = [n for n in dict.fromkeys((decision, PAPER_SCORE)) if n in scores]
-    statistics = [name for name in _STATISTICS if name in scores]
+    statistics = _statistics(material)
     figures = {
         "roc": _roc(material, main),
         "area": figure_area(scores, decision, calibration, size),
@@ -128,6 +129,23 @@ def report_figures(material: ReportMaterial) -> dict[str, Figure]:
         figures["training"] = figure_training(material.logs)
     galleries = {name: getattr(material, field) for name, field in _GALLERIES.items()}
     return figures | {name: figure_gallery(g) for name, g in galleries.items() if g is not None}
+
+
+def _statistics(material: ReportMaterial) -> list[str]:
+    """Those of the paper's two statistics that the run has."""
+    return [name for name in _STATISTICS if name in material.scores]
+
+
+def _figure4(material: ReportMaterial) -> str:
+    """The caption of figure 4, of what it shows."""
+    found = _statistics(material)
+    which = (
+        "The two statistics that the paper compares with"
+        if len(found) == len(_STATISTICS)
+        else f"{' and '.join(score_label(name) for name in found)}, one of the two statistics that "
+        f"the paper compares with; this run has no other"
+    )
+    return f"Figure 4. {which}."
 
 
 def _roc(material: ReportMaterial, main: Sequence[str]) -> Figure:
@@ -158,6 +176,7 @@ def report_html(material: ReportMaterial, pictures: Mapping[str, Picture]) -> st
         support=audit["support"],
         warnings=audit["warnings"],
         resamples=f"{audit['resamples']:,}",
+        figure4=_figure4(material),
         figures={name: _embedded(name, one) for name, one in pictures.items()},
         **_tables(metrics, audit, decision),
         audit=_audit(audit, decision),

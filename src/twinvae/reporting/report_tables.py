@@ -18,7 +18,7 @@ from twinvae.reporting.metric_cells import (
     strata_of,
     stratum_label,
 )
-from twinvae.reporting.style import number, percent, percent_span, score_label, signed, span
+from twinvae.reporting.text import number, percent, percent_span, score_label, signed, span
 from twinvae.reporting.wording import SEES_TONES
 from twinvae.scoring.table import PAPER_SCORE, is_trivial
 
@@ -196,6 +196,7 @@ def rate_lines(audit: Mapping[str, Any], decision_score: str) -> list[dict[str, 
             "target": percent(rate["target"]),
             "cross_validated": percent(rate["cross_validated"]),
             "rates": [_share(rate[where], rate["target"]) for where in ("healthy", "tumour_free")],
+            "sliver": _share(rate["sliver"], 1.0),  # never too many: there is some tumour
         }
         for name in ordered_scores(audit["scores"], decision_score)
         for place, rate in enumerate(audit["scores"][name]["false_positive_rates"])

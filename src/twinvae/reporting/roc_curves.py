@@ -24,17 +24,8 @@ from twinvae.evaluation.resampling import (
     ratio,
 )
 from twinvae.evaluation.subsets import Sample, known_mixed, sample_of
-from twinvae.reporting.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    VERMILLION,
-    number,
-    score_label,
-    show_nothing,
-    span,
-    styled,
-)
+from twinvae.reporting.style import BLUE, GREEN, GREY, VERMILLION, show_nothing, styled
+from twinvae.reporting.text import number, score_label, span
 from twinvae.scoring.table import is_trivial
 
 GRID = np.linspace(0, 1, 201)

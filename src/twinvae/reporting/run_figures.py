@@ -16,37 +16,38 @@ from matplotlib.ticker import MaxNLocator
 from twinvae.decision import called, slice_thresholds
 from twinvae.decision.thresholds import BRAIN_MM2, BRAIN_PX, places_of, size_column
 from twinvae.evaluation.resampling import FloatArray
-from twinvae.reporting.style import (
-    BLUE,
-    INK,
-    SKY,
-    VERMILLION,
-    ordinal,
-    percent,
-    score_label,
-    show_nothing,
-    styled,
-)
+from twinvae.reporting.style import BLUE, GREY, INK, SKY, VERMILLION, show_nothing, styled
+from twinvae.reporting.text import ordinal, percent, score_label
 from twinvae.reporting.wording import threshold_varies
 from twinvae.scoring.table import SPACING
 
 _BINS = 32
 _GATHERED = 0.5  # per cent of slices at each end, in the outermost bins of a histogram
-_COLOURS = (BLUE, SKY, VERMILLION)
 _MEDIANS = 8  # of the score, over bins of equally many slices
 _MM2_IN_CM2 = 100.0
 _AT_BORDER = 0.25  # per cent of slices at each end, drawn at the border of a plot against area
 
 
 def slice_groups(scores: pd.DataFrame, min_tumour_px: int) -> dict[str, Any]:
-    """Row masks of test slices: healthy-source, tumour-free and tumour slices."""
+    """Row masks of test slices: healthy-source, tumour-free and tumour slices.
+
+    Slices of 1 to ``min_tumour_px`` tumour pixels are a group of their own, where there are any.
+    """
     here = scores["split"] == "test"
     mixed = here & (scores["role"] == "mixed")
+    few = mixed & (scores["tumour_px"] > 0) & (scores["tumour_px"] <= min_tumour_px)
     return {
         "healthy source": here & (scores["role"] == "healthy"),
-        "mixed, tumour-free": mixed & (scores["tumour_px"] <= min_tumour_px),
+        "mixed, tumour-free": mixed & (scores["tumour_px"] == 0),
+        **({f"mixed, 1 to {min_tumour_px} tumour pixels": few} if few.any() else {}),
         "mixed, tumour": mixed & (scores["tumour_px"] > min_tumour_px),
     }
+
+
+def _looks(groups: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Colour, line and opacity of each of ``slice_groups``."""
+    few = [(GREY, ":", 0.1)] if len(groups) > 3 else []
+    return [(BLUE, "-", 0.14), (SKY, "--", 0.2), *few, (VERMILLION, "-", 0.24)]
 
 
 @styled
@@ -90,8 +91,7 @@ def _histogram(
         low, high = min(low, bound["threshold"]), max(high, bound["threshold"])
     pad = 0.03 * (high - low) or 0.5
     edges = np.linspace(low - pad, high + pad, _BINS + 1)
-    looks = ((BLUE, "-", 0.14), (SKY, "--", 0.2), (VERMILLION, "-", 0.24))
-    for (label, mask), (colour, line, alpha) in zip(groups.items(), looks, strict=True):
+    for (label, mask), (colour, line, alpha) in zip(groups.items(), _looks(groups), strict=True):
         values = np.clip(scores.loc[mask, name].to_numpy(), edges[0], edges[-1])
         share = 100 * np.histogram(values, edges)[0] / max(1, len(values))
         legend = f"{label} ({len(values):,} slices)"
@@ -133,15 +133,15 @@ def figure_area(
     calibration: Mapping[str, Any],
     min_tumour_px: int,
 ) -> Figure:
-    """A panel for healthy-source, tumour-free and tumour slices each; the same threshold in all.
+    """A panel for each of ``slice_groups``; the same threshold in all.
 
     Every dot is a slice, the line with squares their running median; the few slices far out are
     drawn at the border. A threshold that depends on the position too is drawn once for each of its
     bins.
     """
-    figure = Figure(figsize=(9.8, 3.7), layout="constrained")
-    panels = figure.subplots(1, 3, sharex=True, sharey=True)
     groups = slice_groups(scores, min_tumour_px)
+    figure = Figure(figsize=(0.5 + 3.1 * len(groups), 3.7), layout="constrained")
+    panels = figure.subplots(1, len(groups), sharex=True, sharey=True)
     shown = scores.loc[np.logical_or.reduce(list(groups.values()))]
     if not len(shown):
         for axes in panels:
@@ -150,7 +150,8 @@ def figure_area(
     bounds = threshold_curves(calibration, shown, name)
     drawn = [shown[name].to_numpy(), *(value for _, value in bounds)]
     low, high = _limits(drawn[0], np.concatenate(drawn[1:]) if bounds else np.empty(0))
-    for axes, (label, mask), colour in zip(panels, groups.items(), _COLOURS, strict=True):
+    looks = _looks(groups)
+    for axes, (label, mask), (colour, *_) in zip(panels, groups.items(), looks, strict=True):
         rows = scores.loc[mask]
         size, unit = _area(calibration, rows)
         axes.scatter(

@@ -1,46 +1,52 @@
-"""One page per scan for ``detect``: the verdict, the slices that led to it, every slice's score.
+"""One page per scan for ``detect``: the verdict, a viewer, every slice's score, what stands out.
 
-It needs no evaluation: ``detect`` starts without it.
+It needs no evaluation and no matplotlib: ``detect`` starts without them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from markupsafe import Markup
 
-from twinvae.decision import STATISTICS, ScanVerdict
-from twinvae.files import write_text
-from twinvae.reporting.mask_outline import MaskedHead, figure_mask_outline
-from twinvae.reporting.style import (
-    BLUE,
-    INK,
-    VERMILLION,
-    Images,
-    as_png,
-    as_svg,
-    bare,
-    data_uri,
-    ordinal,
-    percent,
-    render,
-    residual_limit,
-    score_label,
-    show_slice,
-    styled,
-)
+from twinvae.decision import ScanVerdict
+from twinvae.decision.domain import Outside
+from twinvae.files import atomic_path, write_text
+from twinvae.reporting.judged import distinct_slices, judged_values, marked
+from twinvae.reporting.mask_outline import MaskedHead, mask_outlines
+from twinvae.reporting.pictures import grey, png, with_heat
+from twinvae.reporting.text import data_uri, number, render
+from twinvae.reporting.view import View, in_box, view_data
 
 SLICE_COLUMNS = ("slice", "position", "score", "threshold", "abnormal")
-_SHOWN = 6  # slices on the page
-_VISIBLE = 0.12  # of the residual's scale: smaller residuals stay transparent
+_LISTED = 12  # clusters on the page; all of them are in lesions.tsv
+
+Images = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class StandsOut:
+    """The map behind the score, and where it reaches its threshold."""
+
+    label: str
+    """What the map is."""
+    level: str
+    """What its threshold is, in a sentence."""
+    exact: bool
+    """Whether the score comes from this map; else the score has none."""
+    relative: Images
+    """(n, H, W): the map in times its threshold, 0 outside the brain."""
+    lesions: pd.DataFrame
+    """One row a cluster, the highest peak first: columns of lesions.tsv."""
+    peaks: Sequence[tuple[int, int, int]]
+    """Voxel of each cluster's peak on the grid of the view."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,16 @@ class ScanMaterial:
     """(n, H, W), intensity in [0, 1]; anterior at the top, the person's right on the left."""
     reconstructions: Images
     """(n, H, W): what the healthy model makes of them."""
+    stands_out: StandsOut
+    """The map behind the score."""
+    view: View
+    """The scan and its maps, to be looked through."""
     made: Mapping[str, object] = field(default_factory=dict)
     """How the page came about: what → text (bundle, version, recipe, time)."""
     warnings: Sequence[str] = ()
-    """Sentences shown beside the verdict."""
+    """Sentences shown beside the verdict, but for what ``outside`` says."""
+    outside: Sequence[Outside] = ()
+    """What puts the scan out of domain; said once, in one sentence."""
     head: MaskedHead | None = None
     """The whole head and the mask found in it; None where nothing was stripped."""
 
@@ -72,32 +84,26 @@ class ScanMaterial:
 def scan_html(material: ScanMaterial) -> str:
     """The page as one HTML text that opens offline. Raises ``ValueError`` on unequal lengths."""
     count = len(material.slices)
-    if not count == len(material.images) == len(material.reconstructions) or not count:
+    arrays = (material.images, material.reconstructions, material.stands_out.relative)
+    if not count or any(len(array) != count for array in arrays):
         raise ValueError(
-            f"expected as many slices, images and reconstructions, at least one; found {count}, "
-            f"{len(material.images)}, {len(material.reconstructions)}"
+            f"expected as many slices, images, reconstructions and maps, at least one; found "
+            f"{count}, {', '.join(str(len(array)) for array in arrays)}"
         )
-    tone, state, reason, called = _said(material)
+    out = material.stands_out
     return render(
         "scan.html.j2",
         name=material.name,
-        tone=tone,
-        state=state,
-        reason=reason,
-        called=called,
-        warnings=material.warnings,
-        montage=data_uri(as_png(figure_montage(material)), "png"),
-        curve=data_uri(as_svg(figure_slice_scores(material)), "svg"),
-        slices=[
-            {
-                "slice": int(row["slice"]),
-                "position": f"{row['position']:.2f}",
-                "score": f"{row['score']:.4g}",
-                "abnormal": bool(row["abnormal"]),
-            }
-            for _, row in _marked(material).sort_values("slice").iterrows()
-        ],
-        outline=None if material.head is None else _outline(material.head),
+        **judged_values(material.verdict, material.slices, material.score),
+        warnings=[*_domain(material), *material.warnings],
+        outside=material.outside,
+        view=_embedded(view_data(material.view)),
+        layers=material.view.layers[1:],
+        out=out,
+        lesions=list(_lesions(material)),
+        more=max(0, len(out.lesions) - _LISTED),
+        places=[_place(material, int(row)) for row in distinct_slices(material.slices)],
+        outlines={} if material.head is None else _outlines(material.head),
         made=material.made,
     )
 
@@ -107,112 +113,61 @@ def write_scan_page(material: ScanMaterial, path: Path) -> None:
     write_text(path, scan_html(material))
 
 
-def _outline(head: MaskedHead) -> str:
-    return data_uri(as_png(figure_mask_outline(head)), "png")
-
-
-def _said(material: ScanMaterial) -> tuple[str, str, str, str]:
-    """Tone, state, the reason for it, and what is said of single slices."""
-    verdict, bounds = material.verdict, material.slices["threshold"]
-    if verdict is None:
-        reason = "The scan is unlike the healthy scans that the thresholds were set on, as below."
-        return "bad", "No verdict: out of domain", reason, "No slice was judged."
-    low, high = float(bounds.min()), float(bounds.max())
-    level = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}, by the slice's brain area"
-    called = f"{int(material.slices['abnormal'].sum())} of {len(bounds)} slices reach"
-    return (
-        "bad" if verdict.abnormal else "good",
-        "Abnormal" if verdict.abnormal else "No abnormality found",
-        _reason(verdict, score_label(material.score)),
-        f"{called} the threshold for single slices, d* = {level}.",
-    )
-
-
-def _reason(verdict: ScanVerdict, label: str) -> str:
-    relation = "reaches" if verdict.abnormal else "stays below"
-    what = STATISTICS[verdict.statistic].summary
-    return (
-        f"The {what} ({label}), {verdict.value:.4g}, {relation} the threshold for "
-        f"scans, {verdict.threshold:.4g}: the {ordinal(verdict.percentile)} percentile of the "
-        f"same in healthy validation scans. About {percent(verdict.target_fpr, 0)} "
-        f"of healthy scans like those would be called abnormal. Conformal p-value of the scan: "
-        f"{verdict.p_value:.2g}."
-    )
-
-
-def _marked(material: ScanMaterial) -> pd.DataFrame:
-    """The slices; none of them is abnormal without a verdict."""
-    abnormal = material.slices["abnormal"].fillna(False).astype(bool)
-    return material.slices.assign(abnormal=abnormal)
-
-
-def highest_slices(scores: npt.NDArray[np.float64], count: int = _SHOWN) -> npt.NDArray[np.int64]:
-    """Places of the ``count`` highest scores, the highest first."""
-    return np.asarray(np.argsort(-scores, kind="stable")[:count], dtype=np.int64)
-
-
-@styled
-def figure_montage(material: ScanMaterial) -> Figure:
-    """The highest-scoring slices: slice, healthy reconstruction, and the residual laid over."""
-    slices = _marked(material)
-    chosen = highest_slices(slices["score"].to_numpy(dtype=np.float64))
-    residual = material.images - material.reconstructions
-    limit = residual_limit(residual[chosen])
-    names = ("slice x", "healthy\nreconstruction x_h", "residual x − x_h\nover the slice")
-    figure = Figure(figsize=(1.55 * len(chosen) + 2.0, 5.2), layout="constrained")
-    grid = figure.subplots(3, len(chosen), squeeze=False)
-    for column, place in enumerate(chosen):
-        row = slices.iloc[int(place)]
-        mark = " *" if row["abnormal"] else ""
-        title = f"slice {int(row['slice'])}\nscore {row['score']:.3g}{mark}"
-        grid[0, column].set_title(title, fontsize=8.5, fontweight="normal", loc="center")
-        show_slice(grid[0, column], material.images[place])
-        show_slice(grid[1, column], material.reconstructions[place])
-        show_slice(grid[2, column], material.images[place])
-        strength = np.abs(residual[place]) / limit
-        grid[2, column].imshow(
-            residual[place],
-            cmap="RdBu_r",
-            vmin=-limit,
-            vmax=limit,
-            alpha=np.clip((strength - _VISIBLE) / (0.6 - _VISIBLE), 0, 0.85),
+def write_thumbnail(material: ScanMaterial, path: Path) -> None:
+    """Write the highest slice, the map laid over it, as a PNG file."""
+    row = int(distinct_slices(material.slices)[0])
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(
+            png(with_heat(material.images[row], material.stands_out.relative[row]))
         )
-    for axes in grid.flat:
-        bare(axes)
-    for axes, name in zip(grid[:, 0], names, strict=True):
-        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8.5, labelpad=6)
-    scale = ScalarMappable(Normalize(-limit, limit), "RdBu_r")  # opaque, unlike what is drawn
-    bar = figure.colorbar(scale, ax=list(grid[2, :]), shrink=0.9, aspect=12, pad=0.01)
-    bar.set_label("intensity", fontsize=8)
-    return figure
 
 
-@styled
-def figure_slice_scores(material: ScanMaterial) -> Figure:
-    """Score of every slice against its number, with its threshold and the scan's."""
-    figure = Figure(figsize=(9.4, 3.3), layout="constrained")
-    axes = figure.subplots()
-    table = _marked(material).sort_values("slice")
-    abnormal = table["abnormal"].to_numpy(dtype=bool)
-    axes.plot(table["slice"], table["score"], color=BLUE, marker="o", markersize=3.2)
-    axes.plot(
-        table["slice"][abnormal],
-        table["score"][abnormal],
-        "D",
-        color=VERMILLION,
-        markersize=5,
-        label="abnormal slices",
+def _domain(material: ScanMaterial) -> list[str]:
+    """What is out of domain and what follows, in one sentence; none for a scan that is inside."""
+    if not material.outside:
+        return []
+    what = ", ".join(one.statistic for one in material.outside)
+    then = (
+        "so no verdict is given"
+        if material.verdict is None
+        else "OUT OF DOMAIN, and the verdict was forced: its error rates do not hold"
     )
-    label = "d*, threshold for slices"
-    axes.plot(table["slice"], table["threshold"], color=INK, linestyle=(0, (4, 2)), label=label)
-    if material.verdict is not None and material.verdict.statistic == "max":
-        bound = material.verdict.threshold
-        label = f"threshold for the scan's highest slice: {bound:.3g}"
-        axes.axhline(bound, color=INK, linestyle=(0, (1, 1.5)), linewidth=1.2, label=label)
-    axes.set(
-        xlabel="slice number (along z of the scan, from its lowest slice up)",
-        ylabel=f"{score_label(material.score)}\n(no unit)",
-    )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside upper center", ncols=3)
-    return figure
+    return [f"Unlike the healthy scans behind the thresholds in {what}: {then}."]
+
+
+def _lesions(material: ScanMaterial) -> Iterator[dict[str, Any]]:
+    """Rows of the table of clusters."""
+    out = material.stands_out
+    rows = out.lesions.head(_LISTED).to_dict("records")
+    for row, peak in zip(rows, out.peaks, strict=False):
+        yield {
+            **{str(key): value for key, value in row.items()},
+            "go": ",".join(str(v) for v in in_box(material.view, peak)),
+            "centre": ", ".join(number(row[f"{axis}_mm"], 1) for axis in "xyz"),
+        }
+
+
+def _outlines(head: MaskedHead) -> dict[str, str]:
+    return {name: data_uri(png(cut), "png") for name, cut in mask_outlines(head).items()}
+
+
+def _place(material: ScanMaterial, row: int) -> dict[str, Any]:
+    """One of the highest slices: what is written beside it, and its three pictures."""
+    slices, image = marked(material.slices).iloc[row], material.images[row]
+    pictures = {
+        "slice": grey(image),
+        "healthy reconstruction": grey(material.reconstructions[row]),
+        "map over the slice": with_heat(image, material.stands_out.relative[row]),
+    }
+    return {
+        "slice": int(slices["slice"]),
+        "score": f"{slices['score']:.3g}",
+        "abnormal": bool(slices["abnormal"]),
+        "pictures": {what: data_uri(png(pixels), "png") for what, pixels in pictures.items()},
+    }
+
+
+def _embedded(value: Mapping[str, Any]) -> Markup:
+    """JSON that may stand inside a script element."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))

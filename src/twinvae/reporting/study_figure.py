@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from twinvae.reporting.style import INK, score_label, styled
+from twinvae.reporting.style import INK, styled
+from twinvae.reporting.text import score_label
 from twinvae.scoring.table import is_trivial
 
 _MOST_SCORES = 40  # more rows than this nobody reads; the table has them all

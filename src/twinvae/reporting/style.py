@@ -1,15 +1,12 @@
 """One look for every figure and page: fonts, colours that colour-blind readers tell apart, slices
-in grey, how scores and numbers are written; a figure as PNG, SVG or address; templates filled.
+in grey; a figure as PNG or SVG.
 
 Figures are matplotlib ``Figure`` objects drawn without pyplot, so that no global state is left.
-Pages carry everything inside and open offline.
 """
 
 from __future__ import annotations
 
-import base64
 import io
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -19,11 +16,8 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from twinvae.scoring.table import CONTEXT_SUFFIX, PAPER_SCORE, TRIVIAL_PREFIX
 
 # Okabe and Ito, Color Universal Design (2008).
 BLUE, SKY, VERMILLION = "#0072B2", "#56B4E9", "#D55E00"
@@ -60,16 +54,6 @@ Images = npt.NDArray[np.floating]
 """(n, H, W) or (H, W)."""
 Masks = npt.NDArray[np.bool_]
 _CONTOUR = "#F0E442"  # Okabe–Ito yellow: seen on grey
-
-_SCORES = {
-    PAPER_SCORE: "Latent L2 (paper)",
-    "image_l2": "Image L2",
-    "healthy_mean_norm": "Norm of VAE-H mean",
-    "residual_local": "Local residual",
-    "residual_or_mirror_local": "Residual or mirror",
-    "residual_mirror_zscore_local": "Three counterparts",
-    "residual_or_window_local": "Residual or mirror, local means",
-}
 
 P = ParamSpec("P")
 
@@ -124,12 +108,6 @@ def as_svg(figure: Figure) -> bytes:
     return _saved(figure, "svg", dpi=DPI, metadata={"Date": None, "Creator": "twinvae"})
 
 
-def data_uri(content: bytes, kind: str) -> str:
-    """``content`` as an address that a page carries inside itself; ``kind``: png or svg."""
-    mime = {"png": "image/png", "svg": "image/svg+xml"}[kind]
-    return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
-
-
 def show_nothing(axes: Axes, message: str) -> None:
     """Say on empty axes why nothing is drawn."""
     axes.set_axis_off()
@@ -158,68 +136,6 @@ def bare(axes: Axes) -> None:
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
-
-
-def score_label(name: str) -> str:
-    """A score's name as a reader would say it; trivial rivals are marked as such."""
-    if name.endswith(CONTEXT_SUFFIX):
-        return f"{score_label(name.removesuffix(CONTEXT_SUFFIX))} in context"
-    if name.startswith(TRIVIAL_PREFIX):
-        return f"Trivial: {name.removeprefix(TRIVIAL_PREFIX).replace('_', ' ')}"
-    return _SCORES.get(name, name.replace("_", " "))
-
-
-def number(value: object, digits: int = 3) -> str:
-    """``value`` with ``digits`` decimals, or a dash when it is None or NaN."""
-    if not isinstance(value, int | float) or math.isnan(value):
-        return "–"
-    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """``value`` with its sign."""
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def percent(value: object, digits: int = 1) -> str:
-    """A share in [0, 1] as a percentage, or a dash."""
-    if not isinstance(value, int | float) or math.isnan(value):
-        return "–"
-    return f"{100 * value:.{digits}f} %"
-
-
-def span(low: object, high: object, digits: int = 3) -> str:
-    """An interval, or nothing when it is not known."""
-    known = [isinstance(v, int | float) and not math.isnan(v) for v in (low, high)]
-    return f"{number(low, digits)} to {number(high, digits)}" if all(known) else ""
-
-
-def percent_span(low: object, high: object, digits: int = 1) -> str:
-    """An interval of shares as percentages, or nothing when it is not known."""
-    if not isinstance(low, int | float) or not isinstance(high, int | float):
-        return ""
-    interval = span(100 * low, 100 * high, digits)
-    return f"{interval} %" if interval else ""
-
-
-def ordinal(percentile: float) -> str:
-    """``99`` → ``99th``; ``99.5`` → ``99.5th``."""
-    text = f"{percentile:g}"
-    if "." in text or text[-2:] in ("11", "12", "13"):
-        return f"{text}th"
-    return text + {"1": "st", "2": "nd", "3": "rd"}.get(text[-1], "th")
-
-
-def render(template: str, **values: Any) -> str:
-    """Fill a template of this package; everything put in is escaped."""
-    environment = Environment(
-        loader=PackageLoader("twinvae.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(**values)
 
 
 def _saved(figure: Figure, kind: str, **options: Any) -> bytes:

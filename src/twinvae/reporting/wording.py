@@ -11,7 +11,7 @@ import pandas as pd
 
 from twinvae.evaluation.what_it_sees import BRAIN_SIZE, CLEAR_GAP, NOTHING, SCANNER, TUMOURS
 from twinvae.reporting.metric_cells import AUROCS, Cells
-from twinvae.reporting.style import number, ordinal, percent, percent_span, score_label, span
+from twinvae.reporting.text import number, ordinal, percent, percent_span, score_label, span
 from twinvae.scoring.table import PAPER_SCORE, is_trivial
 
 Tone = Literal["good", "bad", "unclear"]
@@ -180,8 +180,20 @@ def at_threshold(
         f"healthy validation. 95 % intervals: found {share or 'unknown'}, wrongly called "
         f"{interval or 'unknown'}. On healthy-source test slices "
         f"{percent(first['healthy']['value'])} are called abnormal."
+        f"{_slivers(audit, first)}"
     )
     return Statement(tone, headline, detail)
+
+
+def _slivers(audit: Mapping[str, Any], rate: Mapping[str, Any]) -> str:
+    """What verdicts say of slices with too little tumour to be tumour slices, if there are any."""
+    count = audit["n"]["sliver_slices"]
+    if not count:
+        return ""
+    return (
+        f" Of the {count} slices of 1 to {audit['min_tumour_px']} tumour pixels, which count as "
+        f"neither here, {percent(rate['sliver']['value'])} are called abnormal."
+    )
 
 
 def _source_gap(name: str, audit: Mapping[str, Any]) -> Statement:

@@ -30,7 +30,6 @@ from twinvae.reporting.gallery import (
 from twinvae.reporting.report import ReportMaterial
 from twinvae.runs.folder import Run
 from twinvae.scoring import (
-    MAPS,
     AbnormalityMap,
     Models,
     moved,
@@ -39,6 +38,7 @@ from twinvae.scoring import (
     score_batches,
     scored_rows,
 )
+from twinvae.scoring.deciding import deciding_map
 from twinvae.training import Compute
 
 _TITLES = {
@@ -105,7 +105,7 @@ class _Galleries:
         self, scores: pd.DataFrame, chosen: NDArray[np.int64], calibration: Calibration
     ) -> Gallery:
         """Slices that verdicts are wrong about, with the map behind the verdicts' score."""
-        shown = _map_behind(calibration["decision_score"], self.models)
+        shown = deciding_map(calibration["decision_score"], self.models).source
         return self._drawn(chosen, worst_captions(scores, chosen, calibration), shown)
 
     def _drawn(
@@ -130,13 +130,6 @@ class _Galleries:
             maps=None if shown is None else maps * brain,
             map_name="" if shown is None else shown.name.replace("_", " "),
         )
-
-
-def _map_behind(score: str, models: Models) -> AbnormalityMap:
-    """The map that ``score`` is computed from, else the residual."""
-    able = [name for name, entry in MAPS.items() if entry.applies(models)]
-    whose = [name for name in able if score == name or score.startswith(f"{name}_")]
-    return MAPS[max(whose, key=len, default="residual")]
 
 
 def _trained(run: Run) -> dict[str, Path]:

@@ -1,6 +1,6 @@
 """Scores under one contract; importing this package registers all of them."""
 
-from twinvae.scoring import elbo, image, latent, saliency, trivial
+from twinvae.scoring import elbo, image, latent, learned, saliency, trivial
 from twinvae.scoring.batch import Fitted, Models, SliceBatch, moved, read_fitted, write_fitted
 from twinvae.scoring.fitted import score_and_fit
 from twinvae.scoring.loop import (
@@ -37,6 +37,7 @@ __all__ = [
     "elbo",
     "image",
     "latent",
+    "learned",
     "load_external",
     "map_rows",
     "moved",

@@ -136,6 +136,24 @@ class SliceBatch:
         self._aligned = aligned
         self._kept: dict[str, Tensor] = {}
 
+    def showing(self, slab: Tensor) -> SliceBatch:
+        """The same places of the same brains, other pictures: slices (n, 1, H, W), or slabs."""
+        middle = slab.shape[1] // 2
+        other = SliceBatch(
+            slab[:, middle, None],
+            self.brain,
+            position=self.position,
+            brain_mm2=self.brain_mm2,
+            pixel_mm=self.pixel_mm,
+            models=self.models,
+            options=self.options,
+            slab=slab,
+            fitted=self.fitted,
+            aligned=self._aligned,
+        )
+        other.models_in_float32 = self.models_in_float32
+        return other
+
     def once(self, name: str, compute: Callable[[SliceBatch], Tensor]) -> Tensor:
         """``compute(self)``, done the first time ``name`` is asked for and kept."""
         if name not in self._kept:

@@ -153,6 +153,8 @@ class AbnormalityMap:
     compute: MapFunction
     applies: Applies = always
     """Whether these models can give it."""
+    smooth: bool = False
+    """Whether it is smoothed already: ``NAME_local`` is its own maximum over the brain."""
 
     def of(self, batch: SliceBatch) -> Tensor:
         """The map of ``batch``, computed once a batch however many scores look at it."""
@@ -180,7 +182,7 @@ def abnormality_map(
     def register(function: MapFunction) -> MapFunction:
         if name in MAPS:
             raise ValueError(f"map {name!r} is registered twice")
-        entry = AbnormalityMap(name, summary, source, function, applies)
+        entry = AbnormalityMap(name, summary, source, function, applies, not local)
         MAPS[name] = entry
         if whole is not None:
             about = f"{whole} over all pixels of {summary}"

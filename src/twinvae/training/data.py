@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,6 +23,32 @@ from twinvae.vocabulary import FULL_SCALE, ROLES
 _BATCH = 256
 _CURVE_KNOTS = 6
 _BIAS_CELLS = 4  # knots of the smooth field along each side: no detail finer than a lobe
+
+
+class TrainingData(Protocol):
+    """What ``fit`` trains on: numbered slices or slabs."""
+
+    @property
+    def train(self) -> NDArray[np.intp]:
+        """Numbers of those to train on."""
+
+    @property
+    def val(self) -> NDArray[np.intp]:
+        """Numbers of those to watch; only their ELBO is logged, it decides nothing."""
+
+    def batch(
+        self, rows: NDArray[np.intp], device: torch.device, generator: torch.Generator
+    ) -> Tensor:
+        """Slices ``rows`` as float32 (len(rows), 1, H, W) in [0, 1], or slabs, of 3 slices."""
+
+    def mask(self, rows: NDArray[np.intp], device: torch.device, *, brain: bool) -> Tensor | None:
+        """Which pixels count, bool (len(rows), 1, H, W), perhaps of the ``brain``; None: all."""
+
+    def conditions(self, rows: NDArray[np.intp], device: torch.device) -> Tensor | None:
+        """Their conditions as int64 (len(rows),); None where the model has none."""
+
+    def content(self, rows: NDArray[np.intp]) -> str:
+        """Changes with everything that training sees of ``rows``, in their order."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +70,19 @@ class SliceData:
     condition: NDArray[np.int64] | None = None
     """(n,), the number in ``ROLES`` of each slice's role; only for conditional models."""
 
-    def batch(self, rows: NDArray[np.intp], device: torch.device) -> Tensor:
-        """Slices ``rows`` as float32 (len(rows), 1, H, W) in [0, 1], or slabs, of 3 slices."""
+    def batch(
+        self,
+        rows: NDArray[np.intp],
+        device: torch.device,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """As ``TrainingData.batch``; stored slices need no generator."""
         if self.slabs is None:
             return to_tensor(self.images[rows], device)
         return torch.from_numpy(self.slabs.cut(self.images, rows)).to(device)
 
     def mask(self, rows: NDArray[np.intp], device: torch.device, *, brain: bool) -> Tensor | None:
-        """Which pixels count, bool (len(rows), 1, H, W): calm ones, of the ``brain``; None: all."""
+        """As ``TrainingData.mask``: calm ones, of the ``brain``."""
         masks = ([self.brain] if brain else []) + ([] if self.calm is None else [self.calm])
         if not masks:
             return None
@@ -57,8 +90,21 @@ class SliceData:
         return torch.from_numpy(counts).unsqueeze(1).to(device)
 
     def conditions(self, rows: NDArray[np.intp], device: torch.device) -> Tensor | None:
-        """Their conditions as int64 (len(rows),)."""
+        """As ``TrainingData.conditions``."""
         return None if self.condition is None else torch.from_numpy(self.condition[rows]).to(device)
+
+    def content(self, rows: NDArray[np.intp]) -> str:
+        """As ``TrainingData.content``."""
+        found = hashlib.sha256(repr((len(rows), self.images.shape[1:])).encode())
+        for start in range(0, len(rows), 1024):
+            part = rows[start : start + 1024]
+            for array in (self.images, self.brain, self.condition, self.calm):
+                if array is not None:
+                    found.update(np.ascontiguousarray(array[part]).tobytes())
+            if self.slabs is not None:  # where neighbours lie, whatever else is in the store
+                found.update((self.slabs.rows[part] - part[:, None, None]).tobytes())
+                found.update(self.slabs.share[part].tobytes())
+        return found.hexdigest()
 
 
 def role_slices(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -40,7 +39,7 @@ from twinvae.training.checkpoint import (
     save_checkpoint,
 )
 from twinvae.training.compute import Compute
-from twinvae.training.data import SliceData, augment
+from twinvae.training.data import TrainingData, augment
 
 _FINISHED = "trained.json"
 MODEL_FILES = ("model.json", "weights.safetensors", "log.jsonl", _FINISHED)
@@ -51,7 +50,7 @@ _FINAL_RATE = 0.02  # where the cosine schedule ends, as a share of the learning
 
 def fit(
     model: Model,
-    data: SliceData,
+    data: TrainingData,
     options: TrainConfig,
     compute: Compute,
     *,
@@ -137,7 +136,7 @@ class _Training:
 
     model: Model
     optimisers: Mapping[str, torch.optim.Adam]
-    data: SliceData
+    data: TrainingData
     options: TrainConfig
     compute: Compute
     seed: int
@@ -177,7 +176,7 @@ class _Training:
 
     def step(self, rows: NDArray[np.intp], kl_weight: float, generator: torch.Generator) -> Loss:
         """One step of every optimiser on the slices ``rows``, the adversary's after the rest."""
-        clean = self.data.batch(rows, self.compute.device)
+        clean = self.data.batch(rows, self.compute.device, generator)
         noisy, target, mask = augment(clean, self.mask(rows), self.options.augment, generator)
         condition = self.data.conditions(rows, self.compute.device)
         batch = TrainingBatch(noisy, target, mask, condition)
@@ -214,7 +213,7 @@ class _Training:
         total = 0.0
         with torch.inference_mode(), self.compute.autocast():
             for part in np.array_split(rows, math.ceil(len(rows) / 128)):
-                x = self.data.batch(part, self.compute.device)
+                x = self.data.batch(part, self.compute.device, generator)
                 condition = self.data.conditions(part, self.compute.device)
                 batch = TrainingBatch(x, x, self.mask(part), condition)
                 loss = self.model.loss(batch, generator=generator)
@@ -276,24 +275,10 @@ def _fingerprint(training: _Training, start: str) -> str:
             "seed": training.seed,
             "start": start,
             "precision": "bf16" if training.compute.bf16 else "fp32",
-            "train": _content(data, data.train),
-            "val": _content(data, data.val),
+            "train": data.content(data.train),
+            "val": data.content(data.val),
         }
     )
-
-
-def _content(data: SliceData, rows: NDArray[np.intp]) -> str:
-    """Of all that training sees of the slices ``rows``, in their order."""
-    found = hashlib.sha256(repr((len(rows), data.images.shape[1:])).encode())
-    for start in range(0, len(rows), 1024):
-        part = rows[start : start + 1024]
-        for array in (data.images, data.brain, data.condition, data.calm):
-            if array is not None:
-                found.update(np.ascontiguousarray(array[part]).tobytes())
-        if data.slabs is not None:  # where neighbours lie, whatever else is in the store
-            found.update((data.slabs.rows[part] - part[:, None, None]).tobytes())
-            found.update(data.slabs.share[part].tobytes())
-    return found.hexdigest()
 
 
 def _resumed_log(path: Path, epochs: int) -> list[dict[str, Any]]:

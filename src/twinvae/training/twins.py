@@ -25,8 +25,14 @@ from twinvae.outputs import remove
 from twinvae.training.adapt import adapted
 from twinvae.training.checkpoint import delete_checkpoint
 from twinvae.training.compute import Compute
-from twinvae.training.data import SliceData, conditioned_slices, role_slices, with_reconstructions
+from twinvae.training.data import (
+    TrainingData,
+    conditioned_slices,
+    role_slices,
+    with_reconstructions,
+)
 from twinvae.training.fit import MODEL_FILES, fit, size_of
+from twinvae.training.painted import PaintedSlabs
 from twinvae.vocabulary import ROLES
 
 
@@ -67,7 +73,7 @@ class _Work:
     fresh: bool
 
     def fit(
-        self, network: Model, data: SliceData, options: TrainConfig, seed: int, role: str,
+        self, network: Model, data: TrainingData, options: TrainConfig, seed: int, role: str,
         folder: Path, start: str = "",
     ) -> Model:  # fmt: skip
         """Train ``network`` as that of ``role`` and store it in ``folder``."""
@@ -102,6 +108,11 @@ def check_networks(config: RunConfig) -> None:
                 f"training.{role}.adapt: expected a healthy model that looks for lesions "
                 f"(slab_unet), found the {role} model of kind {model.config.kind}"
             )
+        if options.labels is not None and not model.slab:
+            raise ConfigError(
+                f"training.{role}.labels: expected a model that sees slabs (slab_unet), found the "
+                f"{role} model of kind {model.config.kind}"
+            )
     if not any(model.conditional for model in twins):
         return
     if models.healthy != models.mixed or training.healthy != training.mixed:
@@ -134,7 +145,7 @@ def _train_one(
         data = _slices(role, options, work, network, healthy)
         trained = work.fit(network, data, options, seed, role, first, start)
 
-    def go_on(model: Model, data: SliceData, again: TrainConfig, folder: Path) -> Model:
+    def go_on(model: Model, data: TrainingData, again: TrainConfig, folder: Path) -> Model:
         return work.fit(model, data, again, seed, role, folder, _weights(model))
 
     return adapted(trained, work.store, options, work.compute, go_on, last)
@@ -142,8 +153,11 @@ def _train_one(
 
 def _slices(
     role: str, options: TrainConfig, work: _Work, network: Model, healthy: Model | None
-) -> SliceData:
+) -> TrainingData:
     """What ``network`` is trained on."""
+    if options.labels is not None:
+        size = network.config.image_size
+        return PaintedSlabs.of_folder(options.labels, size, options.painted)
     if options.data != "mixed_and_healthy_reconstructions":
         return role_slices(work.store, role, options, slabs=network.slab)
     if healthy is None:

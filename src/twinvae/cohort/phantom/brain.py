@@ -126,7 +126,7 @@ def sample_tissue(
 def _place_in_template(rng: np.random.Generator, body: Body, grid: Grid) -> FloatArray:
     """(3, *grid.shape): place in mm in MNI space of every voxel of the subject's grid."""
     x, y, z = grid.axes_mm()
-    inverse = np.linalg.inv(_rotation(body.turn_deg) * np.asarray(body.size)[None, :])
+    inverse = np.linalg.inv(rotation(body.turn_deg) * np.asarray(body.size)[None, :])
     m = inverse.astype(np.float32)
     x, y, z = (a - np.float32(s) for a, s in zip((x, y, z), body.shift_mm, strict=True))
     place = np.stack([m[r, 0] * x + m[r, 1] * y + m[r, 2] * z for r in range(3)])
@@ -158,7 +158,8 @@ def _sharpen(maps: list[FloatArray], csf_width: FloatArray) -> FloatArray:
     return result
 
 
-def _rotation(turn_deg: tuple[float, float, float]) -> npt.NDArray[np.float64]:
+def rotation(turn_deg: tuple[float, float, float]) -> npt.NDArray[np.float64]:
+    """3×3 matrix that turns about x, then y, then z."""
     a, b, c = np.deg2rad(turn_deg)
     rx = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     ry = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])

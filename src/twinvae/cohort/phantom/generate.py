@@ -40,7 +40,7 @@ from twinvae.vocabulary import ROLES, Role
 
 # Raise this whenever the generator's voxels change, so that folders made before are made anew.
 GENERATOR_VERSION = 3
-LABELLED_VERSION = 1
+LABELLED_VERSION = 2
 _STAMP = "phantom.json"
 
 

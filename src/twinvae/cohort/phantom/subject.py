@@ -76,7 +76,7 @@ def make_subject(options: PhantomConfig, role: Role, index: int) -> Subject:
     Body, anatomy, scan and lesion draw from streams of their own, so a subject with and without
     its lesion (``tumour_share`` 1 and 0) is otherwise the same person in the same scan.
     """
-    _, anatomy_rng, scan_rng, lesion_rng = streams(options, role, index)
+    _, anatomy_rng, scan_rng, lesion_rng, _ = streams(options, role, index)
     maps, body = load_maps(), body_of(options, role, index)
     grid = subject_grid(options.spacing_mm)
     tumour = role == "mixed" and has_tumour(options, index)
@@ -96,9 +96,9 @@ def make_subject(options: PhantomConfig, role: Role, index: int) -> Subject:
 
 
 def streams(options: PhantomConfig, role: Role, index: int) -> list[np.random.Generator]:
-    """Four independent streams of a subject: body, anatomy, scan, lesion."""
+    """Five independent streams of a subject: body, anatomy, scan, lesion, white matter disease."""
     seed = np.random.SeedSequence((options.seed, _STREAM[role], index))
-    return [np.random.default_rng(child) for child in seed.spawn(4)]
+    return [np.random.default_rng(child) for child in seed.spawn(5)]
 
 
 _EXTRA_STREAM = 1_000_000  # beyond any subject's number: the order in which maps are used
@@ -133,9 +133,10 @@ def make_labelled_subject(options: PhantomConfig, role: Role, index: int) -> Sub
     """Generate subject ``index`` (from 0) of a source; the same arguments give the same voxels.
 
     Both sources are drawn from one distribution of scanners, so that they differ by lesions and
-    age only. Streams are apart as in ``make_subject``.
+    age only. Streams are apart as in ``make_subject``, so that a subject of one seed has the same
+    brain, white matter disease and lesion in every contrast: it is one patient.
     """
-    _, anatomy_rng, scan_rng, lesion_rng = streams(options, role, index)
+    _, anatomy_rng, scan_rng, lesion_rng, disease_rng = streams(options, role, index)
     anatomy = load_anatomy(label_map_of(options, role, index))
     body = labelled_body(options, role, index)
     contrast = draw_contrast(scan_rng, options.contrast)
@@ -147,7 +148,9 @@ def make_labelled_subject(options: PhantomConfig, role: Role, index: int) -> Sub
     tissue = sample_tissue(anatomy_rng, body, grid, maps, push)
     if options.contrast == "random":
         tissue = _stripped_anew(scan_rng, tissue)
-    signal = _signal(scan_rng, tissue, maps, contrast, body.age)
+    diseased = hyperintensities(disease_rng, tissue, maps, draw_load(disease_rng, body.age))
+    wet = np.array(water_of_hyperintensity(disease_rng), dtype=np.float32)
+    signal = _signal(scan_rng, tissue, contrast, diseased * (float(contrast.level(wet)) - 1))
     lesion = np.zeros(grid.shape, dtype=np.bool_)
     if plan:
         spread = grow(lesion_rng, tissue, plan.centre_mm, plan.diameter_mm, plan.core_mm)
@@ -173,9 +176,9 @@ def _stripped_anew(rng: np.random.Generator, tissue: Tissue) -> Tissue:
 
 
 def _signal(
-    rng: np.random.Generator, tissue: Tissue, maps: Maps, contrast: Contrast, age: int
+    rng: np.random.Generator, tissue: Tissue, contrast: Contrast, disease: FloatArray
 ) -> FloatArray:
-    """(n,): noise-free signal of the voxels, relative to white matter."""
+    """(n,): noise-free signal of the voxels, ``disease`` (n,) added, relative to white matter."""
     grey, white, csf = tissue.shares
     field = partial(smooth_field, rng, tissue.grid)
     # Skull stripping leaves dura, bone and vessels on the surface in places, most of them dark.
@@ -183,9 +186,6 @@ def _signal(
     wander = field(6.0, rng.uniform(0.01, 0.03))[0][tissue.inside]
     flow = field(20.0, 0.12)[0][tissue.inside]
     signal = contrast["cortex"] * grey * (1 + 2 * wander) + white * (1 + wander)
-    signal += contrast["csf"] * csf * (1 + flow) + tissue.detail
-    diseased = hyperintensities(rng, tissue, maps, draw_load(rng, age))
-    water = float(contrast.level(np.array(water_of_hyperintensity(rng), dtype=np.float32)))
-    signal += diseased * (water - 1)
+    signal += contrast["csf"] * csf * (1 + flow) + tissue.detail + disease
     result: FloatArray = np.maximum(signal * surface, 0).astype(np.float32)
     return result

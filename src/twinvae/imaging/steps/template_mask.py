@@ -221,7 +221,7 @@ def _edges(profiles: _Values, reach: int) -> tuple[_Values, _Values]:
     beyond = _means(np.minimum(profiles, 1.1), at, _BEYOND_MM)
     dark = 1 - _means(np.minimum(profiles, 1.1), np.arange(profiles.shape[1] - 2), 3)
     passed = np.maximum.accumulate(np.clip(dark - _DARK, 0, None), axis=1)[:, at - 3 - _CLEAR_MM]
-    return np.arange(-reach, reach + 1) + 0.5, within - beyond - passed
+    return np.arange(-reach, reach + 1, dtype=np.float64) + 0.5, within - beyond - passed
 
 
 def _means(profiles: _Values, first: NDArray[np.int64], count: int) -> _Values:

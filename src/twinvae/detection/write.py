@@ -1,0 +1,60 @@
+"""Everything that is written about one scan that was looked at."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from twinvae.detection.dicom_out import FOLDER, dicom_beside
+from twinvae.detection.look import Looked
+from twinvae.detection.page import write_page
+from twinvae.detection.privacy import is_dicom_scan
+from twinvae.detection.results import for_people
+from twinvae.detection.verdict import verdict_json
+from twinvae.files import write_json, write_table
+from twinvae.imaging import (
+    Volume,
+    back_to_scan,
+    in_scan_units,
+    unit_images,
+    whole_brain_on_scan,
+    write_volume,
+)
+
+_FILES = {"residual": "residual_positive"}  # residual.nii.gz, the signed one, is always written
+
+
+def write_scan(room: Path, looked: Looked, *, dicom: bool = False) -> list[str]:
+    """Write the verdict, the slices, the maps and the page of one scan into the folder ``room``.
+
+    With ``dicom`` a DICOM series gets DICOM objects, too; returns why it does not, if so.
+    """
+    volumes = _write_maps(room, looked)
+    write_table(room / "slices.tsv", for_people(looked.judgement.slices))
+    verdict = {"scan": looked.called, **verdict_json(looked.judgement, looked.bundle)}
+    write_json(room / "verdict.json", verdict)
+    if looked.bundle.recipe.strips:
+        mask = whole_brain_on_scan(looked.prepared).astype(np.float32)
+        write_volume(Volume(mask, looked.prepared.grid.affine), room / "brain_mask.nii.gz")
+    write_page(room, looked, volumes["healthy"], volumes["residual"])
+    if dicom and is_dicom_scan(looked.prepared.files.image):
+        return dicom_beside(room / FOLDER, looked)
+    return []
+
+
+def _write_maps(folder: Path, looked: Looked) -> dict[str, Volume]:
+    """The maps on the scan's own grid, by file name; zero outside the brain and in other slices."""
+    prepared, healthy = looked.prepared, looked.healthy
+    residual = unit_images(prepared.images) - healthy
+    maps = {
+        "healthy": in_scan_units(back_to_scan(healthy, prepared), prepared),
+        "residual": back_to_scan(residual, prepared),
+        **{_FILES.get(n, n): back_to_scan(values, prepared) for n, values in looked.maps.items()},
+    }
+    with ThreadPoolExecutor() as pool:  # compression, most of the time, runs beside the other's
+        files = [pool.submit(write_volume, v, folder / f"{n}.nii.gz") for n, v in maps.items()]
+        for done in files:
+            done.result()
+    return maps
