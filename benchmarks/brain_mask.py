@@ -7,7 +7,8 @@
 heads as SynthSeg's (1 to 499 is brain and fluid, above lies the rest of the head), painted as T1w,
 T2w or FLAIR with shading and noise, so that the truth is known; slices averaged to `--slice-mm`.
 The order is drawn by seed 0; the first `--seen` are those that were looked at while tuning.
-`--pictures DIR` draws the outlines: given yellow, found blue.
+`--tumours _seg.nii.gz` also says how much of the tumour lies outside the mask found, of what lies
+in the mask given. `--pictures DIR` draws the outlines: given yellow, found blue.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ PAINT = {
     "flair": {"white": 70, "grey": 90, "fluid": 20, "fat": 170, "bone": 8, "marrow": 80,
               "skin": 90, "eye": 25, "rest": 60},
 }  # fmt: skip
-Head = tuple[str, np.ndarray, tuple[float, float, float], np.ndarray]
+# Name, image, voxel size in mm, brain mask, tumour mask (empty where unknown).
+Head = tuple[str, np.ndarray, tuple[float, float, float], np.ndarray, np.ndarray]
 
 
 def read(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
@@ -51,12 +53,17 @@ def shuffled(paths: list[Path]) -> list[Path]:
     return [paths[i] for i in np.random.default_rng(0).permutation(len(paths))]
 
 
-def scans(images: Path, image_end: str, masks: Path, mask_end: str) -> Iterator[Head]:
+def scans(
+    images: Path, image_end: str, masks: Path, mask_end: str, tumour_end: str | None
+) -> Iterator[Head]:
     for path in shuffled(sorted(images.rglob(f"*{image_end}"))):
         mask = masks / path.name.replace(image_end, mask_end)
         if mask.is_file():
             image, spacing = read(path)
-            yield path.name.removesuffix(image_end), image, spacing, read(mask)[0] > 0
+            brain, tumour = read(mask)[0] > 0, np.zeros(image.shape, bool)
+            if tumour_end:
+                tumour = read(path.with_name(path.name.replace(image_end, tumour_end)))[0] > 0
+            yield path.name.removesuffix(image_end), image, spacing, brain, tumour & brain
 
 
 def painted(labels: Path, contrast: str, slice_mm: int) -> Iterator[Head]:
@@ -71,7 +78,7 @@ def painted(labels: Path, contrast: str, slice_mm: int) -> Iterator[Head]:
         image, brain = thick(image, slice_mm), thick(brain, slice_mm) >= 0.5
         real, imaginary = rng.normal(0, 3, (2, *image.shape))
         noisy = np.hypot(image + real, imaginary).astype(np.float32)
-        yield path.name, noisy, (1.0, 1.0, float(slice_mm)), brain
+        yield path.name, noisy, (1.0, 1.0, float(slice_mm)), brain, np.zeros_like(brain)
 
 
 def brightness(contrast: str, rng: np.random.Generator) -> np.ndarray:
@@ -107,13 +114,13 @@ def draw(path: Path, title: str, image: np.ndarray, sides: tuple[float, ...], ma
 
 def judge(heads: Iterator[Head], seen: int, pictures: Path | None) -> None:
     rows = []
-    for name, image, spacing, given in heads:
+    for name, image, spacing, given, tumour in heads:
         start = time.process_time()
         try:
             found = find_brain(image, spacing)
         except DataError as error:
             print(f"{name}\trefused: {error}", flush=True)
-            rows.append((0.0, 0.0, 0.0, 0.0, 1.0))
+            rows.append((0.0, 0.0, 0.0, 0.0, 0.0, 1.0))
             continue
         seconds = time.process_time() - start
         refused = ""
@@ -124,20 +131,24 @@ def judge(heads: Iterator[Head], seen: int, pictures: Path | None) -> None:
         both = np.count_nonzero(found.brain & given)
         sizes = np.count_nonzero(found.brain), np.count_nonzero(given)
         dice, ratio, missed = 2 * both / sum(sizes), sizes[0] / sizes[1], 1 - both / sizes[1]
-        rows.append((dice, ratio, missed, seconds, float(bool(refused))))
+        lost = np.count_nonzero(tumour & ~found.brain) / max(np.count_nonzero(tumour), 1)
+        rows.append((dice, ratio, missed, lost, seconds, float(bool(refused))))
         print(
-            f"{name}\tDice {dice:.3f}\tvolume ratio {ratio:.3f}\tmissed {missed:.3f}\tsimilarity "
-            f"{found.similarity:.3f}\tedge {found.edge:.3f}\t{seconds:.1f} s\t{refused}",
+            f"{name}\tDice {dice:.3f}\tvolume ratio {ratio:.3f}\tmissed {missed:.3f}\tof the "
+            f"tumour {lost:.3f}\tsimilarity {found.similarity:.3f}\tedge {found.edge:.3f}\t"
+            f"{seconds:.1f} s\t{refused}",
             flush=True,
         )
         if pictures is not None:
             pictures.mkdir(parents=True, exist_ok=True)
             draw(pictures, f"{name} {dice:.3f} {refused}", image, spacing, [given, found.brain])
     for what, part in (("looked at", rows[:seen]), ("unseen", rows[seen:])):
-        table = np.array(part).reshape(-1, 5)
-        kept = table[table[:, 4] == 0]
+        table = np.array(part).reshape(-1, 6)
+        kept = table[table[:, 5] == 0]
         print(f"{what}: {len(table)} heads, {len(table) - len(kept)} refused; of the others")
-        for column, word in enumerate(("Dice", "volume ratio", "missed", "seconds")):
+        for column, word in enumerate(
+            ("Dice", "volume ratio", "missed", "of the tumour", "seconds")
+        ):
             if len(kept):
                 at = np.percentile(kept[:, column], [0, 50, 100])
                 print(
@@ -151,6 +162,7 @@ def main() -> None:
     given = kinds.add_parser("scans")
     for name, kind in (("images", Path), ("image_end", str), ("masks", Path), ("mask_end", str)):
         given.add_argument(name, type=kind)
+    given.add_argument("--tumours", metavar="END")
     made = kinds.add_parser("painted")
     made.add_argument("labels", type=Path)
     made.add_argument("contrast", choices=sorted(PAINT))
@@ -160,7 +172,8 @@ def main() -> None:
         one.add_argument("--pictures", type=Path)
     options = parser.parse_args()
     if options.kind == "scans":
-        heads = scans(options.images, options.image_end, options.masks, options.mask_end)
+        folders = (options.images, options.image_end, options.masks, options.mask_end)
+        heads = scans(*folders, options.tumours)
     else:
         heads = painted(options.labels, options.contrast, options.slice_mm)
     judge(heads, options.seen, options.pictures)
