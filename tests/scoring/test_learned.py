@@ -7,7 +7,7 @@ import torch
 from test_scores import MODELS, SIDE, _Healthy, batch, brains
 
 from twinvae.config import ScoringConfig
-from twinvae.scoring import SCORES, Models, SliceBatch
+from twinvae.scoring import MAPS, SCORES, Models, SliceBatch
 from twinvae.scoring.batch import Fitted
 from twinvae.scoring.learned import PLANTED_LESIONS, counterparts, learned
 
@@ -81,3 +81,16 @@ def test_the_map_is_the_probability_the_network_gives_in_nats(fit: Fitted) -> No
         found[one, 0, row, column].double(), -no_lesion.log()[0], rtol=1e-4, atol=1e-5
     )
     assert (found[~healthy.brain] == 0).all()
+
+
+@pytest.mark.parametrize("suffix", ["", "_negative"])
+def test_agreement_is_the_geometric_mean(fit: Fitted, suffix: str) -> None:
+    _, lesioned = ill((slice(16, 21), slice(9, 14)))
+    lesioned.fitted = fit
+    with torch.no_grad():
+        found = MAPS[f"learned_agreed{suffix}"].of(lesioned)
+        product = learned(lesioned) * MAPS[f"residual_or_window{suffix}"].of(lesioned)
+        highest = SCORES[f"learned_agreed{suffix}_local"].compute(lesioned)
+    torch.testing.assert_close(found.square(), product, rtol=1e-4, atol=1e-6)
+    assert torch.equal(highest, found.flatten(1).amax(1))
+    assert (highest > 0).all() or suffix

@@ -20,7 +20,7 @@ from torch.nn import functional
 from twinvae.imaging.slabs import SLAB
 from twinvae.planting import Planting, plant_in_slices
 from twinvae.scoring.batch import SliceBatch
-from twinvae.scoring.registry import Reference, abnormality_map, score
+from twinvae.scoring.registry import MAPS, Reference, abnormality_map, score
 from twinvae.scoring.trivial import window_excess
 
 _PLACES, _CELLS = 11, 16  # what is usual is kept at so many positions, in so many cells a side
@@ -113,6 +113,28 @@ def learned(batch: SliceBatch) -> Tensor:
 def learned_local(batch: SliceBatch) -> Tensor:
     """Max over the brain of the map ``learned``."""
     return batch.brain_max(learned(batch))
+
+
+def _register_agreement(suffix: str) -> None:
+    """Where the learned weights and the fixed ones agree, of what is too bright or too dark."""
+    name, fixed = f"learned_agreed{suffix}", f"residual_or_window{suffix}"
+    summary = f"√(learned · {fixed}): where learned and fixed weights agree"
+
+    @abnormality_map(name, summary, "this project", whole=None, local=False)
+    def agreed(batch: SliceBatch) -> Tensor:
+        """√(learned · fixed), (n, 1, H, W): each has false alarms of its own."""
+        return (learned(batch) * MAPS[fixed].of(batch)).clamp(min=0).sqrt()
+
+    @score(
+        f"{name}_local", f"maximum over the brain of {summary}", "this project", fit=PLANTED_LESIONS
+    )
+    def highest(batch: SliceBatch) -> Tensor:
+        """Max over the brain."""
+        return batch.brain_max(agreed(batch))
+
+
+_register_agreement("")
+_register_agreement("_negative")
 
 
 def _by_place(channels: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
