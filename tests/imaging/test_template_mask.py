@@ -105,6 +105,7 @@ def test_the_recipe_takes_it_and_names_the_file_it_refuses(put, head, found):
     scan = Brain(head.image[::-1], head.brain[::-1], head.brain[::-1] & False, flip)
     prepared = prepare_scan(put(scan, brain_mask=False, tumour=False), recipe)
     np.testing.assert_array_equal(prepared.grid.brain, found.brain)
-    empty = Brain(scan.image * 0 + 1, scan.mask, scan.tumour, flip)
+    noise = np.random.default_rng(0).rayleigh(50, scan.image.shape).astype(np.float32)
+    empty = Brain(noise, scan.mask, scan.tumour, flip)
     with pytest.raises(DataError, match=r"image\.nii: brain_mask method template: expected"):
         prepare_scan(put(empty, "empty", brain_mask=False, tumour=False), recipe)
