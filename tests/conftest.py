@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from contrasts import card, composite, fused, runs
 from tiny import tiny_config
 from twinvae.runs.folder import Run
 from twinvae.runs.stages import run_stages
+
+__all__ = ["card", "composite", "fused", "runs"]  # fixtures
 
 torch.set_num_threads(1)
 

@@ -55,7 +55,8 @@ def learn_weights(batches: Iterable[SliceBatch]) -> dict[str, NDArray[np.float64
     ``hidden`` (12, 2 · channels), ``hidden_bias``, ``out`` (1, 12), ``out_bias`` of the network.
     """
     generator = torch.Generator().manual_seed(0)
-    sums, pixels = [], []
+    sums: list[tuple[Tensor, Tensor]] = []
+    pixels: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     for batch in batches:
         with torch.no_grad():
             ill, lesion = _with_lesions(batch, generator)
@@ -188,7 +189,7 @@ def _drawn(
             yield found, torch.full((count,), truth), cells, place.expand(count)
 
 
-@torch.enable_grad()  # type: ignore[untyped-decorator]
+@torch.enable_grad()
 def _fitted(given: Tensor, truth: Tensor, generator: torch.Generator) -> nn.Sequential:
     """P(lesion) of a pixel from ``given`` (pixels, inputs), as logit."""
     first, last = nn.Linear(given.shape[1], _HIDDEN), nn.Linear(_HIDDEN, 1)
@@ -202,6 +203,6 @@ def _fitted(given: Tensor, truth: Tensor, generator: torch.Generator) -> nn.Sequ
         chosen = torch.randint(len(given), (_PIXELS_A_STEP,), generator=generator)
         logit = network(given[chosen])[:, 0]
         optimiser.zero_grad()
-        functional.binary_cross_entropy_with_logits(logit, truth[chosen]).backward()
+        functional.binary_cross_entropy_with_logits(logit, truth[chosen]).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return network
