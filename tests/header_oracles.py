@@ -47,7 +47,7 @@ def mha_says(raw: bytes) -> tuple[list[int], list[float], list[float]]:
     text = raw.split(b"ElementDataFile")[0].decode("latin-1")
 
     def numbers(key: str, default: Any) -> Any:
-        found = re.search(rf"^{key} *= *(.*?)\s*$", text, re.MULTILINE)
+        found = re.search(rf"^{key}[ \t]*=[ \t]*(.*?)\s*$", text, re.MULTILINE)
         return [float(word) for word in found[1].split()] if found else default
 
     spacing = numbers("ElementSpacing", None) or numbers("ElementSize", None)
