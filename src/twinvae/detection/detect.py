@@ -13,12 +13,12 @@ from twinvae.decision import ScanVerdict
 from twinvae.detection.bundle import read_bundle
 from twinvae.detection.dicom_out import dicom_wanted
 from twinvae.detection.look import Reader, look
-from twinvae.detection.privacy import Cover, called, names_of, told
+from twinvae.detection.privacy import Cover, called, names_of, raise_told, told
 from twinvae.detection.results import RESERVED, add_to_summary, identity, results, say_warnings
 from twinvae.detection.shipped import bundle_path
 from twinvae.detection.verdict import Judgement, summary
 from twinvae.detection.write import write_scan
-from twinvae.errors import ConfigError, DataError, PartialFailureError, TwinvaeError
+from twinvae.errors import ConfigError, DataError, PartialFailureError
 from twinvae.files import file_and_volume
 from twinvae.imaging import ScanFiles, Stripping
 from twinvae.outputs import replaced
@@ -137,12 +137,9 @@ def _each(
             try:
                 yield detect_scan(reader, scan, out / scan.subject, force=force, dicom=dicom)
             except Exception as error:  # one odd scan must not cost the others
-                reason = told(error, scan.image)
-                if strict and isinstance(error, TwinvaeError):
-                    raise type(error)(reason) from error
                 if strict:
-                    raise
-                failures.append(reason)
+                    raise_told(error, scan.image)
+                failures.append(told(error, scan.image))
                 console.print(f"[red]skipped[/] {escape(failures[-1])}", soft_wrap=True)
             bar.advance()
 

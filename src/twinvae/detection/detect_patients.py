@@ -17,7 +17,7 @@ from twinvae.detection.composite import Composite, read_composite
 from twinvae.detection.detect import masks_of
 from twinvae.detection.dicom_out import dicom_wanted
 from twinvae.detection.look import Looked, Reader, look
-from twinvae.detection.privacy import Cover, called, told
+from twinvae.detection.privacy import Cover, called, raise_told, told
 from twinvae.detection.results import RESERVED, add_to_summary, identity, results, say_warnings
 from twinvae.detection.shipped import bundle_path
 from twinvae.detection.verdict import Judgement, judge
@@ -136,7 +136,7 @@ def _look(
             looked[contrast] = look(readers[contrast], of[contrast], name=name, force=force)
         except Exception as error:  # the patient is judged on the others
             if strict:
-                raise
+                raise_told(error, of[contrast].image)
             broken[contrast] = told(error, of[contrast].image)
     return looked
 

@@ -17,11 +17,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from twinvae.dicom import is_dicom
 from twinvae.dicom.headers import read_dataset, value_of
-from twinvae.errors import DataError, reason_of
+from twinvae.errors import DataError, TwinvaeError, reason_of
 from twinvae.files import digest, file_and_volume
 
 HIDDEN = "…"
@@ -80,6 +80,13 @@ def called(scan: Path) -> str:
 def told(error: Exception, scan: Path) -> str:
     """Why a scan cannot be used, covered."""
     return Cover.of(scan).text(reason_of(error, scan))
+
+
+def raise_told(error: Exception, scan: Path) -> NoReturn:
+    """Raise ``error`` again, its words covered; one that is not ours as it is."""
+    if isinstance(error, TwinvaeError):
+        raise type(error)(told(error, scan)) from error
+    raise error
 
 
 def is_dicom_scan(scan: Path) -> bool:

@@ -179,7 +179,7 @@ for _layer in _LAYERS:
     _register_layer(_layer)
 
 
-def _residual(batch: SliceBatch, sign: float) -> Tensor:
+def smoothed_residual(batch: SliceBatch, sign: float) -> Tensor:
     """G * max(±(x − x_h), 0) without the brain's rim (``scoring.rim_mm``), (n, 1, H, W)."""
 
     def compute(inner: SliceBatch) -> Tensor:
@@ -188,7 +188,7 @@ def _residual(batch: SliceBatch, sign: float) -> Tensor:
     return batch.once(f"smoothed residual {sign:+.0f}", compute)
 
 
-def _excess(batch: SliceBatch, sign: float) -> Tensor:
+def mirror_excess(batch: SliceBatch, sign: float) -> Tensor:
     """max(G * ±(x − m), 0), m the mirror image of x, where both halves are; (n, 1, H, W)."""
 
     def compute(inner: SliceBatch) -> Tensor:
@@ -231,7 +231,9 @@ _register_window("excess_mirror_negative", f"{_DARK[1]}, local means", -1.0)
 @_with_maximum("residual_mirrored", f"√({_BRIGHT[0]} · {_BRIGHT[1]})")
 def residual_mirrored(batch: SliceBatch) -> Tensor:
     """√(residual · excess): where both agree; (n, 1, H, W)."""
-    return (_residual(batch, 1.0) * _excess(batch, 1.0)).clamp(min=0).sqrt() * batch.inside
+    return (smoothed_residual(batch, 1.0) * mirror_excess(batch, 1.0)).clamp(
+        min=0
+    ).sqrt() * batch.inside
 
 
 def _register_sums(suffix: str, residual: str, excess: str, sign: float) -> None:
@@ -244,7 +246,7 @@ def _register_sums(suffix: str, residual: str, excess: str, sign: float) -> None
     @_with_maximum(f"residual_or_mirror{suffix}", summary)
     def either(batch: SliceBatch) -> Tensor:
         """Residual + ½ excess: where either speaks; (n, 1, H, W)."""
-        return (_residual(batch, sign) + _SHARE * _excess(batch, sign)) * batch.inside
+        return (smoothed_residual(batch, sign) + _SHARE * mirror_excess(batch, sign)) * batch.inside
 
     summary += f" + {_UNUSUAL} · {residual.replace('residual', 'z-score')}"
 
@@ -259,7 +261,7 @@ def _register_sums(suffix: str, residual: str, excess: str, sign: float) -> None
     @_with_maximum(f"residual_or_window{suffix}", summary)
     def means(batch: SliceBatch) -> Tensor:
         """Residual + ``trivial.window_excess``: where either speaks; (n, 1, H, W)."""
-        return (_residual(batch, sign) + window_excess(batch, sign)) * batch.inside
+        return (smoothed_residual(batch, sign) + window_excess(batch, sign)) * batch.inside
 
 
 _register_sums("", *_BRIGHT, 1.0)

@@ -20,6 +20,7 @@ from torch.nn import functional
 from twinvae.imaging.slabs import SLAB
 from twinvae.planting import Planting, plant_in_slices
 from twinvae.scoring.batch import SliceBatch
+from twinvae.scoring.image import mirror_excess, smoothed_residual
 from twinvae.scoring.registry import MAPS, Reference, abnormality_map, score
 from twinvae.scoring.trivial import window_excess
 
@@ -38,11 +39,8 @@ def counterparts(batch: SliceBatch) -> Tensor:
     Too bright and too dark apart: against x_h; against the mirror image, by local means and pixel
     by pixel; then, of models that look for lesions, their probability.
     """
-    core, signs = batch.core, (1.0, -1.0)
-    against_mirror = batch.smooth((batch.x - batch.mirror) * core * batch.mirrored)
-    channels = [batch.smooth((sign * batch.residual).clamp(min=0) * core) for sign in signs]
-    channels += [window_excess(batch, sign) for sign in signs]
-    channels += [(sign * against_mirror).clamp(min=0) for sign in signs]
+    excesses = (smoothed_residual, window_excess, mirror_excess)
+    channels = [excess(batch, sign) for excess in excesses for sign in (1.0, -1.0)]
     if batch.models.healthy.finds_lesions:
         channels.append(batch.smooth(batch.lesion * batch.inside))
     channels.append(batch.smooth(batch.x * batch.inside))
