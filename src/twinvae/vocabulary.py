@@ -9,7 +9,8 @@ Role = Literal["healthy", "mixed"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """In this order wherever roles are numbered or listed."""
 
-SPLITS = ("train", "val", "test")
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 """To train on, to set thresholds on, to test on."""
 
 SUBJECT_KEY = ("source", "subject")

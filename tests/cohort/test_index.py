@@ -73,6 +73,14 @@ def test_bids_sessions_runs_and_masks(bids):
     assert set(table["split"]) == {"train", "val", "test"}
 
 
+def test_a_source_may_go_whole_into_one_split_except_for_whom_a_table_says_otherwise(bids, touch):
+    assert set(index(bids, split="test")["split"]) == {"test"}
+    touch("a.nii.gz", "b.nii.gz")
+    (bids.parent / "t.csv").write_text("subject,image,split\na,a.nii.gz,val\nb,b.nii.gz,\n")
+    table = index(bids.parent / "t.csv", split="train")
+    assert dict(zip(table["subject"], table["split"], strict=True)) == {"a": "val", "b": "train"}
+
+
 def test_bids_contrast_is_a_parameter(bids):
     assert names(index_one(bids, "t1W"), "image", bids) == [
         "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"

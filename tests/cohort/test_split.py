@@ -131,8 +131,8 @@ def test_too_few_subjects_fill_the_splits_as_far_as_they_go():
         table = assign_splits(cohort(count), SplitConfig())
         assert counts(table) == filled
         said = empty_splits(table, SplitConfig())
-        assert [sentence.split("none in ")[1] for sentence in said] == (
-            [" and ".join(n for n, size in zip(SPLITS, filled, strict=True) if not size)]
+        assert [sentence.split(" is in ")[1] for sentence in said] == (
+            [" or ".join(n for n, size in zip(SPLITS, filled, strict=True) if not size)]
             if 0 in filled
             else []
         )

@@ -65,6 +65,8 @@ def _index(source: SourceConfig, name: str, contrast: str) -> pd.DataFrame:
     rows = index_layout(source.path, source.layout, source.role, name, contrast, source.series)
     if source.trust_grid:
         rows.loc[rows["trust_grid"] == "", "trust_grid"] = "yes"
+    if source.split is not None:
+        rows.loc[rows["split"] == "", "split"] = source.split
     validate_manifest(rows, str(source.path), check_files=True)
     return rows
 

@@ -41,8 +41,8 @@ def empty_splits(table: pd.DataFrame, config: SplitConfig) -> list[str]:
         lacking = [n for n in SPLITS if getattr(config, n) > 0 and n not in set(rows["split"])]
         if lacking:
             said.append(
-                f"{source}: {rows['subject'].nunique()} {role} subjects are too few for every "
-                f"split; none in {' and '.join(lacking)}"
+                f"{source}: none of its {rows['subject'].nunique()} {role} subjects is in "
+                f"{' or '.join(lacking)}"
             )
     return said
 

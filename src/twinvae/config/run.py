@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from twinvae.config.base import Documented
 from twinvae.config.model import NetworksConfig, TrainingConfig
 from twinvae.config.recipe_steps import AlignMirror, CropResize, RecipeStep
-from twinvae.vocabulary import Role
+from twinvae.vocabulary import Role, Split
 
 PhantomContrast = Literal["T2w", "FLAIR", "T1w", "random"]
 
@@ -57,6 +57,9 @@ class SourceConfig(Documented):
     (`*t2*tra*`, any case), whatever their headers say; by default they are chosen by contrast."""
     source: str | None = None
     """Name of the source in every table; by default the folder's or file's name."""
+    split: Split | None = None
+    """Where all of its subjects go whose split is not given: `test` for a source that only judges,
+    `train` for one to learn from; by default they are divided."""
     trust_grid: bool = False
     """Masks of the scan's shape and voxel size take the scan's affine, whatever origin or turn
     their own header says; those that do not lie in the brain are refused all the same."""
