@@ -57,7 +57,7 @@ def split_sizes(subjects: int, config: SplitConfig) -> dict[str, int]:
     """
     shares = {name: float(getattr(config, name)) for name in SPLITS}
     exact = {name: round(share * subjects, 9) for name, share in shares.items()}
-    sizes = {name: int(value) for name, value in exact.items()}
+    sizes: dict[str, int] = {name: int(value) for name, value in exact.items()}
     by_remainder = sorted(SPLITS, key=lambda name: sizes[name] - exact[name])
     for name in by_remainder[: subjects - sum(sizes.values())]:
         sizes[name] += 1
@@ -80,7 +80,9 @@ def _draw(
     if not open_subjects:
         return {}
     given = {name: sum(known.get(s) == name for s in subjects) for name in SPLITS}
-    room = {n: max(0, size - given[n]) for n, size in split_sizes(len(subjects), config).items()}
+    room: dict[str, int] = {
+        n: max(0, size - given[n]) for n, size in split_sizes(len(subjects), config).items()
+    }
     while sum(room.values()) > len(open_subjects):
         room[max(SPLITS, key=lambda name: (room[name] + min(given[name], 1), room[name]))] -= 1
     rng = np.random.default_rng([config.seed, zlib.crc32(where.encode())])

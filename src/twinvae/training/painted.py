@@ -265,7 +265,8 @@ class _Painting:
 
     def hyperintensities(self, tissue: Tensor, wall: Tensor) -> Tensor:
         """Change of signal in ``tissue``, ``wall`` mm from the ventricles: rims, caps and spots, as
-        healthy people have with age."""
+        healthy people have with age.
+        """
         load = self._uniform(_LOAD) * (self._uniform((0, 1)) < 0.7)
         white = tissue == 1 + NAMES.index("white")
         width = (0.5 + 4 * load) * (0.5 * self._field(14)).exp()
