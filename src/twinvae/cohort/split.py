@@ -79,7 +79,7 @@ def _draw(
     open_subjects = [subject for subject in subjects if subject not in known]
     if not open_subjects:
         return {}
-    given = {name: sum(known.get(s) == name for s in subjects) for name in SPLITS}
+    given: dict[str, int] = {name: sum(known.get(s) == name for s in subjects) for name in SPLITS}
     room: dict[str, int] = {
         n: max(0, size - given[n]) for n, size in split_sizes(len(subjects), config).items()
     }
