@@ -14,7 +14,7 @@ RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default
 Preset = Annotated[str, typer.Argument(help="Preset name or YAML file.", show_default=False)]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
-Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
+Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed.")]
 Overwrite = Annotated[

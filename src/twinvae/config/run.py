@@ -120,9 +120,13 @@ class ComputeConfig(Documented):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes the GPU when there is one."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """Precision of the networks' passes in training and scoring alike. bf16 is faster on GPUs and
-    on CPUs with AVX512-BF16 or AMX, and several times slower on CPUs without."""
+    on CPUs with AVX512-BF16 or AMX, and several times slower on CPUs without; `auto` tries both
+    for a second when a run is made, and stores which it was."""
+    deterministic: bool = False
+    """On a GPU: only kernels that give the same bits every time, some of them slower; what has no
+    such kernel is an error. A CPU always gives the same bits."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads for torch; by default one per core."""
     jobs: int | None = Field(default=None, ge=1)

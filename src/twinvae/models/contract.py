@@ -79,6 +79,17 @@ class DiagonalGaussian:
         return 0.5 * terms.sum(dim=-1)
 
 
+def drawing(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
+    """``generator``, or torch's global one of ``device``: a GPU does not draw from the CPU's."""
+    if generator is not None:
+        return generator
+    if device.type != "cuda":
+        return torch.default_generator
+    number = torch.cuda.current_device() if device.index is None else device.index
+    found: torch.Generator = torch.cuda.default_generators[number]
+    return found
+
+
 def sum_pixels(density: Tensor, mask: Tensor | None) -> Tensor:
     """Sum of ``density`` (…, batch, 1, H, W) over pixels, or those inside ``mask``; (…, batch)."""
     density = full_precision(density)

@@ -91,7 +91,7 @@ def build_model(config: ModelConfig, seed: int) -> Model:
     """
     kind = model_class(config.kind)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed reseeds GPUs, too
         return kind(config)
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from twinvae.config import Documented, ModelConfig
 from twinvae.imaging.slabs import SLAB
-from twinvae.models.contract import Loss, TrainingBatch, sum_pixels
+from twinvae.models.contract import Loss, TrainingBatch, drawing, sum_pixels
 from twinvae.models.unets import UNet, mirror
 from twinvae.models.vae import gaussian_log_density
 from twinvae.planting import PlantedContrast, Planting, plant_in_slices
@@ -144,7 +144,7 @@ class SlabUNet(UNet):
         ill, masks = plant_in_slices(
             slab,
             brains,
-            generator or torch.default_generator,
+            drawing(generator, slab.device),
             pixel_mm=self.options.field_of_view_mm / slab.shape[-1],
             heights_mm=(-step, 0.0, step),
             share=self.options.planted,
@@ -166,7 +166,7 @@ def _taken_again(
 
     What was planted has then been through a scanner too, and cannot be told by its sharpness.
     """
-    draw = generator or torch.default_generator
+    draw = drawing(generator, ill.device)
     n, device = len(ill), ill.device
     chance = torch.rand((3, n, 1, 1, 1), generator=draw, device=device)
     noise = torch.randn(ill.shape, generator=draw, device=device) * _NOISE * chance[0]

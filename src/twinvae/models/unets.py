@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from twinvae.config import Documented, ModelConfig
 from twinvae.models.blocks import ConvBlock
-from twinvae.models.contract import Loss, Model, TrainingBatch, sum_pixels
+from twinvae.models.contract import Loss, Model, TrainingBatch, drawing, sum_pixels
 from twinvae.models.vae import gaussian_log_density, log_density
 from twinvae.planting import PlantedContrast, Planting, plant_in_slices
 
@@ -214,7 +214,7 @@ class HealingUNet(UNet):
         return plant_in_slices(
             x,
             brain,
-            generator or torch.default_generator,
+            drawing(generator, x.device),
             pixel_mm=self.options.field_of_view_mm / x.shape[-1],
             share=self.options.planted,
             options=self.planting,

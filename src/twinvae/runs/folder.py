@@ -44,6 +44,7 @@ class Run:
         Raises ``OutputError`` when the folder holds something else, or lies within what the
         configuration reads, and ``StageError`` while another process works there.
         """
+        config = _with_precision(config, Path(folder))
         run = cls(Path(folder), config, pool)
         given = config.cohort.manifest
         if given is not None and given.resolve() == run.manifest.resolve():
@@ -288,3 +289,18 @@ _WRITES: dict[str, tuple[str, ...]] = {
     "report": ("report.html", "figures/"),
 }
 """What each stage writes in the run's folder; `NAME/`: what the folder's marker lists."""
+
+
+def _with_precision(config: RunConfig, folder: Path) -> RunConfig:
+    """``config``, its precision what the folder's run has, or the faster one, where `auto`."""
+    if config.compute.precision != "auto":
+        return config
+    stored = folder / "config.yaml"
+    if stored.is_file():
+        precision = load_config(stored).compute.precision
+    else:
+        from twinvae.training.probe import faster_precision
+
+        precision = faster_precision(config.compute)
+    compute = config.compute.model_copy(update={"precision": precision})
+    return config.model_copy(update={"compute": compute})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -35,10 +36,13 @@ class Compute:
     @classmethod
     def resolve(cls, options: ComputeConfig) -> Compute:
         """Choose the device and set torch's threads; ``ConfigError`` when CUDA is not there."""
+        if options.precision == "auto":
+            raise ConfigError("compute.precision: expected fp32 or bf16 by now, found auto")
         has_gpu = torch.cuda.is_available()
         if options.device == "cuda" and not has_gpu:
             raise ConfigError("compute.device: expected a CUDA GPU for 'cuda', found none")
         torch.set_num_threads(min(options.threads or cores(), cores()))
+        _set_arithmetic(deterministic=options.deterministic)
         name = options.device if options.device != "auto" else ("cuda" if has_gpu else "cpu")
         return cls(torch.device(name), options.precision == "bf16")
 
@@ -80,7 +84,26 @@ class Compute:
 def to_tensor(images: NDArray[np.uint16], device: torch.device) -> Tensor:
     """Stored slices (n, H, W) as float32 (n, 1, H, W) in [0, 1] on ``device``."""
     scaled = np.asarray(images, dtype=np.float32) / np.float32(FULL_SCALE)
-    return torch.from_numpy(scaled).unsqueeze(1).to(device)
+    return sent(torch.from_numpy(scaled), device).unsqueeze(1)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """``tensor`` on ``device``; to a GPU from pinned memory, while the CPU goes on."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _set_arithmetic(*, deterministic: bool) -> None:
+    """The same sums on every device: float32 is float32 on a GPU too, not TF32.
+
+    Whoever wants speed there asks for bf16. cuBLAS must be told before it is first used.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
 
 
 def _in_float32(found: Any) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from twinvae.errors import ConfigError
 from twinvae.imaging import SliceStore
 from twinvae.imaging.slabs import Slabs
 from twinvae.models import Model
-from twinvae.training.compute import Compute, to_tensor
+from twinvae.training.compute import Compute, sent, to_tensor
 from twinvae.vocabulary import FULL_SCALE, ROLES
 
 _BATCH = 256
@@ -67,6 +67,8 @@ class SliceData:
     """Every slice's neighbours; only for models that see slabs."""
     calm: NDArray[np.uint8] | None = None
     """(n, H, W), 1 where the slice looks healthy to the model that is to be adapted; None: all."""
+    resident: Tensor | None = None
+    """``images`` on the device that trains, as int16; see ``on_device``."""
     condition: NDArray[np.int64] | None = None
     """(n,), the number in ``ROLES`` of each slice's role; only for conditional models."""
 
@@ -77,9 +79,20 @@ class SliceData:
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """As ``TrainingData.batch``; stored slices need no generator."""
+        if self.resident is not None:
+            stored = self.resident[torch.from_numpy(rows).to(device)].int() & FULL_SCALE
+            return (stored.float() / FULL_SCALE).unsqueeze(1)
         if self.slabs is None:
             return to_tensor(self.images[rows], device)
-        return torch.from_numpy(self.slabs.cut(self.images, rows)).to(device)
+        return sent(torch.from_numpy(self.slabs.cut(self.images, rows)), device)
+
+    def on_device(self, device: torch.device) -> Self:
+        """The same, all slices kept on ``device``: 205 MB for 25,000 of 64×64."""
+        if self.slabs is not None:
+            return self
+        # The bits of uint16, in a type that every device can index.
+        stored = torch.from_numpy(np.ascontiguousarray(self.images).view(np.int16))
+        return replace(self, resident=stored.to(device))
 
     def mask(self, rows: NDArray[np.intp], device: torch.device, *, brain: bool) -> Tensor | None:
         """As ``TrainingData.mask``: calm ones, of the ``brain``."""
@@ -87,7 +100,7 @@ class SliceData:
         if not masks:
             return None
         counts = np.logical_and.reduce([mask[rows] > 0 for mask in masks])
-        return torch.from_numpy(counts).unsqueeze(1).to(device)
+        return sent(torch.from_numpy(counts), device).unsqueeze(1)
 
     def conditions(self, rows: NDArray[np.intp], device: torch.device) -> Tensor | None:
         """As ``TrainingData.conditions``."""

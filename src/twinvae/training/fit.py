@@ -39,12 +39,13 @@ from twinvae.training.checkpoint import (
     save_checkpoint,
 )
 from twinvae.training.compute import Compute
-from twinvae.training.data import TrainingData, augment
+from twinvae.training.data import SliceData, TrainingData, augment
 
 _FINISHED = "trained.json"
 MODEL_FILES = ("model.json", "weights.safetensors", "log.jsonl", _FINISHED)
 """What a finished training leaves, in the order it is written."""
 _VALIDATION_SLICES = 512  # enough to see overfitting; more would only cost time
+_LOOK_EVERY = 10  # steps between two looks at the loss
 _FINAL_RATE = 0.02  # where the cosine schedule ends, as a share of the learning rate
 
 
@@ -78,6 +79,7 @@ def fit(
             f"{label}: expected training slices, found none; list subjects of the split train"
         )
     model.to(compute.device).train()
+    data = _near(data, compute.device)
     training = _Training(model, _optimisers(model, options), data, options, compute, seed)
     fingerprint = _fingerprint(training, start)
     if pool is None:
@@ -92,6 +94,14 @@ def fit(
             with atomic_path(folder / name) as copy:
                 shutil.copy2(kept / name, copy)
     return fitted
+
+
+def _near(data: TrainingData, device: torch.device) -> TrainingData:
+    """``data``, its slices on the GPU that trains where a quarter of the free memory holds them."""
+    if device.type != "cuda" or not isinstance(data, SliceData):
+        return data
+    free, _ = torch.cuda.mem_get_info(device)
+    return data.on_device(device) if data.images.nbytes < free / 4 else data
 
 
 def _is_finished(folder: Path, fingerprint: str) -> bool:
@@ -146,23 +156,19 @@ class _Training:
         started = time.monotonic()
         generator = _generator(self.compute.device, self.seed, epoch)
         batches = list(_batches(self.data.train, self.options.batch_size, self.seed, epoch))
-        sums = np.zeros(3)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.compute.device)
         for step, rows in enumerate(batches):
             epochs_done = epoch + step / len(batches)
             rate = _learning_rate(self.options, epochs_done / self.options.epochs)
             for group in (g for each in self.optimisers.values() for g in each.param_groups):
                 group["lr"] = rate
             weight = _kl_weight(self.options, epochs_done)
-            terms = np.array([term.item() for term in self.step(rows, weight, generator)])
-            if not np.isfinite(terms[0]):
-                raise StageError(
-                    f"training diverged in epoch {epoch + 1}: expected a finite loss, found "
-                    f"{terms[0]}; try a smaller learning_rate or clip_norm"
-                )
+            terms = torch.stack(self.step(rows, weight, generator)).detach().double()
             sums += terms * len(rows)
             bar.advance()
-            bar.note(f"−log p {-terms[1]:.0f}  KL {terms[2]:.1f}")
-        objective, log_likelihood, kl = sums / len(self.data.train)
+            if step % _LOOK_EVERY == 0 or step == len(batches) - 1:
+                _look(terms, sums, epoch, bar)
+        objective, log_likelihood, kl = (sums / len(self.data.train)).tolist()
         return {
             "epoch": epoch + 1,
             "objective": objective,
@@ -221,6 +227,21 @@ class _Training:
         return total / len(rows)
 
 
+def _look(terms: Tensor, sums: Tensor, epoch: int, bar: Bar) -> None:
+    """Say how the step went, and stop if any since the last look did not end in a number.
+
+    Looking waits for a GPU; steps in between do not.
+    """
+    now, so_far = torch.stack([terms, sums]).tolist()
+    if not all(map(math.isfinite, (now[0], so_far[0]))):
+        raise StageError(
+            f"training diverged in epoch {epoch + 1}: expected a finite loss, found "
+            f"{now[0] if not math.isfinite(now[0]) else so_far[0]}; try a smaller learning_rate or "
+            f"clip_norm"
+        )
+    bar.note(f"−log p {-now[1]:.0f}  KL {now[2]:.1f}")
+
+
 def size_of(model: Model) -> dict[str, int]:
     """How many numbers it has learned, as ``trained.json`` says."""
     return {"parameters": sum(p.numel() for p in model.parameters())}
@@ -232,7 +253,7 @@ def _optimisers(model: Model, options: TrainConfig) -> dict[str, torch.optim.Ada
     against = {id(p) for p in adversary}
     groups = {MAIN: [p for p in model.parameters() if id(p) not in against], ADVERSARY: adversary}
     return {
-        name: torch.optim.Adam(parameters, lr=options.learning_rate)
+        name: torch.optim.Adam(parameters, lr=options.learning_rate, fused=True)
         for name, parameters in groups.items()
         if parameters
     }
