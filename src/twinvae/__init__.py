@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from twinvae.detection.detect import Detection as Detection
     from twinvae.detection.detect import detect_scans as detect_scans
     from twinvae.detection.detect_patients import detect_patients as detect_patients
+    from twinvae.detection.detector import Detector as Detector
     from twinvae.detection.recalibrate import Site as Site
     from twinvae.detection.recalibrate import calibrate_on_site as calibrate_on_site
+    from twinvae.detection.result import PatientResult as PatientResult
+    from twinvae.detection.result import Result as Result
     from twinvae.detection.shipped import bundle_path as bundle_path
     from twinvae.detection.shipped import shipped_bundles as shipped_bundles
     from twinvae.detection.write_patient import PatientDetection as PatientDetection
@@ -50,7 +53,9 @@ _WHERE = {
     "twinvae.detection.bundle": ("Bundle", "read_bundle"),
     "twinvae.detection.detect": ("Detection", "detect_scans"),
     "twinvae.detection.detect_patients": ("detect_patients",),
+    "twinvae.detection.detector": ("Detector",),
     "twinvae.detection.recalibrate": ("Site", "calibrate_on_site"),
+    "twinvae.detection.result": ("PatientResult", "Result"),
     "twinvae.detection.shipped": ("bundle_path", "shipped_bundles"),
     "twinvae.detection.write_patient": ("PatientDetection",),
     "twinvae.errors": ("TwinvaeError",),
