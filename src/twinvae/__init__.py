@@ -21,6 +21,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from twinvae.cohort.phantom import generate_cohort as generate_cohort
+    from twinvae.config import PhantomConfig as PhantomConfig
     from twinvae.config import RunConfig as RunConfig
     from twinvae.config import load_config as load_config
     from twinvae.detection.bundle import Bundle as Bundle
@@ -49,7 +51,8 @@ if TYPE_CHECKING:
     from twinvae.scoring import read_scores as read_scores
 
 _WHERE = {
-    "twinvae.config": ("RunConfig", "load_config"),
+    "twinvae.cohort.phantom": ("generate_cohort",),
+    "twinvae.config": ("PhantomConfig", "RunConfig", "load_config"),
     "twinvae.detection.bundle": ("Bundle", "read_bundle"),
     "twinvae.detection.detect": ("Detection", "detect_scans"),
     "twinvae.detection.detect_patients": ("detect_patients",),
