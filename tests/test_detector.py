@@ -15,7 +15,7 @@ from nibabel.eulerangles import euler2mat
 from typer.testing import CliRunner
 
 from contrasts import CONTRASTS, a_patient, scans_of
-from dicom_files import classic
+from dicom_files import classic, uid
 from twinvae import Detector, PatientResult, Result
 from twinvae.commands.app import app
 from twinvae.detection.detect import detect_scans
@@ -295,6 +295,33 @@ def test_errors_and_results_of_dicom_name_no_patient(detector: Detector, tmp_pat
             detector.predict(folder, **how)
         assert "Doe" not in str(raised.value)
         assert "Jane" not in str(raised.value)
+
+
+def test_a_dicom_series_gets_dicom_objects_when_it_is_written(
+    tiny_run: Run, detector: Detector, tiny_scan: Path, tmp_path: Path
+) -> None:
+    image, folder = nib.load(tiny_scan), tmp_path / "Zwiebelkuchen_Kunigunde"
+    classic(folder, np.asarray(image.dataobj).astype(np.int16), image.affine,
+            PatientName="Zwiebelkuchen^Kunigunde", FrameOfReferenceUID=uid("frame"))  # fmt: skip
+    one = detector.predict(folder, force=True)
+    (told,) = detect_scans(tiny_run.bundle, [folder], tmp_path / "command", force=True, threads=1)
+    assert one.name == told.name == repr(one)[1:].partition(":")[0]
+    assert one.name.startswith("series-")
+    same(one, detector.predict(image, force=True))
+    one.write(tmp_path / "mine")
+    names = {path.relative_to(told.folder) for path in told.folder.rglob("*")}
+    assert names == {path.relative_to(tmp_path / "mine") for path in (tmp_path / "mine").rglob("*")}
+    assert Path("dicom/sr.dcm") in names
+    for file in ("verdict.json", "report.html", "slices.tsv"):
+        text = (tmp_path / "mine" / file).read_text(encoding="utf-8")
+        assert "Zwiebel" not in text
+        assert "Kunigunde" not in text
+    assert not (one.write(tmp_path / "plain", dicom=False) / "dicom").exists()
+    with pytest.raises(OutputError, match="outside the input"):
+        one.write(folder / "results")
+    with pytest.raises(ConfigError, match="expected a DICOM series"):
+        detector.predict(image, force=True).write(tmp_path / "none", dicom=True)
+    assert not (tmp_path / "none").exists()
 
 
 def test_contrasts_of_a_patient_are_judged_together(
