@@ -55,8 +55,8 @@ test: setup lint  ## every check that a change must pass
 	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90
 
 lint: setup
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +31,18 @@ def test_import_takes_nothing_with_it() -> None:
     code = "import sys, twinvae; print([m for m in sys.modules if m.startswith('twinvae.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_import_is_quick() -> None:
+    """0.3 s of one core; CPU time, since tests share their cores with each other."""
+    seconds = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        own = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+        subprocess.run([sys.executable, "-c", "import twinvae"], check=True, env=own)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 0.3
 
 
 def test_what_is_not_exported_is_an_attribute_error() -> None:

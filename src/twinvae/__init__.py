@@ -21,6 +21,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from twinvae.cohort.phantom import generate_cohort as generate_cohort
+    from twinvae.config import PhantomConfig as PhantomConfig
     from twinvae.config import RunConfig as RunConfig
     from twinvae.config import load_config as load_config
     from twinvae.detection.bundle import Bundle as Bundle
@@ -28,8 +30,11 @@ if TYPE_CHECKING:
     from twinvae.detection.detect import Detection as Detection
     from twinvae.detection.detect import detect_scans as detect_scans
     from twinvae.detection.detect_patients import detect_patients as detect_patients
+    from twinvae.detection.detector import Detector as Detector
     from twinvae.detection.recalibrate import Site as Site
     from twinvae.detection.recalibrate import calibrate_on_site as calibrate_on_site
+    from twinvae.detection.result import PatientResult as PatientResult
+    from twinvae.detection.result import Result as Result
     from twinvae.detection.shipped import bundle_path as bundle_path
     from twinvae.detection.shipped import shipped_bundles as shipped_bundles
     from twinvae.detection.write_patient import PatientDetection as PatientDetection
@@ -46,11 +51,14 @@ if TYPE_CHECKING:
     from twinvae.scoring import read_scores as read_scores
 
 _WHERE = {
-    "twinvae.config": ("RunConfig", "load_config"),
+    "twinvae.cohort.phantom": ("generate_cohort",),
+    "twinvae.config": ("PhantomConfig", "RunConfig", "load_config"),
     "twinvae.detection.bundle": ("Bundle", "read_bundle"),
     "twinvae.detection.detect": ("Detection", "detect_scans"),
     "twinvae.detection.detect_patients": ("detect_patients",),
+    "twinvae.detection.detector": ("Detector",),
     "twinvae.detection.recalibrate": ("Site", "calibrate_on_site"),
+    "twinvae.detection.result": ("PatientResult", "Result"),
     "twinvae.detection.shipped": ("bundle_path", "shipped_bundles"),
     "twinvae.detection.write_patient": ("PatientDetection",),
     "twinvae.errors": ("TwinvaeError",),

@@ -106,7 +106,7 @@ def _each(
             bar.note(name)
             broken: dict[str, str] = {}
             try:
-                looked = _look(readers, of, broken, strict=strict, force=force)
+                looked = look_at(readers, of, broken, strict=strict, force=force)
                 if looked:
                     how = {"force": force, "dicom": dicom}
                     yield _patient(composite, of, looked, broken, out / name, **how)
@@ -120,7 +120,7 @@ def _each(
             bar.advance()
 
 
-def _look(
+def look_at(
     readers: Mapping[str, Reader],
     of: Patient,
     broken: dict[str, str],
@@ -152,6 +152,26 @@ def _patient(
     dicom: bool,
 ) -> PatientDetection:
     """Judge one patient and write the folder, atomically; say aloud what qualifies the verdict."""
+    one, calibration = judge_patient(composite, of, looked, broken, folder, force=force)
+    with replaced(folder, "results of a scan", of=_identity(of)) as room:
+        lacking = write_patient(room, one, composite, calibration, looked, dicom=dicom)
+    say_warnings(one.name, [*one.warnings, *lacking])
+    return one
+
+
+def judge_patient(
+    composite: Composite,
+    of: Patient,
+    looked: Mapping[str, Looked],
+    broken: Mapping[str, str],
+    folder: Path,
+    *,
+    force: bool,
+) -> tuple[PatientDetection, Calibration]:
+    """What the contrasts say together, and the thresholds that rests on.
+
+    ``broken``: contrast → why it cannot be used; ``folder``: where results are to be written.
+    """
     alone = {contrast: each.judgement for contrast, each in looked.items()}
     inside = {c: each for c, each in looked.items() if each.judgement.verdict is not None}
     left_out = {
@@ -171,10 +191,7 @@ def _patient(
         left_out=left_out,
         warnings=patient_warnings(judgement, left_out, looked),
     )
-    with replaced(folder, "results of a scan", of=_identity(of)) as room:
-        lacking = write_patient(room, one, composite, calibration, looked, dicom=dicom)
-    say_warnings(one.name, [*one.warnings, *lacking])
-    return one
+    return one, calibration
 
 
 def _together(

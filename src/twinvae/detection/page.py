@@ -18,7 +18,6 @@ from twinvae.imaging import (
     PreparedScan,
     Volume,
     back_to_scan,
-    read_volume,
     unit_images,
     whole_brain_on_scan,
 )
@@ -58,7 +57,7 @@ def page_material(looked: Looked, healthy: Volume, residual: Volume) -> ScanMate
     prepared, judgement, places = looked.prepared, looked.judgement, looked.places
     name, table = looked.bundle.config.decision.score, judgement.slices
     slices, lesions = slice_places(prepared), places.lesions
-    image = _turned(read_volume(prepared.files.image), prepared)
+    image = _turned(prepared.files.read(), prepared)
     highest = int(table["slice"].iloc[int(np.argmax(table[name]))])
     view = View(
         layers=_layers(image, prepared, places, healthy, residual),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def write_scan(room: Path, looked: Looked, *, dicom: bool = False) -> list[str]:
 
     With ``dicom`` a DICOM series gets DICOM objects, too; returns why it does not, if so.
     """
-    volumes = _write_maps(room, looked)
+    volumes = volumes_of(looked)
+    _write_maps(room, volumes)
     write_table(room / "slices.tsv", for_people(looked.judgement.slices))
     verdict = {"scan": looked.called, **verdict_json(looked.judgement, looked.bundle)}
     write_json(room / "verdict.json", verdict)
@@ -44,17 +46,19 @@ def write_scan(room: Path, looked: Looked, *, dicom: bool = False) -> list[str]:
     return []
 
 
-def _write_maps(folder: Path, looked: Looked) -> dict[str, Volume]:
+def volumes_of(looked: Looked) -> dict[str, Volume]:
     """The maps on the scan's own grid, by file name; zero outside the brain and in other slices."""
     prepared, healthy = looked.prepared, looked.healthy
     residual = unit_images(prepared.images) - healthy
-    maps = {
+    return {
         "healthy": in_scan_units(back_to_scan(healthy, prepared), prepared),
         "residual": back_to_scan(residual, prepared),
         **{_FILES.get(n, n): back_to_scan(values, prepared) for n, values in looked.maps.items()},
     }
+
+
+def _write_maps(folder: Path, maps: Mapping[str, Volume]) -> None:
     with ThreadPoolExecutor() as pool:  # compression, most of the time, runs beside the other's
         files = [pool.submit(write_volume, v, folder / f"{n}.nii.gz") for n, v in maps.items()]
         for done in files:
             done.result()
-    return maps

@@ -1,6 +1,7 @@
 """One volume at a time: reading and writing, the recipe, the slice store."""
 
 from twinvae.imaging.fitted_recipe import FittedRecipe, Stripping, fit_recipe
+from twinvae.imaging.memory import is_image, to_nibabel, volume_in_memory
 from twinvae.imaging.prepare import Shard, merge_shards, prepare_cohort, prepare_shard
 from twinvae.imaging.prepared import (
     INDEX_COLUMNS,
@@ -36,6 +37,7 @@ __all__ = [
     "brain_on_scan",
     "fit_recipe",
     "in_scan_units",
+    "is_image",
     "merge_shards",
     "new_array",
     "prepare_cohort",
@@ -44,7 +46,9 @@ __all__ = [
     "read_brain_mask",
     "read_tumour_mask",
     "read_volume",
+    "to_nibabel",
     "unit_images",
+    "volume_in_memory",
     "whole_brain_on_scan",
     "write_volume",
 ]

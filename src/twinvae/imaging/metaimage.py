@@ -62,13 +62,31 @@ def read_itk(path: Path, number: int | None) -> tuple[NDArray[np.float32], NDArr
         raise DataError(f"{path}: expected a 3-D volume, found {n}-D ({shape}){which}")
     head.SetOutputPixelType(sitk.sitkFloat32)
     image = head.Execute()
-    n = image.GetDimension()
     data = sitk.GetArrayFromImage(image).reshape(head.GetSize()[2::-1]).T
+    return data, _affine(image)
+
+
+def itk_in_memory(image: Any, where: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """As ``read_itk``, of a SimpleITK image; ``where`` says whose it is."""
+    sitk = simpleitk()
+    pixel = str(image.GetPixelIDTypeAsString())
+    if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in pixel:
+        raise DataError(f"{where}: expected one real number a voxel, found {pixel}")
+    if image.GetDimension() < 3:
+        raise DataError(f"{where}: expected a 3-D volume, found {image.GetDimension()}-D")
+    data = sitk.GetArrayFromImage(sitk.Cast(image, sitk.sitkFloat32)).T
+    return data, _affine(image)
+
+
+def _affine(image: Any) -> NDArray[np.float64]:
+    """From voxels to mm in RAS, of the first three axes."""
+    n = image.GetDimension()
     affine = np.eye(4)
     direction = np.array(image.GetDirection(), np.float64).reshape(n, n)[:3, :3]
     affine[:3, :3] = direction * np.array(image.GetSpacing()[:3])
     affine[:3, 3] = image.GetOrigin()[:3]
-    return data, _LPS_TO_RAS @ affine
+    found: NDArray[np.float64] = _LPS_TO_RAS @ affine
+    return found
 
 
 def write_itk(path: Path, data: NDArray[np.float32], affine: NDArray[np.float64]) -> None:

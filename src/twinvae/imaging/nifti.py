@@ -78,13 +78,33 @@ def orientation_facts(path: Path, shape: tuple[int, ...]) -> dict[str, float]:
     return facts
 
 
-def write_nifti(path: Path, data: NDArray[np.float32], affine: NDArray[np.float64]) -> None:
-    """Write float32, both transforms set."""
+def nifti_in_memory(image: Any, where: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """As ``read_nifti``, of any image of nibabel's; ``where`` says whose it is."""
+    kind = image.header.get_data_dtype()
+    if kind.kind not in "iuf":
+        raise DataError(f"{where}: expected one real number a voxel, found {kind}")
+    if isinstance(image.header, _nib.Nifti1Header):
+        _check_place(where, image.header)
+    if image.affine is None:
+        raise DataError(f"{where}: expected an image with an affine, found none")
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
+        data = image.get_fdata(dtype=np.float32, caching="unchanged")
+    return data, np.array(image.affine, np.float64)
+
+
+def nifti_image(data: NDArray[np.float32], affine: NDArray[np.float64]) -> nibabel.Nifti1Image:
+    """An image of float32 in memory, both transforms set."""
     image = _nib.Nifti1Image(np.asarray(data, np.float32), affine)
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")
-    _nib.save(image, path)
+    found: nibabel.Nifti1Image = image
+    return found
+
+
+def write_nifti(path: Path, data: NDArray[np.float32], affine: NDArray[np.float64]) -> None:
+    """Write ``nifti_image``."""
+    _nib.save(nifti_image(data, affine), path)
 
 
 def check_number(path: Path, number: int, shape: Sequence[int]) -> None:
@@ -148,13 +168,7 @@ def _truncated(path: Path, claimed: int, shape: tuple[int, ...], found: int) -> 
 
 def _affine(path: Path, header: Any) -> NDArray[np.float64]:
     """The sform, else the qform, as the header has them; ``DataError`` when it has neither well."""
-    unit = int(header["xyzt_units"]) & 7
-    if unit not in (0, 2):
-        found = _UNITS.get(unit, f"xyzt_units {unit}")
-        raise DataError(f"{path}: expected a header in mm, found {found}")
-    for name in ("sform_code", "qform_code"):
-        if not 0 <= int(header[name]) <= 5:
-            raise DataError(f"{path}: expected {name} from 0 to 5, found {int(header[name])}")
+    _check_place(path, header)
     if int(header["sform_code"]) > 0:
         affine = np.asarray(header.get_sform(), np.float64)
         return affine
@@ -163,6 +177,17 @@ def _affine(path: Path, header: Any) -> NDArray[np.float64]:
         return affine
     affine = np.asarray(header.get_base_affine(), np.float64)
     return affine
+
+
+def _check_place(where: object, header: Any) -> None:
+    """Raise ``DataError`` unless the header says in mm, and in a known space, where voxels lie."""
+    unit = int(header["xyzt_units"]) & 7
+    if unit not in (0, 2):
+        found = _UNITS.get(unit, f"xyzt_units {unit}")
+        raise DataError(f"{where}: expected a header in mm, found {found}")
+    for name in ("sform_code", "qform_code"):
+        if not 0 <= int(header[name]) <= 5:
+            raise DataError(f"{where}: expected {name} from 0 to 5, found {int(header[name])}")
 
 
 def _unzipped(packed: bytes, most: int, *, to_end: bool) -> bytes:

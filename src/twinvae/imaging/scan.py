@@ -27,10 +27,13 @@ from twinvae.imaging.volume import (
     Affine,
     Bools,
     Floats,
+    Volume,
+    brain_mask_of,
     content_hash,
     read_brain_mask,
     read_tumour_mask,
     read_volume,
+    scan_of,
 )
 
 Ints = NDArray[np.int64]
@@ -64,6 +67,23 @@ class ScanFiles:
     tumour_mask: Path | None = None
     trust_grid: bool = False
     """Masks of the scan's shape and voxel size lie on its grid, whatever their headers say."""
+    voxels: Volume | None = field(default=None, compare=False, repr=False)
+    """The scan itself, if it is in memory; ``image`` is then only what it is called."""
+    brain_voxels: Volume | None = field(default=None, compare=False, repr=False)
+    """Its brain mask, if that is in memory."""
+
+    def read(self) -> Volume:
+        """The scan; raises ``DataError`` as ``read_volume``, wherever it is."""
+        return read_volume(self.image) if self.voxels is None else scan_of(self.voxels, self.image)
+
+    def read_brain(self, like: Volume) -> Bools | None:
+        """Its brain mask on the grid of ``like``; None when there is none."""
+        if self.brain_voxels is not None:
+            where = f"brain mask of {self.image}"
+            return brain_mask_of(self.brain_voxels, where, like, trust_grid=self.trust_grid)
+        if self.brain_mask is None:
+            return None
+        return read_brain_mask(self.brain_mask, like, trust_grid=self.trust_grid)
 
     @classmethod
     def from_row(cls, row: Mapping[str, str] | pd.Series) -> Self:
@@ -186,10 +206,8 @@ class Working:
 
 def load_scan(files: ScanFiles, *, read_brain: bool = True) -> Working:
     """Read a scan and its masks; raises ``DataError`` for anything that cannot be used."""
-    volume = read_volume(files.image)
-    brain = tumour = None
-    if files.brain_mask is not None and read_brain:
-        brain = read_brain_mask(files.brain_mask, volume, trust_grid=files.trust_grid)
+    volume, tumour = files.read(), None
+    brain = files.read_brain(volume) if read_brain else None
     if files.tumour_mask is not None:
         tumour = read_tumour_mask(files.tumour_mask, volume, trust_grid=files.trust_grid)
     x, y, z = volume.data.shape

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinvae.dicom import read_series
-from twinvae.errors import DataError
+from twinvae.errors import DataError, TwinvaeError
 from twinvae.files import atomic_path, file_and_volume
 from twinvae.imaging.metaimage import read_itk, write_itk
 from twinvae.imaging.nifti import read_nifti, write_nifti
@@ -71,27 +71,39 @@ def read_volume(path: Path) -> Volume:
     missing, damaged, of an unknown type, not three-dimensional, holds NaN or infinite voxels or
     one single value, or has an affine that cannot be inverted.
     """
-    data, affine = _read(Path(path))
+    return scan_of(_read(Path(path)), path)
+
+
+def scan_of(volume: Volume, where: object) -> Volume:
+    """The volume, found to be a scan; ``DataError`` naming ``where`` it is from when it is none."""
+    data = volume.data
     if data.min() == data.max():
-        raise DataError(f"{path}: expected an image, found {data.flat[0]:g} in every voxel")
-    return Volume(data, affine)
+        raise DataError(f"{where}: expected an image, found {data.flat[0]:g} in every voxel")
+    return volume
 
 
 def read_brain_mask(path: Path, like: Volume, *, trust_grid: bool = False) -> Bools:
-    """Read a brain mask, bool (X, Y, Z), on the grid of ``like``.
+    """Read a brain mask, bool (X, Y, Z), on the grid of ``like``, as ``brain_mask_of`` finds it."""
+    return brain_mask_of(_read(Path(path)), path, like, trust_grid=trust_grid)
 
-    It may hold zero and one other value. Raises ``DataError`` when it is empty, holds more values
-    or lies on another grid; with ``trust_grid`` a grid of the same shape and voxel size is the
-    same, wherever the header puts it.
+
+def brain_mask_of(
+    volume: Volume, where: object, like: Volume, *, trust_grid: bool = False
+) -> Bools:
+    """The volume as a brain mask, bool (X, Y, Z), on the grid of ``like``.
+
+    It may hold zero and one other value. Raises ``DataError`` naming ``where`` it is from when it
+    is empty, holds more values or lies on another grid; with ``trust_grid`` a grid of the same
+    shape and voxel size is the same, wherever the header puts it.
     """
-    data = _read_on_grid(Path(path), like, trust_grid)
+    data = _on_grid(volume, where, like, trust_grid)
     mask: Bools = data != 0
     if not mask.any():
-        raise DataError(f"{path}: expected a brain mask, found no voxel inside it")
+        raise DataError(f"{where}: expected a brain mask, found no voxel inside it")
     inside = data[mask]
     if inside.min() != inside.max():
         raise DataError(
-            f"{path}: expected a mask of zeros and one other value, found values from "
+            f"{where}: expected a mask of zeros and one other value, found values from "
             f"{data.min():g} to {data.max():g}"
         )
     return mask
@@ -103,7 +115,7 @@ def read_tumour_mask(path: Path, like: Volume, *, trust_grid: bool = False) -> B
     It may be empty. Raises ``DataError`` when its values are not a few whole, non-negative labels
     or it lies on another grid, as ``read_brain_mask`` does.
     """
-    data = _read_on_grid(Path(path), like, trust_grid)
+    data = _on_grid(_read(Path(path)), path, like, trust_grid)
     mask: Bools = data != 0
     inside = data[mask]
     if inside.size:
@@ -176,50 +188,59 @@ def content_hash(data: Floats) -> str:
     return hashlib.sha256(b"".join(sorted(map(_either_way, sums)))).hexdigest()[:16]
 
 
-def _read(path: Path) -> tuple[Floats, Affine]:
-    """Voxels, float32 (X, Y, Z), and the RAS affine; everything checked but the content."""
+def _read(path: Path) -> Volume:
+    """What the file holds, everything checked but the content."""
     file, number = file_and_volume(path)
     read = _reader(file)
     if not file.exists():
         raise DataError(f"{file}: no such file")
+    return checked(path, lambda: read(file, number), f"; say which volume, as {file.name}#0")
+
+
+def checked(where: object, read: Callable[[], tuple[Floats, Affine]], of_4d: str = "") -> Volume:
+    """What ``read`` gives: voxels, float32, a trailing axis of length one dropped, and the affine.
+
+    Raises ``DataError`` naming ``where`` they are from when they cannot be read or are no finite
+    3-D volume with an affine that can be inverted; ``of_4d`` is added when there are 4 axes.
+    """
     try:
-        data, affine = read(file, number)
-    except DataError:
+        data, affine = read()
+    except TwinvaeError:
         raise
     except MemoryError:
-        raise DataError(f"{path}: expected an image that fits into memory") from None
+        raise DataError(f"{where}: expected an image that fits into memory") from None
     except Exception as error:  # whatever a reader raises on a damaged file
         said = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: expected a readable image, found damage ({said})") from error
+        raise DataError(f"{where}: expected a readable image, found damage ({said})") from error
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim != 3 or 0 in data.shape:
         shape = "×".join(str(n) for n in data.shape)
-        which = f"; say which volume, as {file.name}#0" if data.ndim == 4 else ""
-        raise DataError(f"{path}: expected a 3-D volume, found {data.ndim}-D ({shape}){which}")
-    _check_affine(affine, str(path))
+        which = of_4d if data.ndim == 4 else ""
+        raise DataError(f"{where}: expected a 3-D volume, found {data.ndim}-D ({shape}){which}")
+    _check_affine(affine, str(where))
     with np.errstate(invalid="ignore"):
         total = data.sum(dtype=np.float64)  # finite only if every voxel is
     if not np.isfinite(total):
         bad = int(data.size - np.isfinite(data).sum())
-        raise DataError(f"{path}: expected finite voxels, found {bad} NaN or infinite")
-    return data, affine
+        raise DataError(f"{where}: expected finite voxels, found {bad} NaN or infinite")
+    return Volume(data, affine)
 
 
-def _read_on_grid(path: Path, like: Volume, trust_grid: bool) -> Floats:
-    data, affine = _read(path)
+def _on_grid(volume: Volume, where: object, like: Volume, trust_grid: bool) -> Floats:
+    data, affine = volume.data, volume.affine
     if data.shape != like.data.shape:
-        raise DataError(f"{path}: expected the scan's shape {like.data.shape}, found {data.shape}")
+        raise DataError(f"{where}: expected the scan's shape {like.data.shape}, found {data.shape}")
     ends = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
     ends[:, :3] *= np.array(data.shape) - 1
     apart = np.linalg.norm(ends @ (affine - like.affine).T, axis=1).max()
     if apart <= 0.1 * min(like.spacing_mm):
         return data
-    sides = Volume(data, affine).spacing_mm
+    sides = volume.spacing_mm
     same = np.allclose(sides, like.spacing_mm, rtol=_SAME_SIDE, atol=0)
     if same and trust_grid:
         return data
-    said = f"{path}: expected the scan's affine, found one that puts voxels {apart:.3g} mm apart"
+    said = f"{where}: expected the scan's affine, found one that puts voxels {apart:.3g} mm apart"
     if same:
         said += (
             "; shape and voxel size are the scan's: if only the header is wrong, say so with "

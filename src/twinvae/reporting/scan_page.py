@@ -114,12 +114,17 @@ def write_scan_page(material: ScanMaterial, path: Path) -> None:
 
 
 def write_thumbnail(material: ScanMaterial, path: Path) -> None:
-    """Write the highest slice, the map laid over it, as a PNG file."""
-    row = int(distinct_slices(material.slices)[0])
+    """Write ``thumbnail`` as a file."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(
-            png(with_heat(material.images[row], material.stands_out.relative[row]))
+            thumbnail(material.slices, material.images, material.stands_out.relative)
         )
+
+
+def thumbnail(slices: pd.DataFrame, images: Images, relative: Images) -> bytes:
+    """The highest slice, the map laid over it, as PNG; arguments as in ``ScanMaterial``."""
+    row = int(distinct_slices(slices)[0])
+    return png(with_heat(images[row], relative[row]))
 
 
 def _domain(material: ScanMaterial) -> list[str]:

@@ -57,8 +57,8 @@ def run_stages(run: Run, *, until: str | None = None, strict: bool = False) -> N
 
     Raises ``StageError`` while another process works in the run's folder.
     """
-    if until is not None and until not in STAGES:
-        raise ConfigError(f"until: expected one of {', '.join(STAGES)}, found {until!r}")
+    if until is not None:
+        _require_stage(until, "until")
     check_networks(run.config)
     stages = STAGES[: STAGES.index(until or "report") + 1]
     with run.alone():
@@ -92,8 +92,11 @@ def run_stage(
 ) -> bool:
     """Do one stage unless it is done; returns whether there was anything to do.
 
-    ``force`` does it from its start even so. The caller holds ``run.alone()``.
+    ``force`` does it from its start even so. The caller holds ``run.alone()``. Raises
+    ``ConfigError`` for a stage that is none of ``STAGES``, ``StageError`` when one before it is not
+    done.
     """
+    _require_stage(stage, "stage")
     how = how or Preparing(strict=strict)
     works: dict[str, Callable[[], None]] = {
         "index": lambda: index(run),
@@ -108,6 +111,11 @@ def run_stage(
     # is redone only if the list, or a file in it, is another one.
     listing = stage == "index" and not _generated(run)
     return run.stage(stage, works[stage], extra=_read(run, stage), listing=listing, force=force)
+
+
+def _require_stage(name: str, where: str) -> None:
+    if name not in STAGES:
+        raise ConfigError(f"{where}: expected one of {', '.join(STAGES)}, found {name!r}")
 
 
 def write_index(
