@@ -14,6 +14,7 @@ import pandas as pd
 from rich.markup import escape
 
 from twinvae.cohort import index_sources
+from twinvae.cohort.told_contrast import other_contrast
 from twinvae.config import RunConfig, SourceConfig, SplitConfig, dump_config, load_config
 from twinvae.decision import calibrate, transfer
 from twinvae.decision.domain import domain_of, scan_facts
@@ -66,10 +67,11 @@ class _Measured:
 
 @dataclass(frozen=True)
 class _Job:
-    """One scan and the recipe."""
+    """One scan, and the bundle's recipe and contrast."""
 
     scan: ScanFiles
     recipe: FittedRecipe
+    contrast: str
 
 
 def calibrate_on_site(
@@ -155,7 +157,7 @@ def _measure(
     require_fitted(scores, bundle.fitted, "bundle")
     fitted = moved(bundle.fitted, compute.device)
     found: dict[ScanFiles, tuple[pd.DataFrame, dict[str, float]]] = {}
-    jobs = [_Job(scan, bundle.recipe) for scan in scans]
+    jobs = [_Job(scan, bundle.recipe, config.contrast) for scan in scans]
     outcomes = ways(config.compute.jobs)(_prepared, jobs, _lost)
     with progress_bar("calibrate", len(scans)) as bar, closing(outcomes):
         for job, prepared in outcomes:
@@ -198,6 +200,12 @@ def _lost(job: _Job) -> PreparedScan | str:
 
 def _prepared(job: _Job) -> PreparedScan | str:
     """The prepared scan, or why there is none."""
+    other = other_contrast(job.scan.image, job.scan.contrast, job.contrast)
+    if other:
+        return (
+            f"{job.scan.image}: {other}; if its contrast is {job.contrast} all the same, say so in "
+            f"the column contrast of a table"
+        )
     try:
         return prepare_scan(job.scan, job.recipe)
     except Exception as error:  # one odd scan must not cost the others; the reason is reported

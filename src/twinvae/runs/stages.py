@@ -23,6 +23,7 @@ from twinvae.cohort import (
     empty_splits,
     index_sources,
     read_manifest,
+    require_contrast,
     write_manifest,
 )
 from twinvae.config import SourceConfig, SplitConfig, recipe_files
@@ -34,7 +35,7 @@ from twinvae.imaging import Shard, SliceStore, merge_shards, prepare_cohort, pre
 from twinvae.imaging.quality import read_flags
 from twinvae.outputs import check_new_file, remove
 from twinvae.progress import console, say
-from twinvae.runs.checks import say_flags
+from twinvae.runs.checks import refuse_leaks, say_flags
 from twinvae.runs.folder import STAGES, Run
 from twinvae.runs.pack import write_bundle
 from twinvae.scoring import (
@@ -125,6 +126,8 @@ def write_index(
     """
     check_new_file(out, [source.path for source in sources], overwrite=append or overwrite)
     before = read_manifest(out) if append and out.is_file() else None
+    if before is not None:
+        require_contrast(before, contrast, str(out))
     table = index_sources(sources, contrast, split, before)
     write_manifest(table, out)
     _say_empty_splits(table, split)
@@ -137,10 +140,15 @@ def _say_empty_splits(table: pd.DataFrame, split: SplitConfig) -> None:
 
 
 def index(run: Run) -> None:
-    """Generate the cohort if asked to, and list all scans with their splits."""
+    """Generate the cohort if asked to, and list all scans with their splits.
+
+    Raises ``DataError`` when a scan is said to be of another contrast than the run's.
+    """
     cohort = run.config.cohort
     if cohort.manifest is not None:
-        table = assign_splits(read_manifest(cohort.manifest), cohort.split)
+        given = read_manifest(cohort.manifest)
+        require_contrast(given, run.config.contrast, str(cohort.manifest))
+        table = assign_splits(given, cohort.split)
     else:
         table = index_sources(_sources(run), run.config.contrast, cohort.split)
     if cohort.tumour_free_as_healthy:
@@ -198,7 +206,11 @@ def train(run: Run, *, fresh: bool = False) -> None:
 
 
 def score(run: Run) -> None:
-    """Compute every score for the slices that thresholds and tests need."""
+    """Compute every score for the slices that thresholds and tests need.
+
+    Raises ``DataError`` when a test scan is a training scan under another name.
+    """
+    refuse_leaks(run.flags)
     options = run.config.scoring
     compute = Compute.resolve(run.config.compute)
     store = SliceStore.open(run.slices)
@@ -221,7 +233,12 @@ def set_thresholds(run: Run) -> None:
 
 
 def judge(run: Run) -> None:
-    """Metrics and audit on the test subjects; ``DataError`` when no mixed subject is one."""
+    """Metrics and audit on the test subjects.
+
+    Raises ``DataError`` when no mixed subject is one, or a test scan is a training scan under
+    another name.
+    """
+    refuse_leaks(run.flags)
     scores, calibration = read_scores(run.scores), Calibration(read_json(run.calibration))
     if not ((scores["role"] == "mixed") & (scores["split"] == "test")).any():
         raise DataError(
