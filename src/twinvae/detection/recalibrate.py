@@ -19,6 +19,7 @@ from twinvae.config import RunConfig, SourceConfig, SplitConfig, dump_config, lo
 from twinvae.decision import calibrate, transfer
 from twinvae.decision.domain import domain_of, scan_facts
 from twinvae.detection.bundle import Bundle, copy_files, read_bundle, seal
+from twinvae.detection.seen import Seen
 from twinvae.detection.shipped import bundle_path
 from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
 from twinvae.files import write_json, write_yaml
@@ -86,10 +87,10 @@ def calibrate_on_site(
 
     Healthy scans give thresholds by ``decision.rule`` as a run's own do; unlabelled ones move the
     bundle's by ``decision.transfer``. Returns what bundle.json says about it. A scan that cannot be
-    used is reported and skipped, with ``PartialFailureError`` at the end; with ``strict`` at once.
-    Raises ``CalibrationError`` when the scans are too few, ``ConfigError`` for ``overrides`` other
-    than of ``compute`` and, with healthy scans, ``decision``, and ``OutputError`` when ``out``
-    holds anything but a bundle.
+    used, or that the models were trained on, is reported and skipped, with ``PartialFailureError``
+    at the end; with ``strict`` at once. Raises ``CalibrationError`` when the scans are too few,
+    ``ConfigError`` for ``overrides`` other than of ``compute`` and, with healthy scans,
+    ``decision``, and ``OutputError`` when ``out`` holds anything but a bundle.
     """
     folder, out = bundle_path(folder), Path(out)
     _check(site, overrides or {})
@@ -163,8 +164,9 @@ def _measure(
         for job, prepared in outcomes:
             bar.note(job.scan.subject)
             bar.advance()
-            if isinstance(prepared, str):
-                _skip(prepared, reasons, strict=strict)
+            refused = prepared if isinstance(prepared, str) else _seen(prepared, bundle.seen)
+            if isinstance(prepared, str) or refused:
+                _skip(refused, reasons, strict=strict)
                 continue
             rows = np.arange(len(prepared.index))
             try:
@@ -210,6 +212,20 @@ def _prepared(job: _Job) -> PreparedScan | str:
         return prepare_scan(job.scan, job.recipe)
     except Exception as error:  # one odd scan must not cost the others; the reason is reported
         return reason_of(error, job.scan.image)
+
+
+def _seen(prepared: PreparedScan, seen: Seen) -> str:
+    """Why the scan may set no threshold: models err less on what they were trained on."""
+    scan = prepared.files
+    expected = f"{scan.image}: expected a scan of somebody the models were not trained on, found"
+    if seen.trained_on(str(prepared.facts["content"])):
+        return f"{expected} the voxels of a training scan"
+    if seen.trained_on_subject(scan.source, scan.subject):
+        return (
+            f"{expected} subject {scan.subject} of source {scan.source}, who is called like one "
+            f"they were; for another person give the site another name (--site)"
+        )
+    return ""
 
 
 def _origin(site: Site, measured: _Measured) -> dict[str, Any]:

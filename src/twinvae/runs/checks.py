@@ -6,6 +6,7 @@ on are refused, and so are planted lesions and scores that contradict the contra
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from rich.markup import escape
 
 from twinvae.config import RunConfig
 from twinvae.config.contrast import NEGATIVE, lesions_are_dark, planted_contrast
+from twinvae.detection.seen import Seen
 from twinvae.errors import ConfigError, DataError
 from twinvae.files import write_table
 from twinvae.imaging.quality import check_cohort, flag_counts, leaks, read_flags, tested_on_training
@@ -58,16 +60,25 @@ def say_leaks(flags: pd.DataFrame) -> None:
         console.print(f"[bold red]the same scan in two splits:[/] {escape(line)}", soft_wrap=True)
 
 
-def refuse_leaks(path: Path) -> None:
-    """Raise ``DataError`` when scans of the flags at ``path`` are both trained and tested on."""
-    found = tested_on_training(read_flags(path)) if path.is_file() else []
+def refuse_leaks(path: Path, starts: Iterable[Path]) -> None:
+    """Raise ``DataError`` when scans of the flags at ``path`` are both trained and tested on.
+
+    ``starts``: folders of models with whose weights the run's began, and whose scans count too.
+    """
+    flags = read_flags(path)
+    found = tested_on_training(flags)
+    for folder in dict.fromkeys(starts):
+        seen = Seen.of_weights(folder)
+        known = flags[(flags["split"] == "test") & flags["content"].map(seen.trained_on)]
+        names = known["source"] + "/" + known["subject"]
+        found += [f"{name} (test) is a scan that {folder} was trained on" for name in names]
     if found:
         more = [f"… and {len(found) - 10} more"] if len(found) > 10 else []
         lines = "\n  ".join([*found[:10], *more])
         raise DataError(
-            f"{path}: expected test scans that are in no other split, found {len(found)} with the "
-            f"voxels of training scans; keep each once in the manifest, or both in one split\n"
-            f"  {lines}"
+            f"{path}: expected test scans that no model was trained on, found {len(found)} with "
+            f"the voxels of training scans; take them out of the manifest, or put both in one "
+            f"split\n  {lines}"
         )
 
 

@@ -116,6 +116,13 @@ class Run:
         return self.folder / "models"
 
     @property
+    def starts(self) -> dict[str, Path]:
+        """Role → folder of the model whose weights its training begins with, where one is given."""
+        training = self.config.training
+        given = {"healthy": training.healthy.start, "mixed": training.mixed.start}
+        return {role: folder for role, folder in given.items() if folder is not None}
+
+    @property
     def scores(self) -> Path:
         """The table of scores."""
         return self.folder / "scores.tsv"

@@ -210,7 +210,7 @@ def score(run: Run) -> None:
 
     Raises ``DataError`` when a test scan is a training scan under another name.
     """
-    refuse_leaks(run.flags)
+    refuse_leaks(run.flags, run.starts.values())
     options = run.config.scoring
     compute = Compute.resolve(run.config.compute)
     store = SliceStore.open(run.slices)
@@ -238,7 +238,7 @@ def judge(run: Run) -> None:
     Raises ``DataError`` when no mixed subject is one, or a test scan is a training scan under
     another name.
     """
-    refuse_leaks(run.flags)
+    refuse_leaks(run.flags, run.starts.values())
     scores, calibration = read_scores(run.scores), Calibration(read_json(run.calibration))
     if not ((scores["role"] == "mixed") & (scores["split"] == "test")).any():
         raise DataError(
