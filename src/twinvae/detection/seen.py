@@ -83,7 +83,8 @@ def seen_by(flags: pd.DataFrame, starts: Mapping[str, Path]) -> Seen:
 
     ``starts``: role → folder of the model whose weights that role's training began with.
     """
-    groups, unknown = [_group(flags)], []
+    groups: list[Mapping[str, Any]] = [_group(flags)]
+    unknown: list[str] = []
     for role, folder in starts.items():
         before = Seen.of_weights(folder)
         groups += [one for one in before.groups if one not in groups]
@@ -101,12 +102,8 @@ def _group(flags: pd.DataFrame) -> dict[str, Any]:
         for source, subject in zip(rows["source"], rows["subject"], strict=True)
     }
     keys = [people[person] for person in zip(rows["source"], rows["subject"], strict=True)]
-    return {
-        "salt": salt,
-        "scans": rows.assign(subject=keys)[["content", "subject", "role", "split"]].to_dict(
-            "records"
-        ),
-    }
+    told = rows.assign(subject=keys)[["content", "subject", "role", "split"]]
+    return {"salt": salt, "scans": told.to_dict("records")}
 
 
 def _training(group: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
