@@ -28,6 +28,7 @@ from twinvae.cohort import (
 )
 from twinvae.config import SourceConfig, SplitConfig, recipe_files
 from twinvae.decision import Calibration, calibrate
+from twinvae.detection.seen import Seen
 from twinvae.errors import ConfigError, DataError, PartialFailureError
 from twinvae.evaluation import MaskedSlices, audit, evaluate, evaluate_pixels, write_metrics
 from twinvae.files import checksum, file_state, read_json, write_json
@@ -306,6 +307,8 @@ def _read(run: Run, stage: str) -> Any:
         starts = [t.start / "weights.safetensors" for t in trainings if t.start is not None]
         # One that is not there is named by the training itself; most runs start from none.
         return [checksum(path) if path.is_file() else "" for path in starts] or None
+    if stage in ("score", "calibrate", "evaluate"):
+        return [Seen.of_weights(folder).to_json() for folder in run.starts.values()] or None
     if stage == "report":
         return [checksum(run.folder / name) for name in ("config.yaml", "run.json")]
     return None
