@@ -40,11 +40,9 @@ bundles: setup  ## train and pack the bundles of the package: make bundles LABEL
 	TWINVAE_LABELS=$(abspath $(LABELS)) $(BIN)/twinvae run configs/slab.yaml --out runs/slab
 	for contrast in T2w FLAIR T1w; do \
 	  name=$$(echo $$contrast | tr A-Z a-z); \
-	  sign=$$(test $$contrast = T1w && echo _negative); \
 	  $(BIN)/twinvae phantom cohorts/$$contrast --labels $(LABELS) --contrast $$contrast --healthy 80 --mixed 30 --seed 21 && \
 	  TWINVAE_CONTRAST=$$contrast TWINVAE_UNLABELLED=$(abspath $(UNLABELLED)) $(BIN)/twinvae run configs/bundle.yaml --out runs/$$name \
-	    --set contrast=$$contrast --set name=$$name --set scoring.planted=$$contrast \
-	    --set decision.score=learned_agreed$${sign}_local_context && \
+	    --set contrast=$$contrast --set name=$$name && \
 	  $(BIN)/twinvae bundles pack runs/$$name --card docs/cards/$$name.md -o src/twinvae/bundles/$$name || exit 1; \
 	done
 	$(BIN)/twinvae fuse T2w=runs/t2w FLAIR=runs/flair T1w=runs/t1w --out runs/all

@@ -11,6 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from test_site import site_of
+from twinvae.cohort import read_manifest
 from twinvae.cohort.phantom import generate_cohort
 from twinvae.commands.app import main
 from twinvae.config import PhantomConfig, load_config
@@ -92,14 +94,19 @@ def test_a_packed_run_detects_by_its_name_as_from_its_folder(
 
 
 def test_it_is_listed_and_shown(
-    packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    packed: Path, tiny_run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_main(monkeypatch, "bundles", "list") == 0
     listed = capsys.readouterr().out
     assert listed.startswith("tiny")
     assert "T2w" in listed
     assert run_main(monkeypatch, "bundles", "show", "tiny") == 0
-    assert "## Intended use" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "## Intended use" in shown
+    trained = int((read_manifest(tiny_run.manifest)["split"] == "train").sum())
+    assert shown.endswith(f"\nTrained on: {trained} scans of {trained} subjects.\n")
+    assert run_main(monkeypatch, "bundles", "show", str(SHIPPED["t2w"])) == 0
+    assert "Trained on: unknown, for it was packed before" in capsys.readouterr().out
 
 
 def test_a_packed_bundle_names_no_place(packed: Path, tiny_run: Run) -> None:
@@ -113,10 +120,8 @@ def test_calibrating_one_writes_beside_the_user_s_own_files(
 ) -> None:
     before = {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
     monkeypatch.chdir(tmp_path)
-    code = run_main(
-        monkeypatch, "calibrate", "tiny", "--healthy", str(tiny_run.folder / "cohort/healthy"),
-        "--site", "ours",
-    )  # fmt: skip
+    scans = site_of(tiny_run, "healthy", ("val", "test"), tmp_path / "scans")
+    code = run_main(monkeypatch, "calibrate", "tiny", "--healthy", str(scans), "--site", "ours")
     assert code == 0
     assert (tmp_path / "tiny-ours" / "bundle.json").is_file()
     assert {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()} == before

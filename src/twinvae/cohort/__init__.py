@@ -2,9 +2,9 @@
 
 from twinvae.cohort.index import TUMOUR_FREE, add_tumour_free, index_sources
 from twinvae.cohort.layouts import LAYOUTS
-from twinvae.cohort.layouts.scans import standard_contrast
-from twinvae.cohort.manifest import read_manifest, write_manifest
+from twinvae.cohort.manifest import read_manifest, require_contrast, write_manifest
 from twinvae.cohort.split import assign_splits, empty_splits
+from twinvae.config.contrast import standard_contrast
 
 __all__ = [
     "LAYOUTS",
@@ -14,6 +14,7 @@ __all__ = [
     "empty_splits",
     "index_sources",
     "read_manifest",
+    "require_contrast",
     "standard_contrast",
     "write_manifest",
 ]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from twinvae.cohort.layouts import index_layout
 from twinvae.cohort.layouts.csv_table import SUFFIXES
-from twinvae.cohort.manifest import validate_manifest
+from twinvae.cohort.manifest import require_contrast, validate_manifest
 from twinvae.cohort.split import assign_splits
 from twinvae.config import SourceConfig, SplitConfig
 from twinvae.errors import DataError
@@ -31,7 +31,8 @@ def index_sources(
 
     ``before``: a manifest to add to; its rows come first, and its splits stay and count.
     ``contrast`` is written as in BIDS (T2w, T1w, FLAIR, …). Raises ``DataError`` when a source is
-    missing or its layout not recognised, and for everything the manifest refuses.
+    missing or its layout not recognised, when a row says another contrast, and for everything the
+    manifest refuses.
     """
     names = _source_names(sources)
     parts = [_index(source, name, contrast) for source, name in zip(sources, names, strict=True)]
@@ -68,6 +69,7 @@ def _index(source: SourceConfig, name: str, contrast: str) -> pd.DataFrame:
     if source.split is not None:
         rows.loc[rows["split"] == "", "split"] = source.split
     validate_manifest(rows, str(source.path), check_files=True)
+    require_contrast(rows, contrast, str(source.path))
     return rows
 
 

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from twinvae.config.contrast import standard_contrast
 from twinvae.errors import DataError
 from twinvae.files import file_and_volume, write_table
 from twinvae.vocabulary import ROLES, SCAN_KEY, SPLITS, SUBJECT_KEY
 
 COLUMNS = ("subject", "session", "source", "role", "image", "brain_mask", "tumour_mask", "split")
-OPTIONAL = ("trust_grid",)
-"""Columns that a manifest may leave out: `trust_grid`, yes where masks take the scan's affine."""
+OPTIONAL = ("trust_grid", "contrast")
+"""Columns that a manifest may leave out: `trust_grid`, yes where masks take the scan's affine, and
+`contrast`, as BIDS writes it."""
 PATH_COLUMNS = ("image", "brain_mask", "tumour_mask")
 TRUST = ("yes", "no", "")
 
@@ -81,6 +83,18 @@ def validate_manifest(table: pd.DataFrame, where: str, *, check_files: bool) -> 
                 raise DataError(
                     f"{where}: {name} {lost.iloc[0]}: no such file ({len(lost)} missing in all)"
                 )
+
+
+def require_contrast(table: pd.DataFrame, contrast: str, where: str) -> None:
+    """Raise ``DataError`` naming the first row of ``where`` that says it is of another contrast.
+
+    Rows that say nothing pass.
+    """
+    wanted = standard_contrast(contrast)
+    said = table["contrast"]
+    other = (said != "") & (said.map(standard_contrast) != wanted)
+    if other.any():
+        _refuse(where, table, other, f"expected contrast {contrast}, found {said[other].iloc[0]}")
 
 
 def manifest_table(rows: Iterable[dict[str, str]]) -> pd.DataFrame:

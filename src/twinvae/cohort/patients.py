@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from twinvae.cohort.layouts.scans import standard_contrast
+from twinvae.config.contrast import standard_contrast
 from twinvae.errors import ConfigError
 from twinvae.files import file_and_volume
 
@@ -17,6 +17,8 @@ _GIVEN = re.compile(r"(?:(?P<patient>[^=:/\\]+):)?(?P<contrast>[A-Za-z0-9_-]+)=(
 _ENDING = re.compile(r"(\.nii|\.mha|\.mhd|\.nrrd|\.mgz|\.dcm)?(\.gz)?$", re.IGNORECASE)
 _WORDS = re.compile(r"[^-_. ]+")
 _KNOWN = ("T1w", "T2w", "FLAIR", "PDw", ENHANCED)
+_MEANT = {ENHANCED: "t1", "PDw": "pdw"}
+"""What a name must hold to say these: `gd`, `post` and `pd` stand for other things, too."""
 _AGENT = frozenset({"ce", "gd", "gado", "gadolinium", "postcontrast", "enhanced"})
 _MASKS = frozenset({"mask", "seg", "dseg", "probseg", "roi", "label", "lesion"})
 _TOLD = "PATIENT:CONTRAST=FILE, as P1:FLAIR="
@@ -33,6 +35,11 @@ class ContrastFile:
     path: Path
     given: str
     """As the user wrote it."""
+
+    @property
+    def said(self) -> str:
+        """The contrast where the user wrote it before the file; empty where its name told."""
+        return "" if self.given == str(self.path) else self.contrast
 
 
 def patients_of(
@@ -88,6 +95,22 @@ def contrast_file(given: str) -> ContrastFile:
             f"give it as FLAIR={path}, or as {_TOLD}{path}"
         )
     return ContrastFile(patient or _stem(path.absolute().parent), contrasts.pop(), path, given)
+
+
+def named_contrast(image: Path) -> str:
+    """The one contrast that a file's name says plainly, by its common name; empty if none.
+
+    >>> named_contrast(Path("BraTS-GLI-00000-000-t2f.nii.gz")), named_contrast(Path("T1_T2w.nii"))
+    ('FLAIR', '')
+    >>> named_contrast(Path("sub-01_ce-gd_T1w.nii.gz")), named_contrast(Path("PD_postop.nii"))
+    ('T1gd', '')
+    """
+    stem = _stem(image)
+    _, contrasts = _taken_apart(stem)
+    if ENHANCED in contrasts:
+        contrasts -= {"T1w"}
+    said = contrasts.pop() if len(contrasts) == 1 else ""
+    return said if _MEANT.get(said, "") in stem.lower() else ""
 
 
 def _taken_apart(stem: str) -> tuple[str, set[str]]:

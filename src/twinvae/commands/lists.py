@@ -75,10 +75,17 @@ def bundles_list() -> None:
 def bundles_show(
     name: Annotated[str, typer.Argument(help="A name of twinvae bundles list.")],
 ) -> None:
-    """Print a bundle's model card: what it was made of, how well it does, where it fails."""
-    from twinvae.detection.shipped import CARD, bundle_path
+    """Print a bundle's model card: what it was made of, how well it does, where it fails.
 
-    typer.echo((bundle_path(name) / CARD).read_text(encoding="utf-8"), nl=False)
+    Then how many scans its models were trained on, as far as the bundle knows.
+    """
+    from twinvae.detection.seen import Seen
+    from twinvae.detection.shipped import CARD, bundle_path, is_composite
+
+    folder = bundle_path(name)
+    typer.echo((folder / CARD).read_text(encoding="utf-8"), nl=False)
+    if not is_composite(name):  # its members say it
+        typer.echo(f"\n{Seen.read(folder).says()}")
 
 
 @example("twinvae bundles pack runs/t2w --card card.md -o bundles/t2w")

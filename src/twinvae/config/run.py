@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from twinvae.config.base import Documented
+from twinvae.config.contrast import AUTO, following_contrast
 from twinvae.config.model import NetworksConfig, TrainingConfig
 from twinvae.config.recipe_steps import AlignMirror, CropResize, RecipeStep
 from twinvae.vocabulary import Role, Split
@@ -149,7 +150,9 @@ class ScoringConfig(Documented):
     scores: tuple[str, ...] = ("latent_l2", "image_l2", "healthy_mean_norm", "residual_local")
     """Names from `twinvae scores list`, patterns such as `latent_*`, or the groups `all`, `latent`,
     `image`; each also with `_context` at its end, among the scan's slices (docs/scores.md). The
-    trivial rivals are always added, in context too where another score is."""
+    trivial rivals are always added, in context too where another score is. `_signed` in a name, as
+    in `residual_signed_local`, is `_negative` where the contrast shows tumours dark (T1w), and
+    nothing elsewhere; so in `maps` and `decision.score`."""
     maps: tuple[str, ...] = ()
     """Names or patterns from `twinvae scores maps`: written for every test slice with a tumour
     mask, and judged pixel by pixel."""
@@ -159,9 +162,9 @@ class ScoringConfig(Documented):
     rim_mm: float = Field(default=0.0, ge=0)
     """Local scores leave out a rim of the brain this wide, rounded to whole pixels: where skull
     stripping differs, or a sulcus opens to the surface, every map has its false alarms."""
-    planted: Literal["T2w", "FLAIR", "T1w", "any"] = "any"
+    planted: Literal["auto", "T2w", "FLAIR", "T1w", "any"] = AUTO
     """Lesions from which `learned` scores learn: mostly bright ones (T2w, FLAIR), mostly dark ones
-    (T1w), or both."""
+    (T1w), or both. `auto`: those of the run's `contrast`, both where it is another one."""
     context: float = Field(default=0.05, gt=0, le=1)
     """Full width at half maximum, as a share of the brain's height, of the Gaussian by which the
     scan's other slices count in `_context` scores."""
@@ -279,7 +282,11 @@ class RunConfig(Documented):
     seed: int = Field(default=0, ge=0)
     """Seed of weights, batches, augmentation and posterior samples."""
     contrast: str = "T2w"
-    """MRI contrast as BIDS writes it: T2w, T1w, FLAIR, …"""
+    """MRI contrast as BIDS writes it: T2w, T1w, FLAIR, … Which lesions are planted (`auto`) and the
+    sign of scores (`_signed`) follow from it."""
+    against_contrast: bool = False
+    """Accept planted lesions and a deciding score of the other sign than the contrast's tumours
+    have: an ablation, refused otherwise."""
     cohort: CohortConfig
     """Where the scans come from."""
     recipe: tuple[RecipeStep, ...] = Field(min_length=1)
@@ -296,6 +303,14 @@ class RunConfig(Documented):
     """How the run is judged."""
     compute: ComputeConfig = ComputeConfig()
     """On what it runs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follows_contrast(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        contrast = values.get("contrast", cls.model_fields["contrast"].default)
+        return following_contrast(values, contrast) if isinstance(contrast, str) else values
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -11,6 +11,7 @@ from typing import Any
 from twinvae import __version__
 from twinvae.config import RunConfig, load_config
 from twinvae.decision import Calibration
+from twinvae.detection.seen import Seen
 from twinvae.detection.shipped import COMPOSITE, bundle_path
 from twinvae.errors import DataError
 from twinvae.files import checksum, read_json, sealed, unsealed, write_json
@@ -37,6 +38,8 @@ class Bundle:
     about: dict[str, Any]
     """Content of bundle.json: format, version, who calibrated it anew on what, and ``files``, the
     checksum of every other file by its name."""
+    seen: Seen
+    """The scans that its models were trained on."""
 
 
 def seal(folder: Path, about: Mapping[str, Any]) -> None:
@@ -111,4 +114,5 @@ def read_bundle(folder: Path) -> Bundle:
         fitted=read_fitted(folder / "fitted.safetensors"),
         domain=read_json(folder / "domain.json"),
         about=about,
+        seen=Seen.read(folder),
     )

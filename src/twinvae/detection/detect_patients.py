@@ -66,7 +66,9 @@ def detect_patients(
     masks = dict(zip(map(str, scans), given, strict=True))
     todo = {
         name: {
-            c: ScanFiles(name, f.path, brain_mask=masks[f.given], trust_grid=trust_grid)
+            c: ScanFiles(
+                name, f.path, brain_mask=masks[f.given], trust_grid=trust_grid, contrast=f.said
+            )
             for c, f in of.items()
         }
         for name, of in files.items()

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from twinvae.cohort.told_contrast import other_contrast
 from twinvae.detection.bundle import Bundle
 from twinvae.detection.lesions import Places, places_of
 from twinvae.detection.privacy import called
 from twinvae.detection.verdict import Judgement, judge_scan, warnings
+from twinvae.errors import DataError
 from twinvae.imaging import PreparedScan, ScanFiles, Stripping, prepare_scan
 from twinvae.scoring import (
     AbnormalityMap,
@@ -85,13 +87,23 @@ class Looked:
 
 
 def look(reader: Reader, scan: ScanFiles, *, name: str = "", force: bool = False) -> Looked:
-    """Prepare, score and judge one scan, called ``name`` (its subject unless given)."""
+    """Prepare, score and judge one scan, called ``name`` (its subject unless given).
+
+    Raises ``DataError`` when its name or headers say another contrast than the bundle's, unless
+    ``force``, and when it cannot be read or prepared.
+    """
     bundle = reader.bundle
+    contrast = other_contrast(scan.image, scan.contrast, bundle.config.contrast)
+    if contrast and not force:
+        raise DataError(
+            f"{scan.image}: {contrast}; take a bundle of that contrast, or give --force if it is "
+            f"of contrast {bundle.config.contrast} all the same"
+        )
     prepared = prepare_scan(scan, bundle.recipe)
     deciding = deciding_map(bundle.config.decision.score, bundle.models)
     wanted = {entry.name: entry for entry in (*reader.maps, deciding.map)}
     scores, healthy, found = _score(reader, prepared, list(wanted.values()))
-    judgement = judge_scan(bundle, prepared, scores, force=force)
+    judgement = replace(judge_scan(bundle, prepared, scores, force=force), contrast=contrast)
     places = places_of(
         deciding, found[deciding.map.name], prepared, judgement.slices, bundle.calibration
     )

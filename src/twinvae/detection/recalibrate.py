@@ -14,10 +14,12 @@ import pandas as pd
 from rich.markup import escape
 
 from twinvae.cohort import index_sources
+from twinvae.cohort.told_contrast import other_contrast
 from twinvae.config import RunConfig, SourceConfig, SplitConfig, dump_config, load_config
 from twinvae.decision import calibrate, transfer
 from twinvae.decision.domain import domain_of, scan_facts
 from twinvae.detection.bundle import Bundle, copy_files, read_bundle, seal
+from twinvae.detection.seen import Seen
 from twinvae.detection.shipped import bundle_path
 from twinvae.errors import ConfigError, DataError, PartialFailureError, reason_of
 from twinvae.files import write_json, write_yaml
@@ -66,10 +68,11 @@ class _Measured:
 
 @dataclass(frozen=True)
 class _Job:
-    """One scan and the recipe."""
+    """One scan, and the bundle's recipe and contrast."""
 
     scan: ScanFiles
     recipe: FittedRecipe
+    contrast: str
 
 
 def calibrate_on_site(
@@ -84,10 +87,10 @@ def calibrate_on_site(
 
     Healthy scans give thresholds by ``decision.rule`` as a run's own do; unlabelled ones move the
     bundle's by ``decision.transfer``. Returns what bundle.json says about it. A scan that cannot be
-    used is reported and skipped, with ``PartialFailureError`` at the end; with ``strict`` at once.
-    Raises ``CalibrationError`` when the scans are too few, ``ConfigError`` for ``overrides`` other
-    than of ``compute`` and, with healthy scans, ``decision``, and ``OutputError`` when ``out``
-    holds anything but a bundle.
+    used, or that the models were trained on, is reported and skipped, with ``PartialFailureError``
+    at the end; with ``strict`` at once. Raises ``CalibrationError`` when the scans are too few,
+    ``ConfigError`` for ``overrides`` other than of ``compute`` and, with healthy scans,
+    ``decision``, and ``OutputError`` when ``out`` holds anything but a bundle.
     """
     folder, out = bundle_path(folder), Path(out)
     _check(site, overrides or {})
@@ -155,14 +158,15 @@ def _measure(
     require_fitted(scores, bundle.fitted, "bundle")
     fitted = moved(bundle.fitted, compute.device)
     found: dict[ScanFiles, tuple[pd.DataFrame, dict[str, float]]] = {}
-    jobs = [_Job(scan, bundle.recipe) for scan in scans]
+    jobs = [_Job(scan, bundle.recipe, config.contrast) for scan in scans]
     outcomes = ways(config.compute.jobs)(_prepared, jobs, _lost)
     with progress_bar("calibrate", len(scans)) as bar, closing(outcomes):
         for job, prepared in outcomes:
             bar.note(job.scan.subject)
             bar.advance()
-            if isinstance(prepared, str):
-                _skip(prepared, reasons, strict=strict)
+            refused = prepared if isinstance(prepared, str) else _seen(prepared, bundle.seen)
+            if isinstance(prepared, str) or refused:
+                _skip(refused, reasons, strict=strict)
                 continue
             rows = np.arange(len(prepared.index))
             try:
@@ -198,10 +202,30 @@ def _lost(job: _Job) -> PreparedScan | str:
 
 def _prepared(job: _Job) -> PreparedScan | str:
     """The prepared scan, or why there is none."""
+    other = other_contrast(job.scan.image, job.scan.contrast, job.contrast)
+    if other:
+        return (
+            f"{job.scan.image}: {other}; if its contrast is {job.contrast} all the same, say so in "
+            f"the column contrast of a table"
+        )
     try:
         return prepare_scan(job.scan, job.recipe)
     except Exception as error:  # one odd scan must not cost the others; the reason is reported
         return reason_of(error, job.scan.image)
+
+
+def _seen(prepared: PreparedScan, seen: Seen) -> str:
+    """Why the scan may set no threshold: models err less on what they were trained on."""
+    scan = prepared.files
+    expected = f"{scan.image}: expected a scan of somebody the models were not trained on, found"
+    if seen.trained_on(str(prepared.facts["content"])):
+        return f"{expected} the voxels of a training scan"
+    if seen.trained_on_subject(scan.source, scan.subject):
+        return (
+            f"{expected} subject {scan.subject} of source {scan.source}, who is called like one "
+            f"they were; for another person give the site another name (--site)"
+        )
+    return ""
 
 
 def _origin(site: Site, measured: _Measured) -> dict[str, Any]:

@@ -39,6 +39,8 @@ class Judgement:
     """One row a slice: number, position, brain_px, every score, then ``threshold``, ``p_value``,
     ``abnormal`` and ``abnormal_fdr`` (both missing without a verdict), ``domain`` (inside, outside
     or forced) and ``thresholds_from`` (the scans they were set on)."""
+    contrast: str = ""
+    """How the scan's name or headers contradict the bundle's contrast; judged by force then."""
 
     @property
     def word(self) -> str:
@@ -138,12 +140,13 @@ def warnings(judgement: Judgement, bundle: Bundle) -> list[str]:
     """Sentences that must stand beside the verdict."""
     calibration = bundle.calibration
     origin = calibration["origin"]
+    forced = [f"OTHER CONTRAST: {judgement.contrast}."] if judgement.contrast else []
     said = [] if origin["kind"] == "run" else [origin["says"]]
     if "lowered" in calibration:
         said.append(calibration["lowered"])
     if bundle.recipe.strips == "template":
         said.append(BY_TEMPLATE)
-    return [*domain_warnings(judgement), *said]
+    return [*forced, *domain_warnings(judgement), *said]
 
 
 def domain_warnings(judgement: Judgement) -> list[str]:

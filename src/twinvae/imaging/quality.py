@@ -134,6 +134,18 @@ def leaks(table: pd.DataFrame) -> Sequence[str]:
     ]
 
 
+def tested_on_training(table: pd.DataFrame) -> list[str]:
+    """A line for each test scan whose voxels are those of a training scan.
+
+    A patient who stands in for a healthy person is in one split by both names.
+    """
+    known = table[table["content"] != ""]
+    trained = known[known["split"] == "train"].groupby("content", sort=False)
+    first = {content: _name(rows.iloc[0]) for content, rows in trained}
+    tested = known[(known["split"] == "test") & known["content"].isin(list(first))]
+    return [f"{_name(row)} is {first[row['content']]}" for _, row in tested.iterrows()]
+
+
 def _lost(numbered: tuple[int, ScanFiles]) -> dict[str, Any]:
     return {**scan_row(numbered[1]), "failed": "unreadable", "why": DIED}
 

@@ -67,6 +67,8 @@ class ScanFiles:
     tumour_mask: Path | None = None
     trust_grid: bool = False
     """Masks of the scan's shape and voxel size lie on its grid, whatever their headers say."""
+    contrast: str = ""
+    """As the manifest or the user says; empty: as its name or header may say."""
     voxels: Volume | None = field(default=None, compare=False, repr=False)
     """The scan itself, if it is in memory; ``image`` is then only what it is called."""
     brain_voxels: Volume | None = field(default=None, compare=False, repr=False)
@@ -98,6 +100,7 @@ class ScanFiles:
             brain_mask=Path(row["brain_mask"]) if row["brain_mask"] else None,
             tumour_mask=Path(row["tumour_mask"]) if row["tumour_mask"] else None,
             trust_grid=row.get("trust_grid", "") == "yes",
+            contrast=row.get("contrast", ""),
         )
 
 

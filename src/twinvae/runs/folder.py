@@ -21,6 +21,7 @@ from twinvae.files import checksum, digest, read_json, sealed, unsealed, write_j
 from twinvae.outputs import Kind, claim, locked, own_files
 from twinvae.progress import say
 from twinvae.provenance import STAGE_CODE, code_digest, made_with
+from twinvae.runs.checks import require_contrast
 from twinvae.training import MODEL_FILES
 
 STAGES = ("index", "prepare", "train", "score", "calibrate", "evaluate", "report")
@@ -42,8 +43,10 @@ class Run:
         """Start a run in ``folder``, or go on there with ``config``: changed stages are redone.
 
         Raises ``OutputError`` when the folder holds something else, or lies within what the
-        configuration reads, and ``StageError`` while another process works there.
+        configuration reads, ``StageError`` while another process works there, and ``ConfigError``
+        when planted lesions or the score contradict the contrast.
         """
+        require_contrast(config)
         config = _with_precision(config, Path(folder))
         run = cls(Path(folder), config, pool)
         given = config.cohort.manifest
@@ -112,6 +115,13 @@ class Run:
     def models(self) -> Path:
         """Holds ``healthy`` and ``mixed``."""
         return self.folder / "models"
+
+    @property
+    def starts(self) -> dict[str, Path]:
+        """Role → folder of the model whose weights its training begins with, where one is given."""
+        training = self.config.training
+        given = {"healthy": training.healthy.start, "mixed": training.mixed.start}
+        return {role: folder for role, folder in given.items() if folder is not None}
 
     @property
     def scores(self) -> Path:

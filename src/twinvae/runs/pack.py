@@ -13,10 +13,12 @@ from twinvae.decision.domain import RECIPE_STATISTICS, domain_of, scan_facts
 from twinvae.decision.fusion import FUSED
 from twinvae.detection.bundle import copy_files, read_bundle, seal
 from twinvae.detection.composite import member_path, seal_composite
+from twinvae.detection.seen import SEEN, seen_by
 from twinvae.detection.shipped import CARD, CARD_SECTIONS
 from twinvae.errors import ConfigError, DataError
 from twinvae.files import checksum, folder_bytes, read_json, write_json, write_text, write_yaml
 from twinvae.imaging import SliceStore
+from twinvae.imaging.quality import read_flags
 from twinvae.models import halve_weights, twin_folders
 from twinvae.outputs import replaced
 from twinvae.runs.folder import Run
@@ -39,6 +41,7 @@ def write_bundle(run: Run) -> None:
         if run.fitted.is_file():
             shutil.copyfile(run.fitted, folder / "fitted.safetensors")
         write_json(folder / "domain.json", run_domain(run))
+        write_json(folder / SEEN, seen_by(read_flags(run.flags), run.starts).to_json())
         write_yaml(folder / "config.yaml", dump_config(run.config))
         seal(folder, {})
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from twinvae.config import RunConfig, ScoringConfig
+from twinvae.config.contrast import planted_contrast
 from twinvae.errors import CalibrationError
 from twinvae.evaluation.auroc import pair_wins
 from twinvae.evaluation.resampling import interval, multiplicities
@@ -68,10 +69,7 @@ def planted_aurocs(
 
 def planting_for(config: RunConfig) -> Planting:
     """Lesions of the configuration's contrast; of either sign where it is not one we know."""
-    for contrast in ("T2w", "FLAIR", "T1w"):
-        if config.contrast == contrast:
-            return Planting(contrast=contrast)
-    return Planting()
+    return Planting(contrast=planted_contrast(config.contrast))
 
 
 def plant(store: SliceStore, planting: Planting, seed: int) -> PlantedSlices:

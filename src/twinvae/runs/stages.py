@@ -23,10 +23,12 @@ from twinvae.cohort import (
     empty_splits,
     index_sources,
     read_manifest,
+    require_contrast,
     write_manifest,
 )
 from twinvae.config import SourceConfig, SplitConfig, recipe_files
 from twinvae.decision import Calibration, calibrate
+from twinvae.detection.seen import Seen
 from twinvae.errors import ConfigError, DataError, PartialFailureError
 from twinvae.evaluation import MaskedSlices, audit, evaluate, evaluate_pixels, write_metrics
 from twinvae.files import checksum, file_state, read_json, write_json
@@ -34,7 +36,7 @@ from twinvae.imaging import Shard, SliceStore, merge_shards, prepare_cohort, pre
 from twinvae.imaging.quality import read_flags
 from twinvae.outputs import check_new_file, remove
 from twinvae.progress import console, say
-from twinvae.runs.checks import say_flags
+from twinvae.runs.checks import refuse_leaks, say_flags
 from twinvae.runs.folder import STAGES, Run
 from twinvae.runs.pack import write_bundle
 from twinvae.scoring import (
@@ -133,6 +135,8 @@ def write_index(
     """
     check_new_file(out, [source.path for source in sources], overwrite=append or overwrite)
     before = read_manifest(out) if append and out.is_file() else None
+    if before is not None:
+        require_contrast(before, contrast, str(out))
     table = index_sources(sources, contrast, split, before)
     write_manifest(table, out)
     _say_empty_splits(table, split)
@@ -145,10 +149,15 @@ def _say_empty_splits(table: pd.DataFrame, split: SplitConfig) -> None:
 
 
 def index(run: Run) -> None:
-    """Generate the cohort if asked to, and list all scans with their splits."""
+    """Generate the cohort if asked to, and list all scans with their splits.
+
+    Raises ``DataError`` when a scan is said to be of another contrast than the run's.
+    """
     cohort = run.config.cohort
     if cohort.manifest is not None:
-        table = assign_splits(read_manifest(cohort.manifest), cohort.split)
+        given = read_manifest(cohort.manifest)
+        require_contrast(given, run.config.contrast, str(cohort.manifest))
+        table = assign_splits(given, cohort.split)
     else:
         table = index_sources(_sources(run), run.config.contrast, cohort.split)
     if cohort.tumour_free_as_healthy:
@@ -206,7 +215,11 @@ def train(run: Run, *, fresh: bool = False) -> None:
 
 
 def score(run: Run) -> None:
-    """Compute every score for the slices that thresholds and tests need."""
+    """Compute every score for the slices that thresholds and tests need.
+
+    Raises ``DataError`` when a test scan is a training scan under another name.
+    """
+    refuse_leaks(run.flags, run.starts.values())
     options = run.config.scoring
     compute = Compute.resolve(run.config.compute)
     store = SliceStore.open(run.slices)
@@ -229,7 +242,12 @@ def set_thresholds(run: Run) -> None:
 
 
 def judge(run: Run) -> None:
-    """Metrics and audit on the test subjects; ``DataError`` when no mixed subject is one."""
+    """Metrics and audit on the test subjects.
+
+    Raises ``DataError`` when no mixed subject is one, or a test scan is a training scan under
+    another name.
+    """
+    refuse_leaks(run.flags, run.starts.values())
     scores, calibration = read_scores(run.scores), Calibration(read_json(run.calibration))
     if not ((scores["role"] == "mixed") & (scores["split"] == "test")).any():
         raise DataError(
@@ -297,6 +315,8 @@ def _read(run: Run, stage: str) -> Any:
         starts = [t.start / "weights.safetensors" for t in trainings if t.start is not None]
         # One that is not there is named by the training itself; most runs start from none.
         return [checksum(path) if path.is_file() else "" for path in starts] or None
+    if stage in ("score", "calibrate", "evaluate"):
+        return [Seen.of_weights(folder).to_json() for folder in run.starts.values()] or None
     if stage == "report":
         return [checksum(run.folder / name) for name in ("config.yaml", "run.json")]
     return None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from twinvae.config.contrast import AUTO
 from twinvae.imaging.slabs import SLAB
 from twinvae.planting import Planting, plant_in_slices
 from twinvae.scoring.batch import SliceBatch
@@ -154,6 +155,7 @@ def _with_lesions(batch: SliceBatch, generator: torch.Generator) -> tuple[SliceB
     """
     slab = batch.slab.cpu()
     step = _NEIGHBOUR_MM
+    planted = batch.options.planted  # a run says which; options of their own may not
     ill, masks = plant_in_slices(
         slab,
         slab > 0,
@@ -161,7 +163,7 @@ def _with_lesions(batch: SliceBatch, generator: torch.Generator) -> tuple[SliceB
         pixel_mm=batch.pixel_mm.cpu(),
         heights_mm=(-step, 0.0, step) if slab.shape[1] == SLAB else (0.0,),
         options=Planting(
-            contrast=batch.options.planted,
+            contrast="any" if planted == AUTO else planted,
             diameter_mm=(8.0, 70.0),
             strength=(0.15, 1.2),
             push=0.2,

@@ -25,8 +25,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from twinvae.cohort.layouts.scans import Scan, standard_contrast
+from twinvae.cohort.layouts.scans import Scan
 from twinvae.cohort.manifest import read_strings
+from twinvae.config.contrast import standard_contrast
 
 _TUMOUR = frozenset({"lesion", "tumour", "tumor"})
 _NATIVE = frozenset({"orig", "native", "individual", "scanner"})

@@ -40,7 +40,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twinvae.cohort.layouts.scans import Scan, scans_table, standard_contrast
+from twinvae.cohort.layouts.scans import Scan, scans_table
+from twinvae.config.contrast import standard_contrast
 from twinvae.dicom import Series, is_dicom, list_series
 from twinvae.dicom.stack import Stack, measure
 from twinvae.errors import DataError
@@ -238,7 +239,7 @@ class Candidate:
 def _candidate(series: Series, contrast: str, pattern: str | None) -> Candidate:
     """Judge one series; with a pattern, those that match are of ``contrast`` and no others are."""
     folder = Path(os.path.commonpath([file.parent for file in series.files]))
-    found, why = _contrast(series)
+    found, why = series_contrast(series)
     stack: Stack | None = None
     refused = _kind_refused(series)
     try:
@@ -306,7 +307,7 @@ def _kind_refused(series: Series) -> str:
     return ""
 
 
-def _contrast(series: Series) -> tuple[str, str]:
+def series_contrast(series: Series) -> tuple[str, str]:
     """The contrast and what says so; both empty when nothing does."""
     words = _words(series)
     by_name = next((name for name, pattern in _NAMES.items() if re.search(pattern, words)), "")

@@ -10,22 +10,13 @@ from pathlib import Path
 import pandas as pd
 
 from twinvae.cohort.manifest import manifest_table
+from twinvae.config.contrast import standard_contrast
 from twinvae.errors import DataError
 from twinvae.progress import console
 from twinvae.vocabulary import Role
 
 _FEWEST = 3  # subjects of a part that is a source of its own: one for each split
 _NAMED = 5  # how many visits a note names
-
-# What contrasts are called: BIDS, BraTS, SMIR and scanners name the same ones differently.
-_CONTRASTS = {
-    "T1w": ("t1", "t1w", "t1n"),
-    "T2w": ("t2", "t2w"),
-    "T1gd": ("t1gd", "t1c", "t1ce", "t1wce", "ce"),
-    "FLAIR": ("flair", "t2f", "t2flair"),
-    "PDw": ("pd", "pdw"),
-}
-_STANDARD = {name: standard for standard, names in _CONTRASTS.items() for name in names}
 
 
 @dataclass(frozen=True)
@@ -74,19 +65,10 @@ def scans_table(
             "brain_mask": scan.brain_mask,
             "tumour_mask": scan.tumour_mask,
             "split": scan.split,
+            "contrast": wanted,
         }
         for scan in _whole_if_small(path, _told_apart(path, chosen))
     )
-
-
-def standard_contrast(name: str) -> str:
-    """The name by which a contrast is compared: T1w, T2w, T1gd, FLAIR, PDw, else in lower case.
-
-    >>> standard_contrast("t1_ce"), standard_contrast("T2-FLAIR"), standard_contrast("SWI")
-    ('T1gd', 'FLAIR', 'swi')
-    """
-    key = name.lower().replace("-", "").replace("_", "").replace(" ", "")
-    return _STANDARD.get(key, key)
 
 
 def _note_missing(path: Path, scans: Sequence[Scan], chosen: Sequence[Scan], contrast: str) -> None:
