@@ -20,15 +20,14 @@ from twinvae.commands.app import app
 from twinvae.config import dump_config, load_config, preset_names
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ROOT_COMMAND: Any = get_command(app)
 
 
 def commands_in(text: str) -> Iterator[str]:
     """The lines of code blocks that call twinvae, continued lines joined, comments left out."""
     text = re.sub(r"\\\n\s*", " ", text)
-    for line in re.findall(r"^(?: {4}|\t)?((?:for .*; do )?twinvae .*)$", text, re.MULTILINE):
-        yield line.removeprefix("    ")
+    yield from re.findall(r"^[ \t]*((?:for .*; do )?twinvae [a-z-].*)$", text, re.MULTILINE)
 
 
 def documented() -> list[tuple[str, str]]:

@@ -11,7 +11,10 @@ from pathlib import Path
 import typer
 
 NO_SCORES = frozenset(
-    "subject source role split slice position brain_px tumour_px spacing_mm session grade".split()
+    {
+        *("subject", "source", "role", "split", "slice", "position", "brain_px", "tumour_px"),
+        *("spacing_mm", "session", "grade"),
+    }
 )
 """Columns of a scores table that are none: as ``scoring.table`` has them, whose import takes torch
 along; a test holds the two together."""
