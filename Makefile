@@ -10,8 +10,10 @@ TORCH_INDEX_URL ?=
 PEERS_VENV ?= .venv-peers
 # Likewise the mutation tool.
 MUTANTS_VENV ?= .venv-mutants
+# And what builds the documentation.
+DOCS_VENV ?= .venv-docs
 
-.PHONY: setup demo bundles test lint bench-domain bench-prepare bench-scores bench-evaluation bench-peers bench-fusion campaign mutants clean
+.PHONY: setup demo bundles docs test lint bench-domain bench-prepare bench-scores bench-evaluation bench-peers bench-fusion campaign mutants clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -49,12 +51,20 @@ bundles: setup  ## train and pack the bundles of the package: make bundles LABEL
 	$(BIN)/twinvae bundles pack runs/all --card docs/cards/any.md -o src/twinvae/bundles/any \
 	  --member T2w=t2w --member FLAIR=flair --member T1w=t1w
 
+$(DOCS_VENV)/.docs: pyproject.toml
+	$(MAKE) setup VENV=$(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --quiet --editable '.[docs]'
+	@touch $@
+
+docs: $(DOCS_VENV)/.docs  ## the documentation as a site, in site/; any warning stops it
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
+
 test: setup lint  ## every check that a change must pass
 	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90
 
 lint: setup
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples docs/hooks
+	$(BIN)/ruff format --check src tests benchmarks examples docs/hooks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -97,4 +107,4 @@ mutants: $(MUTANTS_VENV)/.mutants  ## faults that the tests let through: SAMPLE=
 	$(MUTANTS_VENV)/bin/python benchmarks/mutants --sample $(or $(SAMPLE),200) --seed $(or $(SEED),0)
 
 clean:
-	rm -rf $(VENV) $(PEERS_VENV) $(MUTANTS_VENV) build dist src/*.egg-info
+	rm -rf $(VENV) $(PEERS_VENV) $(MUTANTS_VENV) $(DOCS_VENV) site build dist src/*.egg-info

@@ -20,15 +20,14 @@ from twinvae.commands.app import app
 from twinvae.config import dump_config, load_config, preset_names
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ROOT_COMMAND: Any = get_command(app)
 
 
 def commands_in(text: str) -> Iterator[str]:
     """The lines of code blocks that call twinvae, continued lines joined, comments left out."""
     text = re.sub(r"\\\n\s*", " ", text)
-    for line in re.findall(r"^(?: {4}|\t)?((?:for .*; do )?twinvae .*)$", text, re.MULTILINE):
-        yield line.removeprefix("    ")
+    yield from re.findall(r"^[ \t]*((?:for .*; do )?twinvae [a-z].*)$", text, re.MULTILINE)
 
 
 def documented() -> list[tuple[str, str]]:
@@ -87,6 +86,13 @@ def test_a_documented_command_exists_as_it_stands(page: str, line: str) -> None:
     if settings and config in preset_names():
         values = dict(setting.split("=", 1) for setting in settings)
         load_config(config, {key: yaml.safe_load(value) for key, value in values.items()})
+
+
+def test_options_of_twinvae_itself_are_there() -> None:
+    known = {name for param in ROOT_COMMAND.params for name in param.opts} | {"--help"}
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    given = set(re.findall(r"twinvae (--[a-z-]+)", text))
+    assert {"--install-completion", "--help"} <= given <= known
 
 
 @pytest.mark.parametrize(("page", "line"), mentioned())

@@ -21,7 +21,6 @@ app = typer.Typer(
     help="Find tumours in brain MRI without tumour labels. Not for clinical use.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinvae.commands import completing
 from twinvae.commands.options import Device, Threads, TrustGrid, example
 from twinvae.errors import ConfigError
 from twinvae.progress import say
@@ -22,7 +23,11 @@ _METHODS: dict[str, Stripping] = {"hd_bet": "hd_bet", "template": "template"}
 @example("twinvae detect t2w sub-01_T2w.nii.gz -o results")
 def detect(
     bundle: Annotated[
-        Path, typer.Argument(help="Folder of a bundle, or a name of twinvae bundles list.")
+        Path,
+        typer.Argument(
+            help="Folder of a bundle, or a name of twinvae bundles list.",
+            autocompletion=completing.bundle_names,
+        ),
     ],
     scans: Annotated[
         list[Path],

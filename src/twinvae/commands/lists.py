@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from twinvae.commands import completing
 from twinvae.commands.options import Preset, example
 
 
@@ -73,7 +74,12 @@ def bundles_list() -> None:
 
 @example("twinvae bundles show t2w")
 def bundles_show(
-    name: Annotated[str, typer.Argument(help="A name of twinvae bundles list.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A name of twinvae bundles list.", autocompletion=completing.bundle_names
+        ),
+    ],
 ) -> None:
     """Print a bundle's model card: what it was made of, how well it does, where it fails.
 

@@ -8,13 +8,24 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from twinvae.commands import completing
+
 Command = TypeVar("Command", bound=Callable[..., None])
 
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
-Preset = Annotated[str, typer.Argument(help="Preset name or YAML file.", show_default=False)]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+Preset = Annotated[
+    str,
+    typer.Argument(
+        help="Preset name or YAML file.", show_default=False, autocompletion=completing.presets
+    ),
+]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu or cuda.", autocompletion=completing.devices)
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
-Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")]
+Precision = Annotated[
+    str | None, typer.Option(help="fp32, bf16 or auto.", autocompletion=completing.precisions)
+]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed.")]
 Overwrite = Annotated[
@@ -25,7 +36,11 @@ TrustGrid = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override one setting, as training.healthy.epochs=5; repeatable."),
+    typer.Option(
+        "--set",
+        help="Override one setting, as training.healthy.epochs=5; repeatable.",
+        autocompletion=completing.settings,
+    ),
 ]
 
 

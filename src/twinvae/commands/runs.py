@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from twinvae.commands import completing
 from twinvae.commands.options import (
     Device,
     Jobs,
@@ -31,7 +32,10 @@ if TYPE_CHECKING:  # a command imports it when it is called
 def run(
     config: Preset,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: runs/NAME.")] = None,
-    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="Stop after this stage.", autocompletion=completing.stages),
+    ] = None,
     strict: Annotated[bool, typer.Option(help="A broken scan stops the run.")] = False,
     settings: Settings = None,
     device: Device = None,
@@ -147,7 +151,13 @@ def stage_command(stage: str, about: str) -> Callable[..., None]:
 
 @example("twinvae calibrate runs/demo/bundle --healthy hospital/healthy -o mine")
 def calibrate(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run, or a bundle or its name.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a run, or a bundle or its name.",
+            autocompletion=completing.bundle_names,
+        ),
+    ],
     healthy: Annotated[
         Path | None, typer.Option(help="Bundle: a site's own healthy scans, folder or table.")
     ] = None,
@@ -204,7 +214,11 @@ def evaluate(
         Path | None, typer.Option("-o", "--out", help="Table: folder for the results.")
     ] = None,
     score: Annotated[
-        str | None, typer.Option(help="Table: the score to report on; default: the first.")
+        str | None,
+        typer.Option(
+            help="Table: the score to report on; default: the first.",
+            autocompletion=completing.table_scores,
+        ),
     ] = None,
     force: Annotated[bool, typer.Option(help="Run: redo it even if nothing changed.")] = False,
     strict: Annotated[bool, typer.Option(help="Run: a broken scan stops the stage.")] = False,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from twinvae.commands import completing
 from twinvae.commands.options import Jobs, Overwrite, TrustGrid, example
 from twinvae.progress import say
 
@@ -45,7 +46,7 @@ def phantom(
 @example("twinvae index hospital/healthy --role healthy -o scans.tsv")
 def index(
     paths: Annotated[list[Path], typer.Argument(help="Folders of scans, or CSV/TSV tables.")],
-    role: Annotated[str, typer.Option(help="healthy or mixed.")],
+    role: Annotated[str, typer.Option(help="healthy or mixed.", autocompletion=completing.roles)],
     out: Annotated[Path, typer.Option("-o", "--out", help="The manifest.")] = Path("manifest.tsv"),
     layout: Annotated[str, typer.Option(help="auto recognises the layout.")] = "auto",
     contrast: Annotated[str, typer.Option(help="T2w, T1w, FLAIR, …")] = "T2w",
