@@ -53,7 +53,7 @@ def offered(line: str, cwd: Path | None = None) -> list[str]:
         ("twinvae run ", preset_names()),
         ("twinvae run demo --until ", list(STAGES)),
         ("twinvae run demo --device c", ["cpu", "cuda"]),
-        ("twinvae run demo --precision ", ["fp32", "bf16"]),
+        ("twinvae run demo --precision ", ["fp32", "bf16", "auto"]),
         ("twinvae run demo --set training.healthy.epo", ["training.healthy.epochs="]),
         ("twinvae index somewhere --role ", ["healthy", "mixed"]),
         ("twinvae detect ./some", []),  # then the shell completes the path
