@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from twinvae.commands.options import Device, Threads, TrustGrid, example
-from twinvae.errors import ConfigError
+from twinvae.errors import ConfigError, NoVerdictError
 from twinvae.progress import say
 
 if TYPE_CHECKING:
-    from twinvae.detection.detect import Detection
-    from twinvae.detection.write_patient import PatientDetection
+    from twinvae.detection.batch import Found, Report
+    from twinvae.detection.plan import Plan
     from twinvae.imaging import Stripping
 
 _METHODS: dict[str, Stripping] = {"hd_bet": "hd_bet", "template": "template"}
+_WORDS = {"abnormal": "ABNORMAL", "healthy": "no abnormality found"}
+_NAMED = 5  # scans that a message names
+
+Labels = list[str] | None
 
 
 @example("twinvae detect t2w sub-01_T2w.nii.gz -o results")
@@ -27,23 +32,23 @@ def detect(
     scans: Annotated[
         list[Path],
         typer.Argument(
-            help="NIfTI, .mha, .nrrd, or DICOM folders; with a composite bundle also "
-            "CONTRAST=FILE, where the name does not tell."
+            help="NIfTI, .mha, .nrrd, DICOM; folders of them, BIDS and other data sets, DICOM "
+            "studies, tables: of these the bundle's contrast. Composite: also CONTRAST=FILE."
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
+    participant_label: Annotated[
+        Labels, typer.Option(help="Only this subject; repeatable.")
+    ] = None,
+    session_label: Annotated[Labels, typer.Option(help="Only this session; repeatable.")] = None,
     brain_mask: Annotated[
         list[Path] | None, typer.Option(help="Brain mask of each scan, in the scans' order.")
     ] = None,
     skull_strip: Annotated[
-        bool,
-        typer.Option(
-            "--skull-strip",
-            help="Whole heads: find the brain, by HD-BET if it is installed, else by a template.",
-        ),
+        bool, typer.Option("--skull-strip", help="Heads without a mask: find the brain.")
     ] = False,
     skull_strip_method: Annotated[
-        str | None, typer.Option(help="How: hd_bet or template (implies --skull-strip).")
+        str | None, typer.Option(help="hd_bet (default, if installed) or template; implies it.")
     ] = None,
     trust_grid: TrustGrid = False,
     maps: Annotated[
@@ -53,51 +58,108 @@ def detect(
     force: Annotated[
         bool, typer.Option("--force", help="Judge scans out of domain too; error rates are off.")
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Keep no result of an earlier call.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be read; write nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
     dicom: Annotated[
         bool | None,
         typer.Option("--dicom/--no-dicom", help="DICOM objects of DICOM scans; default: if able."),
     ] = None,
     device: Device = None,
     threads: Threads = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, each with its own memory.")] = 1,
 ) -> None:
     """Give new scans a verdict, a per-slice table, maps and a page to look at.
 
-    A composite bundle gives each patient one verdict (docs/fusion.md). Not for clinical use.
+    A second call keeps what the first one did (--again: does not). A composite bundle gives each
+    patient one verdict (docs/fusion.md). Not for clinical use.
+
+    Exit code 6: scans were skipped; 8: none were, but some are out of domain, without a verdict.
     """
-    from twinvae.detection.detect import detect_scans
-    from twinvae.detection.detect_patients import detect_patients
+    chosen: dict[str, Any] = {
+        "brain_masks": brain_mask or (),
+        "participants": participant_label or (),
+        "sessions": session_label or (),
+        "skull_strip": _stripping(skull_strip_method) or skull_strip,
+        "maps": [name.strip() for name in maps.split(",")] if maps else (),
+    }
+    same = {"trust_grid": trust_grid, "strict": strict, "force": force, "again": again,
+            "dicom": dicom, "device": device, "threads": threads, "jobs": jobs}  # fmt: skip
+    _detect(bundle, scans, out, chosen | same, dry_run=dry_run, as_json=as_json)
+
+
+def _detect(
+    bundle: Path,
+    scans: list[Path],
+    out: Path,
+    chosen: dict[str, Any],
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    from twinvae.detection.detect import judge_scans
+    from twinvae.detection.detect_patients import judge_patients
+    from twinvae.detection.options import DetectOptions
+    from twinvae.detection.plan import plan_detection
     from twinvae.detection.shipped import is_composite
 
-    found = (detect_patients if is_composite(bundle) else detect_scans)(
-        bundle,
-        scans,
-        out,
-        brain_masks=brain_mask,
-        trust_grid=trust_grid,
-        skull_strip=_stripping(skull_strip_method) or skull_strip,
-        maps=[name.strip() for name in maps.split(",")] if maps else (),
-        strict=strict,
-        force=force,
-        dicom=dicom,
-        device=device,
-        threads=threads,
+    together = is_composite(bundle)
+    plan = plan_detection(bundle, scans, out, DetectOptions(**chosen), together=together)
+    if dry_run:
+        _show(plan, as_json=as_json)
+        return
+    report: Report[Any] = judge_patients(plan) if together else judge_scans(plan)
+    for found in report.found:
+        _tell(found)
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2, allow_nan=False))
+    report.require_all()
+    _require_verdicts(report)
+
+
+def _show(plan: Plan, *, as_json: bool) -> None:
+    """What would be done, on standard output."""
+    plan.check()
+    for note in plan.notes:
+        say(note)
+    rows = plan.rows()
+    if as_json:
+        typer.echo(json.dumps({"bundle": str(plan.bundle), "scans": rows}, indent=2))
+        return
+    names = list(rows[0])
+    widths = [max(len(name), *(len(row[name]) for row in rows)) for name in names]
+    for cells in (names, *([row[name] for name in names] for row in rows)):
+        line = "  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True))
+        typer.echo(line.rstrip())
+    kept = sum(task.kept for task in plan.tasks)
+    say(
+        f"{plan.scans} scans, {len(plan.tasks)} results, {kept} of them kept; "
+        f"bundle {plan.bundle}; nothing was read or written"
     )
-    for result in found:
-        _tell(result)
 
 
-def _tell(result: Detection | PatientDetection) -> None:
+def _tell(found: Any) -> None:
     """Say the verdict and where its page is."""
-    from twinvae.detection.verdict import NO_VERDICT
+    word = found.judgement.word
+    said = _WORDS.get(word, "NO VERDICT, out of domain (--force gives one all the same)")
+    contrasts = getattr(found, "contrasts", ())
+    said += f" ({', '.join(contrasts)})" if contrasts else ""
+    say(f"{found.name}: {said} — {found.folder / 'report.html'}")
 
-    words = {
-        "abnormal": "ABNORMAL",
-        "healthy": "no abnormality found",
-        NO_VERDICT: "NO VERDICT, out of domain (--force gives one all the same)",
-    }
-    contrasts = getattr(result, "contrasts", ())
-    said = words[result.judgement.word] + (f" ({', '.join(contrasts)})" if contrasts else "")
-    say(f"{result.name}: {said} — {result.folder / 'report.html'}")
+
+def _require_verdicts(report: Report[Found]) -> None:
+    """Raise ``NoVerdictError`` when some scans got none."""
+    none = [one.name for one in report.found if one.verdict is None]
+    if none:
+        more = f" and {len(none) - _NAMED} more" if len(none) > _NAMED else ""
+        raise NoVerdictError(
+            f"{len(none)} of {len(report.found)} got no verdict, out of domain: "
+            f"{', '.join(none[:_NAMED])}{more}; --force judges them all the same"
+        )
 
 
 def _stripping(method: str | None) -> Stripping | None:
