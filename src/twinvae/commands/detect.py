@@ -130,15 +130,15 @@ def _show(plan: Plan, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"bundle": str(plan.bundle), "scans": rows}, indent=2))
         return
-    names = list(rows[0])
+    names = [name for name in rows[0] if name != "bundle" and any(row[name] for row in rows)]
     widths = [max(len(name), *(len(row[name]) for row in rows)) for name in names]
     for cells in (names, *([row[name] for name in names] for row in rows)):
         line = "  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True))
         typer.echo(line.rstrip())
     kept = sum(task.kept for task in plan.tasks)
     say(
-        f"{plan.scans} scans, {len(plan.tasks)} results, {kept} of them kept; "
-        f"bundle {plan.bundle}; nothing was read or written"
+        f"{plan.scans} scans, {len(plan.tasks)} results in {plan.out}, {kept} of them kept; bundle "
+        f"{plan.bundle}; nothing was judged or written"
     )
 
 

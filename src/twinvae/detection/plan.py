@@ -90,7 +90,7 @@ class Plan:
         """One row a scan: what is read, and where it goes; names no DICOM patient."""
         return [
             {
-                "result": str(task.folder),
+                "result": task.name,
                 "subject": Cover.of(scan.image).text(scan.subject),
                 "session": Cover.of(scan.image).text(scan.session),
                 "contrast": contrast,
