@@ -70,7 +70,7 @@ def test_subjects_and_sessions_can_be_chosen(bids: Path, prefix: str) -> None:
         planned(bids, participants=["01", "07"])
     with pytest.raises(DataError, match="session-label: expected some of 1, 2, found 3"):
         planned(bids, sessions=["3"])
-    with pytest.raises(DataError, match="T2w of the participants or sessions .* found 1 T1w"):
+    with pytest.raises(DataError, match=r"T2w of the participants and sessions .* found 1 T1w"):
         planned(bids, participants=["03"])
     scan = next(bids.rglob("*T1w.nii.gz"))
     with pytest.raises(ConfigError, match="expected a folder or table"):
@@ -151,8 +151,8 @@ def _study(folder: Path, patient: str, day: str) -> Path:
     for number, description in kinds.items():
         who = {"PatientID": patient, "PatientName": f"{patient}^Kunigunde", "StudyDate": day}
         of = {"StudyInstanceUID": uid(patient, day), "SeriesDescription": description}
-        classic(folder / f"SER{number}", BLOCK, AFFINE, series=f"{patient}{day}{number}",
-                **who, **of)  # fmt: skip
+        unique = {"SeriesInstanceUID": uid(patient, day, number)}
+        classic(folder / f"SER{number}", BLOCK, AFFINE, series=number, **who, **of, **unique)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from twinvae.commands.options import Device, Threads, TrustGrid, example
 from twinvae.errors import ConfigError, NoVerdictError
+from twinvae.files import json_text
 from twinvae.progress import say
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _detect(
     for found in report.found:
         _tell(found)
     if as_json:
-        typer.echo(json.dumps(report.to_json(), indent=2, allow_nan=False))
+        typer.echo(json_text(report.to_json()))
     report.require_all()
     _require_verdicts(report)
 
@@ -128,7 +128,7 @@ def _show(plan: Plan, *, as_json: bool) -> None:
         say(note)
     rows = plan.rows()
     if as_json:
-        typer.echo(json.dumps({"bundle": str(plan.bundle), "scans": rows}, indent=2))
+        typer.echo(json_text({"bundle": str(plan.bundle), "scans": rows}))
         return
     names = [name for name in rows[0] if name != "bundle" and any(row[name] for row in rows)]
     widths = [max(len(name), *(len(row[name]) for row in rows)) for name in names]

@@ -99,6 +99,8 @@ def gather(scans: Sequence[Path | str], wanted: Wanted) -> list[Gathered]:
             found.setdefault(f"{number} {place}" if one.alone else place, one)
     alone = {str(one.image.absolute()) for one in found.values() if one.alone}
     _require_labels(wanted)
+    if not found:
+        raise _none(" ".join(map(str, scans)), wanted.seen, wanted)
     return [one for place, one in found.items() if one.alone or place not in alone]
 
 
@@ -261,10 +263,18 @@ def _chosen(
             what = f"skipped {len(lacking)} without {' or '.join(wanted.contrasts)}"
             wanted.note(where, what, () if cover else (" ".join(v).strip() for v in lacking))
         return chosen
+    if _narrowed(wanted):  # another folder may have who is asked for
+        wanted.note(where, "nothing of the participants or sessions asked for")
+        return []
+    raise _none(where, candidates, wanted)
+
+
+def _none(where: str, candidates: Sequence[Gathered], wanted: Wanted) -> DataError:
+    """Nothing of the wanted contrasts is there; says what is."""
     counts = Counter(c.contrast or "untold contrast" for c in candidates if _labelled(c, wanted))
     found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    asked = " of the participants or sessions asked for" if _narrowed(wanted) else ""
-    raise DataError(
+    asked = " of the participants and sessions asked for" if _narrowed(wanted) else ""
+    return DataError(
         f"{where}: expected scans of contrast {' or '.join(wanted.contrasts)}{asked}, found "
         + (found or "no scan")
     )

@@ -7,12 +7,14 @@ masks by size and time, the bundle by its content, the options that matter, twin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from twinvae.cohort.manifest import read_strings
 from twinvae.decision import ScanVerdict
 from twinvae.decision.domain import Outside
 from twinvae.detection.verdict import Judgement
@@ -83,9 +85,7 @@ def read_judgement(folder: Path, outside: tuple[Outside, ...] | None = None) -> 
     ``outside``: where verdict.json does not say it, as that of several contrasts.
     """
     said = read_json(folder / "verdict.json")
-    table = pd.read_csv(folder / "slices.tsv", sep="\t", float_precision="round_trip")
-    for column in ("abnormal", "abnormal_fdr"):
-        table[column] = table[column].astype("boolean" if table[column].isna().any() else bool)
+    table = read_strings(folder / "slices.tsv", "\t").apply(_typed)
     verdict = None
     if said["abnormal"] is not None:
         verdict = ScanVerdict(**{each.name: said[each.name] for each in fields(ScanVerdict)})
@@ -94,6 +94,17 @@ def read_judgement(folder: Path, outside: tuple[Outside, ...] | None = None) -> 
         found = said["domain"]["outside"]
         outside = tuple(Outside(**{name: one[name] for name in names}) for one in found)
     return Judgement(verdict, outside, table)
+
+
+def _typed(column: pd.Series[str]) -> pd.Series[Any]:
+    """A column of slices.tsv as it was before it was written, to the last bit."""
+    if set(column) <= {"True", "False", ""}:
+        dtype = "boolean" if "" in set(column) else "bool"
+        return column.map({"True": True, "False": False}).astype(dtype)
+    for number in (int, float):
+        with suppress(ValueError):
+            return pd.Series([number(cell) for cell in column], index=column.index)
+    return column
 
 
 def _read_back(folder: Path) -> list[Path]:
