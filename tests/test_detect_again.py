@@ -54,7 +54,7 @@ def test_results_are_kept_until_something_that_matters_changes(
     def again(**options) -> tuple[list[Detection], list[str]]:
         before = times(out)
         found = detect_scans(tiny_run.bundle, scans[:2], out, threads=1, **options)
-        return found, [name for name, made in times(out).items() if made != before.get(name)]
+        return found, sorted(n for n, made in times(out).items() if made != before.get(n))
 
     first, made = again()
     assert sorted(made) == ["a", "b"]
@@ -82,7 +82,7 @@ def test_results_are_kept_until_something_that_matters_changes(
     assert again()[1] == ["b"]
     os.utime(scans[0], (1, 1))
     assert again()[1] == ["a"]
-    moved = shutil.copytree(tiny_run.bundle, tmp_path / "other/bundle")
+    moved = shutil.copytree(tiny_run.bundle, tmp_path / "other")
     about = read_json(moved / "bundle.json")
     plans = [plan_detection(b, scans[:2], out, DetectOptions(), together=False)
              for b in (tiny_run.bundle, moved)]  # fmt: skip

@@ -128,7 +128,6 @@ def plan_detection(
     named = _patients(found, contrasts) if together else _single(found, contrasts[0])
     dicom = dicom_wanted(options.dicom, [scan.image for scan in found])
     made_by = {
-        "bundle": folder.name,
         "bundle_sha256": checksum(folder / (COMPOSITE if together else BUNDLE)),
         "maps": sorted(options.maps),
     }
