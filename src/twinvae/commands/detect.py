@@ -21,62 +21,75 @@ _METHODS: dict[str, Stripping] = {"hd_bet": "hd_bet", "template": "template"}
 _WORDS = {"abnormal": "ABNORMAL", "healthy": "no abnormality found"}
 _NAMED = 5  # scans that a message names
 
-Labels = list[str] | None
+Bundle = Annotated[
+    Path, typer.Argument(help="Folder of a bundle, or a name of twinvae bundles list.")
+]
+Given = Annotated[
+    list[Path],
+    typer.Argument(
+        help="NIfTI, .mha, .nrrd, DICOM; folders of them, BIDS and other data sets, DICOM studies, "
+        "tables: of these the bundle's contrast. Composite: also CONTRAST=FILE."
+    ),
+]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")]
+Participants = Annotated[list[str] | None, typer.Option(help="Only this subject; repeatable.")]
+Sessions = Annotated[list[str] | None, typer.Option(help="Only this session; repeatable.")]
+BrainMasks = Annotated[
+    list[Path] | None, typer.Option(help="Brain mask of each scan, in the scans' order.")
+]
+SkullStrip = Annotated[
+    bool,
+    typer.Option(
+        "--skull-strip",
+        help="Heads without a mask: find the brain, by HD-BET if installed, else by a template.",
+    ),
+]
+Method = Annotated[
+    str | None, typer.Option(help="How: hd_bet or template (implies --skull-strip).")
+]
+Maps = Annotated[
+    str | None, typer.Option(help="Further maps, NAME[,NAME]; see twinvae scores maps.")
+]
+Strict = Annotated[bool, typer.Option(help="A broken scan stops everything.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Judge scans out of domain too; error rates are off.")
+]
+Again = Annotated[bool, typer.Option("--again", help="Keep no result of an earlier call.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be read; write nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print all results as JSON.")]
+Dicom = Annotated[
+    bool | None,
+    typer.Option("--dicom/--no-dicom", help="DICOM objects of DICOM scans; default: if able."),
+]
+Processes = Annotated[int, typer.Option(min=1, help="Processes, each with its own memory.")]
 
 
 @example("twinvae detect t2w sub-01_T2w.nii.gz -o results")
 def detect(
-    bundle: Annotated[
-        Path, typer.Argument(help="Folder of a bundle, or a name of twinvae bundles list.")
-    ],
-    scans: Annotated[
-        list[Path],
-        typer.Argument(
-            help="NIfTI, .mha, .nrrd, DICOM; folders of them, BIDS and other data sets, DICOM "
-            "studies, tables: of these the bundle's contrast. Composite: also CONTRAST=FILE."
-        ),
-    ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
-    participant_label: Annotated[
-        Labels, typer.Option(help="Only this subject; repeatable.")
-    ] = None,
-    session_label: Annotated[Labels, typer.Option(help="Only this session; repeatable.")] = None,
-    brain_mask: Annotated[
-        list[Path] | None, typer.Option(help="Brain mask of each scan, in the scans' order.")
-    ] = None,
-    skull_strip: Annotated[
-        bool, typer.Option("--skull-strip", help="Heads without a mask: find the brain.")
-    ] = False,
-    skull_strip_method: Annotated[
-        str | None, typer.Option(help="hd_bet (default, if installed) or template; implies it.")
-    ] = None,
+    bundle: Bundle,
+    scans: Given,
+    out: Out,
+    participant_label: Participants = None,
+    session_label: Sessions = None,
+    brain_mask: BrainMasks = None,
+    skull_strip: SkullStrip = False,
+    skull_strip_method: Method = None,
     trust_grid: TrustGrid = False,
-    maps: Annotated[
-        str | None, typer.Option(help="Further maps, NAME[,NAME]; see twinvae scores maps.")
-    ] = None,
-    strict: Annotated[bool, typer.Option(help="A broken scan stops everything.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Judge scans out of domain too; error rates are off.")
-    ] = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="Keep no result of an earlier call.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be read; write nothing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
-    dicom: Annotated[
-        bool | None,
-        typer.Option("--dicom/--no-dicom", help="DICOM objects of DICOM scans; default: if able."),
-    ] = None,
+    maps: Maps = None,
+    strict: Strict = False,
+    force: Force = False,
+    again: Again = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    dicom: Dicom = None,
     device: Device = None,
     threads: Threads = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes, each with its own memory.")] = 1,
+    jobs: Processes = 1,
 ) -> None:
     """Give new scans a verdict, a per-slice table, maps and a page to look at.
 
-    A second call keeps what the first one did (--again: does not). A composite bundle gives each
-    patient one verdict (docs/fusion.md). Not for clinical use.
+    A second call keeps the results that are there. A composite bundle gives each patient one
+    verdict (docs/fusion.md). Not for clinical use.
 
     Exit code 6: scans were skipped; 8: none were, but some are out of domain, without a verdict.
     """
