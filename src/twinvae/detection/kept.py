@@ -99,8 +99,8 @@ def read_judgement(folder: Path, outside: tuple[Outside, ...] | None = None) -> 
 def _typed(column: pd.Series[str]) -> pd.Series[Any]:
     """A column of slices.tsv as it was before it was written, to the last bit."""
     if set(column) <= {"True", "False", ""}:
-        dtype = "boolean" if "" in set(column) else "bool"
-        return column.map({"True": True, "False": False}).astype(dtype)
+        values = [{"True": True, "False": False}.get(cell, pd.NA) for cell in column]
+        return pd.Series(values, column.index, "boolean" if "" in set(column) else "bool")
     for number in (int, float):
         with suppress(ValueError):
             return pd.Series([number(cell) for cell in column], index=column.index)
