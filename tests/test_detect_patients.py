@@ -50,6 +50,26 @@ def test_detection_gives_the_fused_runs_own_scores(
     assert one.verdict.value == one.judgement.slices["fused"].max()
 
 
+def test_a_second_call_keeps_patients_as_they_are(
+    judged, composite: Path, runs: dict[str, Path]
+) -> None:
+    first, out = judged
+    patient, other = scans_of(runs, a_patient(runs)), scans_of(runs, "H002")
+    given = [*patient.values(), other["FLAIR"], other["T1w"]]
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*.json")}
+    again = detect_patients(composite, given, out, threads=1, force=True)
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*/*.json")} == before
+    for one, was in zip(again, first, strict=True):
+        assert one.summary() == was.summary()
+        assert (one.scans, one.contrasts, one.left_out) == (was.scans, was.contrasts, was.left_out)
+        assert one.warnings == was.warnings
+        assert one.judgement.outside == was.judgement.outside
+        assert {c: j.verdict for c, j in one.alone.items()} == {
+            c: j.verdict for c, j in was.alone.items()
+        }
+        np.testing.assert_array_equal(one.judgement.slices["fused"], was.judgement.slices["fused"])
+
+
 def test_a_patients_folder_says_which_contrasts_and_what_each_says_alone(
     judged, runs: dict[str, Path]
 ) -> None:

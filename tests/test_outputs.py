@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from tiny import TINY, tiny_config
 from twinvae import __main__, outputs
 from twinvae.commands.app import app
-from twinvae.detection.detect import _names, detect_scans
+from twinvae.detection.detect import detect_scans
+from twinvae.detection.plan import scan_names
 from twinvae.errors import OutputError, StageError
 from twinvae.files import atomic_path, new_folder, write_text
 from twinvae.imaging import FittedRecipe, PreparedScan, ScanFiles, new_array
@@ -203,16 +204,16 @@ def test_results_of_another_scan_of_the_same_name_stay(given: Given, tmp_path: P
     ],
 )
 def test_no_two_scans_share_a_folder(scans: list[str]) -> None:
-    names = _names([Path(scan) for scan in scans])
+    names = scan_names([Path(scan) for scan in scans])
     assert len({name.casefold() for name in names}) == len(scans)
     assert all(names)
 
 
 def test_a_scans_own_name_is_kept_where_it_can_be() -> None:
-    assert _names([Path("x/t2.nii"), Path("y/t2.nii"), Path("z/t2_1.nii")]) == [
+    assert scan_names([Path("x/t2.nii"), Path("y/t2.nii"), Path("z/t2_1.nii")]) == [
         "t2_2", "t2_3", "t2_1"
     ]  # fmt: skip
-    assert _names([Path("x/t1.nii"), Path("y/t2.nii")]) == ["t1", "t2"]
+    assert scan_names([Path("x/t1.nii"), Path("y/t2.nii")]) == ["t1", "t2"]
 
 
 def test_one_odd_scan_does_not_cost_the_others(

@@ -33,10 +33,25 @@ class CalibrationError(TwinvaeError):
     exit_code = 5
 
 
+class PartialFailureError(TwinvaeError):
+    """The work was done, but some scans were skipped; they are listed in the message."""
+
+    exit_code = 6
+
+
 class OutputError(TwinvaeError):
     """An output would remove or overwrite something that twinvae did not write."""
 
     exit_code = 7
+
+
+class NoVerdictError(TwinvaeError):
+    """Every scan could be read, but some are out of domain and got no verdict.
+
+    Where scans were skipped, too, that goes first (``PartialFailureError``).
+    """
+
+    exit_code = 8
 
 
 def reason_of(error: Exception, what: object) -> str:
@@ -44,9 +59,3 @@ def reason_of(error: Exception, what: object) -> str:
     if isinstance(error, TwinvaeError):
         return str(error)
     return f"{what}: {type(error).__name__}: {error}"
-
-
-class PartialFailureError(TwinvaeError):
-    """The work was done, but some scans were skipped; they are listed in the message."""
-
-    exit_code = 6

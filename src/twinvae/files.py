@@ -135,9 +135,13 @@ def write_table(path: Path, table: pd.DataFrame, *, float_format: str | None = N
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, readable: keys in the order given, a list of numbers on one line."""
+    write_text(path, json_text(value) + "\n")
+
+
+def json_text(value: Any) -> str:
+    """JSON as ``write_json`` writes it."""
     text = json.dumps(value, indent=2, allow_nan=False)
-    text = _NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
-    write_text(path, text + "\n")
+    return _NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
 
 
 def read_json(path: Path) -> Any:

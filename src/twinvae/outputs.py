@@ -39,16 +39,28 @@ def claim(folder: Path, kind: Kind, inputs: Iterable[Path] = ()) -> None:
     Raises ``OutputError`` when it holds anything and was not claimed as ``kind``, or lies within
     one of ``inputs``; nothing is touched then. Leftovers of writers that were killed are removed.
     """
-    _keep_apart(folder, inputs)
-    found = _marker(folder).get("kind")
-    if found is None:
-        _refuse(folder, kind, _entries(folder))
+    check_claimable(folder, kind, inputs)
+    if kind_of(folder) is None:
         write_json(folder / MARKER, {"made_by": "twinvae", "kind": kind})
-    elif found != kind:
-        raise OutputError(f"{folder}: expected a new folder or a {kind}, found a {found}")
     for left in list(folder.rglob(f"{TEMPORARY}*")):
         if _abandoned(left):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def check_claimable(folder: Path, kind: Kind, inputs: Iterable[Path] = ()) -> None:
+    """Raise ``OutputError`` as ``claim`` does; nothing is touched."""
+    _keep_apart(folder, inputs)
+    found = kind_of(folder)
+    if found is None:
+        _refuse(folder, kind, _entries(folder))
+    elif found != kind:
+        raise OutputError(f"{folder}: expected a new folder or a {kind}, found a {found}")
+
+
+def kind_of(folder: Path) -> str | None:
+    """What twinvae made this folder as; None when it did not."""
+    kind: str | None = _marker(folder).get("kind")
+    return kind
 
 
 @contextmanager

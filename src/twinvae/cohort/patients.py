@@ -43,12 +43,13 @@ class ContrastFile:
 
 
 def patients_of(
-    given: Sequence[Path | str], contrasts: Iterable[str]
+    given: Sequence[Path | str | ContrastFile], contrasts: Iterable[str]
 ) -> dict[str, dict[str, ContrastFile]]:
     """Patient → contrast → scan, patients in the order in which they were first named.
 
     ``given``: files or folders whose names tell both (``sub-01_ses-1_T2w.nii.gz``,
-    ``BraTS-GLI-00000-000-t2f.nii.gz``), ``CONTRAST=FILE``, or ``PATIENT:CONTRAST=FILE``.
+    ``BraTS-GLI-00000-000-t2f.nii.gz``), ``CONTRAST=FILE``, or ``PATIENT:CONTRAST=FILE``; or of whom
+    both are known already.
     ``contrasts``: those that may be. Names that differ in case only are one patient's. Raises
     ``ConfigError`` naming the file, and how to give it, for one that does not tell its contrast or
     has another, and for two of one patient and contrast.
@@ -57,7 +58,7 @@ def patients_of(
     found: dict[str, dict[str, ContrastFile]] = {}
     names: dict[str, str] = {}
     for each in given:
-        scan = contrast_file(str(each))
+        scan = each if isinstance(each, ContrastFile) else contrast_file(str(each))
         if scan.contrast not in allowed:
             raise ConfigError(_other(scan, allowed))
         patient = names.setdefault(scan.patient.casefold(), scan.patient)
@@ -77,8 +78,7 @@ def contrast_file(given: str) -> ContrastFile:
     >>> one.patient, one.contrast
     ('sub-01_ses-2', 'T2w')
     """
-    match = None if Path(given).exists() else _GIVEN.fullmatch(given)
-    path = Path(given if match is None else match["file"])
+    match, path = _told_apart(given), file_of(given)
     stem = _stem(path)
     patient, contrasts = _taken_apart(stem)
     if match is not None:
@@ -111,6 +111,17 @@ def named_contrast(image: Path) -> str:
         contrasts -= {"T1w"}
     said = contrasts.pop() if len(contrasts) == 1 else ""
     return said if _MEANT.get(said, "") in stem.lower() else ""
+
+
+def file_of(given: str) -> Path:
+    """The file of ``FILE``, ``CONTRAST=FILE`` or ``PATIENT:CONTRAST=FILE``."""
+    match = _told_apart(given)
+    return Path(given if match is None else match["file"])
+
+
+def _told_apart(given: str) -> re.Match[str] | None:
+    """Patient, contrast and file; None for a file alone."""
+    return None if Path(given).exists() else _GIVEN.fullmatch(given)
 
 
 def _taken_apart(stem: str) -> tuple[str, set[str]]:

@@ -99,6 +99,12 @@ def _about(folder: Path) -> dict[str, Any]:
     return about
 
 
+def bundle_contrast(folder: Path) -> str:
+    """The contrast of a bundle's scans; raises as ``read_bundle`` does, but loads no weights."""
+    _about(folder)
+    return load_config(folder / "config.yaml").contrast
+
+
 def read_bundle(folder: Path) -> Bundle:
     """Read a bundle, from its folder or by the name of one that comes with the package.
 

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from rich.markup import escape
 
 from twinvae.decision import ScanVerdict
-from twinvae.detection.bundle import read_bundle
-from twinvae.detection.dicom_out import dicom_wanted
-from twinvae.detection.look import Reader, look
-from twinvae.detection.privacy import Cover, called, names_of, raise_told, told
-from twinvae.detection.results import RESERVED, add_to_summary, identity, results, say_warnings
-from twinvae.detection.shipped import bundle_path
+from twinvae.detection.batch import Job, Outcome, Report, run, skipped_all
+from twinvae.detection.kept import read_judgement, write_made_from
+from twinvae.detection.look import look
+from twinvae.detection.options import DetectOptions
+from twinvae.detection.plan import Plan, Scans, Task, plan_detection
+from twinvae.detection.privacy import called, raise_told, told
 from twinvae.detection.verdict import Judgement, summary
 from twinvae.detection.write import write_scan
-from twinvae.errors import ConfigError, DataError, PartialFailureError
-from twinvae.files import file_and_volume
-from twinvae.imaging import ScanFiles, Stripping
 from twinvae.outputs import replaced
-from twinvae.progress import console, progress_bar
 
 
 @dataclass(frozen=True)
@@ -44,35 +39,27 @@ class Detection:
         """One row a slice (``Judgement.slices``)."""
         return self.judgement.slices
 
+    def summary(self) -> dict[str, Any]:
+        """The scan's row of summary.tsv."""
+        return summary(self.name, called(self.image), self.judgement)
+
 
 def detect_scans(
-    bundle: Path,
-    scans: Sequence[Path],
-    out: Path,
-    *,
-    brain_masks: Sequence[Path] | None = None,
-    trust_grid: bool = False,
-    skull_strip: bool | Stripping = False,
-    maps: Sequence[str] = (),
-    strict: bool = False,
-    force: bool = False,
-    dicom: bool | None = None,
-    device: str | None = None,
-    threads: int | None = None,
+    bundle: Path | str, scans: Scans | Path | str, out: Path | str, **options: Any
 ) -> list[Detection]:
-    """Judge each of ``scans`` and write ``out/NAME/`` for it, and for all of them
-    ``out/summary.tsv`` and ``out/index.html``.
+    """Judge scans and write ``out/NAME/`` for each, and for all of them ``out/summary.tsv`` and
+    ``out/index.html``. ``options``: those of ``DetectOptions``, by their names.
 
-    ``bundle``: a folder, or the name of a bundle that comes with the package. A scan's folder holds
+    ``bundle``: a folder, or the name of a bundle that comes with the package. ``scans``: files and
+    DICOM series; of folders, tables and DICOM studies the scans of the bundle's contrast
+    (``gather``). A scan's folder holds
     ``verdict.json``, ``slices.tsv``, ``healthy.nii.gz`` (the healthy reconstruction in the scan's
     units), ``residual.nii.gz`` (scan less reconstruction, as the models see them, in [−1, 1]),
-    ``NAME.nii.gz`` for each of ``maps`` (names or patterns), all on the scan's own grid,
+    ``NAME.nii.gz`` for each of ``maps``, all on the scan's own grid,
     ``lesions.tsv`` (places that stand out), and ``report.html`` with its ``thumbnail.png``. Scans
-    without a mask in ``brain_masks`` must be skull-stripped, unless ``skull_strip`` finds the brain
-    in whole heads: by HD-BET (``pip install "twinvae[hdbet]"``) or by a template, as it says; True:
-    by HD-BET where that is installed, else by the template. That mask is written too,
-    ``brain_mask.nii.gz``, and its outline shown on the page. With ``trust_grid`` masks of the
-    scan's shape and voxel size lie on its grid.
+    without a brain mask must be skull-stripped, unless ``skull_strip`` finds the brain in whole
+    heads. That mask is written too,
+    ``brain_mask.nii.gz``, and its outline shown on the page.
 
     A DICOM series also gets ``dicom/``, what was found as DICOM objects, unless ``dicom`` is False
     or highdicom is missing (with True a ``ConfigError``). Nothing else names its patient.
@@ -80,86 +67,46 @@ def detect_scans(
     A scan out of domain gets no verdict unless ``force``. One that cannot be used is reported and
     skipped: when others remain, ``PartialFailureError`` is raised at the end, else ``DataError``;
     with ``strict`` at once. What was written stays, and so do the results and the rows of the
-    summary that earlier calls left in ``out``; those of the same scans are made anew.
+    summary that earlier calls left in ``out``. Results of the same scans, bundle and options are
+    kept as they are and read back, unless ``again``: so a call that was cut off goes on.
 
-    Raises ``OutputError``, before anything is done, when ``out`` or a folder in it holds anything
-    else, or lies within an input, and ``StageError`` while another process writes there.
+    Raises ``DataError`` when a scan or mask is not there, and ``OutputError`` when ``out`` or a
+    folder in it holds anything else, or lies within an input, both before anything is done, and
+    ``StageError`` while another process writes there.
     """
-    masks = masks_of(scans, brain_masks, skull_strip)
-    todo = [
-        ScanFiles(subject=name, image=image, brain_mask=mask, trust_grid=trust_grid)
-        for name, image, mask in zip(_names(scans), scans, masks, strict=True)
-    ]
-    dicom = dicom_wanted(dicom, scans)
-    bundle = bundle_path(bundle)
-    reader = Reader.of(
-        read_bundle(bundle), maps=maps, device=device, threads=threads, skull_strip=skull_strip
-    )
-    failures: list[str] = []
-    inputs = [bundle, *filter(None, masks), *(file_and_volume(scan)[0] for scan in scans)]
-    with results(out, {scan.subject: identity(scan.image) for scan in todo}, inputs):
-        how = {"strict": strict, "force": force, "dicom": dicom}
-        found = list(_each(reader, todo, out, failures, **how))
-        add_to_summary(out, [summary(one.name, called(one.image), one.judgement) for one in found])
-    if failures:
-        kind = PartialFailureError if found else DataError
-        raise kind(f"{len(failures)} of {len(scans)} scans skipped:\n  " + "\n  ".join(failures))
-    return found
+    plan = plan_detection(bundle, scans, out, DetectOptions(**options), together=False)
+    report = judge_scans(plan)
+    report.require_all()
+    return report.found
 
 
-def masks_of(
-    scans: Sequence[object], brain_masks: Sequence[Path] | None, skull_strip: bool | Stripping
-) -> Sequence[Path | None]:
-    """The brain mask of each scan, None where none is given; ``ConfigError`` when some lack one."""
-    if brain_masks and len(brain_masks) != len(scans):
-        raise ConfigError(
-            f"brain-mask: expected one for each of the {len(scans)} scans, found {len(brain_masks)}"
-        )
-    if skull_strip and brain_masks:
-        raise ConfigError("skull-strip: expected no brain masks beside it, found some")
-    return brain_masks or [None] * len(scans)
+def judge_scans(plan: Plan) -> Report[Detection]:
+    """Do what ``plan`` says, for a bundle of one contrast."""
+    return run(plan, _judge, _recall)
 
 
-def _each(
-    reader: Reader,
-    todo: Sequence[ScanFiles],
-    out: Path,
-    failures: list[str],
-    *,
-    strict: bool,
-    force: bool,
-    dicom: bool,
-) -> Iterator[Detection]:
-    """Judge one scan after another; why some cannot be is said, and added to ``failures``."""
-    with progress_bar("detect", len(todo), hidden=len(todo) == 1) as bar:
-        for scan in todo:
-            bar.note(scan.subject)
-            try:
-                yield detect_scan(reader, scan, out / scan.subject, force=force, dicom=dicom)
-            except Exception as error:  # one odd scan must not cost the others
-                if strict:
-                    raise_told(error, scan.image)
-                failures.append(told(error, scan.image))
-                console.print(f"[red]skipped[/] {escape(failures[-1])}", soft_wrap=True)
-            bar.advance()
+def _judge(job: Job) -> Outcome[Detection]:
+    """Judge one scan and write its folder, atomically.
 
-
-def detect_scan(
-    reader: Reader, scan: ScanFiles, folder: Path, *, force: bool = False, dicom: bool = False
-) -> Detection:
-    """Judge one scan and write its folder, atomically; say aloud what qualifies the verdict.
-
-    With ``dicom`` a DICOM series gets DICOM objects, too.
-
-    Raises ``OutputError`` when ``folder`` holds anything but earlier results of this scan.
+    Raises what ``strict`` makes of a scan that cannot be used, and what is wrong with the bundle.
     """
-    looked = look(reader, scan, force=force)
-    with replaced(folder, "results of a scan", of=identity(scan.image)) as room:
-        lacking = write_scan(room, looked, dicom=dicom)
-    say_warnings(scan.subject, [*looked.warnings, *lacking])
-    return Detection(scan.subject, scan.image, folder, looked.judgement)
+    task = job.task
+    ((contrast, reader),) = job.desk().readers(task).items()
+    scan = task.files(contrast)
+    try:
+        looked = look(reader, scan, force=job.options.force)
+        with replaced(task.folder, "results of a scan", of=task.of) as room:
+            lacking = write_scan(room, looked, dicom=job.dicom)
+            said = (*looked.warnings, *lacking)
+            write_made_from(room, task.key, task.made_by, said)
+    except Exception as error:  # one odd scan must not cost the others
+        if job.options.strict:
+            raise_told(error, scan.image)
+        return Outcome(None, skipped=skipped_all(task, {contrast: told(error, scan.image)}))
+    return Outcome(Detection(task.name, scan.image, task.folder, looked.judgement), said)
 
 
-def _names(scans: Sequence[Path]) -> list[str]:
-    """A folder name for each scan that names no patient and none of our own files."""
-    return names_of(scans, [Cover.of(scan) for scan in scans], RESERVED)
+def _recall(task: Task) -> Detection:
+    """What an earlier call found."""
+    (scan,) = task.scans.values()
+    return Detection(task.name, scan.image, task.folder, read_judgement(task.folder))

@@ -94,12 +94,20 @@ def is_dicom_scan(scan: Path) -> bool:
     return next(_dicom_files(file_and_volume(scan)[0]), None) is not None
 
 
-def names_of(scans: Sequence[Path], covers: Sequence[Cover], reserved: Iterable[str]) -> list[str]:
-    """A folder name for each scan: its own without suffixes, numbered where that repeats.
+def names_of(
+    scans: Sequence[Path],
+    covers: Sequence[Cover],
+    reserved: Iterable[str],
+    wanted: Sequence[str] = (),
+) -> list[str]:
+    """A folder name for each scan, numbered where it repeats: the wanted one, where there is one
+    that is not empty, else its own without suffixes.
 
     No two are the same, not even on disks that take `A` for `a`, and none is ``reserved``.
     """
-    stems = [_stem(scan, cover) for scan, cover in zip(scans, covers, strict=True)]
+    asked = wanted or [""] * len(scans)
+    given = zip(scans, covers, asked, strict=True)
+    stems = [_stem(scan, cover, name) for scan, cover, name in given]
     folded = [stem.casefold() for stem in stems]
     kept = set(reserved)
     taken = {*kept, *(stem for stem in folded if folded.count(stem) == 1)}
@@ -112,9 +120,9 @@ def names_of(scans: Sequence[Path], covers: Sequence[Cover], reserved: Iterable[
     return names
 
 
-def _stem(scan: Path, cover: Cover) -> str:
+def _stem(scan: Path, cover: Cover, wanted: str) -> str:
     file = file_and_volume(scan)[0]
-    stem = file.resolve().name if file.is_dir() else file.name.split(".")[0]
+    stem = wanted or (file.resolve().name if file.is_dir() else file.name.split(".")[0])
     return f"series-{digest(cover.series)[:8]}" if cover.hides(stem) else stem or "scan"
 
 

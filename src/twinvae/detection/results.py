@@ -14,7 +14,15 @@ from twinvae.cohort.manifest import read_strings
 from twinvae.detection.privacy import Cover
 from twinvae.errors import DataError
 from twinvae.files import file_and_volume, write_table
-from twinvae.outputs import LOCK, MARKER, check_replaceable, claim, locked, remove
+from twinvae.outputs import (
+    LOCK,
+    MARKER,
+    check_claimable,
+    check_replaceable,
+    claim,
+    locked,
+    remove,
+)
 from twinvae.progress import console
 from twinvae.reporting.index_page import INDEX, check_index, write_index
 
@@ -33,13 +41,19 @@ def results(out: Path, places: Mapping[str, str], inputs: Sequence[Path]) -> Ite
     claim(out, "detections", inputs)
     try:
         with locked(out):
-            check_index(out)
-            for name, of in places.items():
-                check_replaceable(out / name, "results of a scan", of=of, inputs=inputs)
+            check_results(out, places, inputs)
             yield
     finally:
         if new:
             remove(out, [])
+
+
+def check_results(out: Path, places: Mapping[str, str], inputs: Sequence[Path]) -> None:
+    """Raise ``OutputError`` when ``results`` could not be written there; nothing is touched."""
+    check_claimable(out, "detections", inputs)
+    check_index(out)
+    for name, of in places.items():
+        check_replaceable(out / name, "results of a scan", of=of, inputs=inputs)
 
 
 def identity(image: Path) -> str:

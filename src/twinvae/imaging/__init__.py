@@ -14,6 +14,7 @@ from twinvae.imaging.prepared import (
     whole_brain_on_scan,
 )
 from twinvae.imaging.scan import ScanFiles
+from twinvae.imaging.steps.hdbet import hd_bet_installed
 from twinvae.imaging.store import Block, SliceStore, new_array
 from twinvae.imaging.volume import (
     Volume,
@@ -36,6 +37,7 @@ __all__ = [
     "back_to_scan",
     "brain_on_scan",
     "fit_recipe",
+    "hd_bet_installed",
     "in_scan_units",
     "is_image",
     "merge_shards",

@@ -31,6 +31,8 @@ class Layout:
     """Path, and some of the files at or below it."""
     index: Callable[[Path, Role, str, str], pd.DataFrame]
     """Path, role, source, contrast."""
+    find: Callable[[Path], list[Scan]] | None = None
+    """Every scan of every contrast, where names tell which is which."""
 
     @classmethod
     def of_scans(
@@ -44,7 +46,7 @@ class Layout:
         def index(path: Path, role: Role, source: str, contrast: str) -> pd.DataFrame:
             return scans_table(path, find(path), role, source, contrast)
 
-        return cls(expects, recognises, index)
+        return cls(expects, recognises, index, find)
 
 
 LAYOUTS: dict[str, Layout] = {

@@ -31,7 +31,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,47 +106,71 @@ def index(
     return scans_table(path, find(path, contrast, series), role, source, contrast)
 
 
+@dataclass(frozen=True)
+class Study:
+    """One study: whose it is, its series, and the one to take of each contrast it has."""
+
+    subject: str
+    session: str
+    members: Sequence[Candidate]
+    chosen: Mapping[str, Candidate]
+    images: Mapping[str, str]
+    """Contrast → the chosen series as a path: its folder, with ``#UID`` where others lie there."""
+
+    def choice(self, contrast: str) -> str:
+        """What was taken of a contrast and why, and why the others were left."""
+        taken = self.chosen.get(standard_contrast(contrast))
+        left = _left(self.members, taken)
+        if taken is None:
+            return f"no series of {contrast}; left {left}"
+        return f"took {taken.about} ({taken.why})" + (f"; left {left}" if left else "")
+
+
 def find(path: Path, contrast: str, pattern: str | None = None) -> list[Scan]:
-    """The chosen series of every study, and one of each other contrast it has.
+    """The chosen series of every study, and one of each other contrast it has; says which.
 
     Raises ``DataError`` when ``pattern`` matches no series.
     """
-    candidates = _candidates(path, contrast, pattern)
+    broken: list[str] = []
+    found = studies(path, broken, contrast, pattern)
+    for reason in broken[:5]:
+        say(f"unreadable: {reason}")
+    if len(broken) > 5:
+        say(f"unreadable: {len(broken) - 5} more files below {path}")
+    for study in found:
+        say(f"{study.subject} {study.session}".strip() + f": {study.choice(contrast)}")
+    return [
+        Scan(subject=study.subject, session=study.session, contrast=name, image=image)
+        for study in found
+        for name, image in study.images.items()
+    ]
+
+
+def studies(
+    path: Path, broken: list[str], contrast: str = "", pattern: str | None = None
+) -> list[Study]:
+    """Every study at or below ``path``; why files cannot be read is added to ``broken``.
+
+    With ``pattern`` the series that match it are of ``contrast``, and no others are taken; raises
+    ``DataError`` when none does.
+    """
+    judge = partial(_candidate, contrast=contrast, pattern=pattern)
+    candidates = [judge(series) for series in list_series(path.absolute(), broken)]
     if pattern is not None and not any(one.matched for one in candidates):
         raise DataError(
             f"{path}: expected a series whose description or UID matches {pattern!r}, found "
             + (", ".join(sorted({repr(one.description) for one in candidates})) or "none")
         )
-    studies: dict[str, list[Candidate]] = {}
+    by_uid: dict[str, list[Candidate]] = {}
     for one in candidates:
-        studies.setdefault(one.series.text("StudyInstanceUID"), []).append(one)
-    sessions = _sessions(path, studies)
+        by_uid.setdefault(one.series.text("StudyInstanceUID"), []).append(one)
+    sessions = _sessions(path, by_uid)
     folders = [one.folder for one in candidates]
-    scans = []
-    for study, members in studies.items():
-        subject, session = sessions[study]
+    found = []
+    for uid, members in by_uid.items():
         chosen = _best_series(members)
-        _print_choice(f"{subject} {session}".strip(), members, chosen, contrast)
-        scans += [
-            Scan(
-                subject=subject,
-                session=session,
-                contrast=name,
-                image=_image(one, alone=_alone(one, folders)),
-            )
-            for name, one in chosen.items()
-        ]
-    return scans
-
-
-def _candidates(path: Path, contrast: str, pattern: str | None) -> list[Candidate]:
-    broken: list[str] = []
-    judge = partial(_candidate, contrast=contrast, pattern=pattern)
-    found = [judge(series) for series in list_series(path.absolute(), broken)]
-    for reason in broken[:5]:
-        say(f"unreadable: {reason}")
-    if len(broken) > 5:
-        say(f"unreadable: {len(broken) - 5} more files below {path}")
+        images = {name: _image(one, alone=_alone(one, folders)) for name, one in chosen.items()}
+        found.append(Study(*sessions[uid], members, chosen, images))
     return found
 
 
@@ -183,20 +207,7 @@ def _image(one: Candidate, *, alone: bool) -> str:
     return str(one.folder) if alone else f"{one.folder}#{one.series.uid}"
 
 
-def _print_choice(
-    who: str, members: list[Candidate], chosen: dict[str, Candidate], contrast: str
-) -> None:
-    wanted = next(
-        (c for n, c in chosen.items() if standard_contrast(n) == standard_contrast(contrast)), None
-    )
-    if wanted is None:
-        say(f"{who}: no series of {contrast}; left {_left(members, None)}")
-        return
-    left = _left(members, wanted)
-    say(f"{who}: took {wanted.about} ({wanted.why})" + (f"; left {left}" if left else ""))
-
-
-def _left(members: list[Candidate], chosen: Candidate | None) -> str:
+def _left(members: Sequence[Candidate], chosen: Candidate | None) -> str:
     rest = [one for one in members if one is not chosen]
     better = "fewer or coarser slices"
     same = chosen.contrast if chosen else ""

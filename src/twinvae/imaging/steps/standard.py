@@ -29,7 +29,10 @@ from twinvae.imaging.steps.step import Fitted, apply_step
 from twinvae.imaging.steps.template_mask import template_mask
 from twinvae.imaging.volume import Bools, turn_of, turned
 
-_WHOLE_HEAD = "a whole head needs a mask, or the method hd_bet or template (detect --skull-strip)"
+_WHOLE_HEAD = (
+    "of a whole head give the brain mask (detect --brain-mask FILE), or have the brain found "
+    "(detect --skull-strip; in a recipe: brain_mask method hd_bet or template)"
+)
 _RIM_SHARE = 0.5  # a stripped scan has less than this of its outermost voxels non-zero,
 _MOST_ML = 2500.0  # and less than this in all: no brain is larger, a head is
 _STRAY = 0.01  # lines of voxels with less than this of the fullest line's brain are no brain
