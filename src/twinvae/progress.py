@@ -33,18 +33,26 @@ class Bar:
         self, progress: Progress, task: TaskID, label: str, total: int, *, plain: bool
     ) -> None:
         self._progress, self._task, self._label, self._total = progress, task, label, total
-        self._done, self._note, self._started = 0, "", time.monotonic()
+        self._done, self._before, self._note = 0, 0, ""
+        self._started = time.monotonic()
         self._last_line = self._started
         self._plain = plain
+
+    def already(self, steps: int) -> None:
+        """Count ``steps`` as done before: they say nothing of the time that the others take."""
+        self._done += steps
+        self._before += steps
+        self._progress.update(self._task, completed=self._done)
 
     def advance(self, steps: int = 1) -> None:
         """Count ``steps`` pieces of work as done."""
         self._done += steps
         self._progress.advance(self._task, steps)
         now = time.monotonic()
-        if self._plain and now - self._last_line > _LOG_EVERY_S and self._done:
+        if self._plain and now - self._last_line > _LOG_EVERY_S and self._done > self._before:
             self._last_line = now
-            left = (now - self._started) / self._done * (self._total - self._done)
+            pace = (now - self._started) / (self._done - self._before)
+            left = pace * (self._total - self._done)
             console.print(
                 f"{self._label}: {self._done}/{self._total} {self._note} ({left:.0f} s left)"
             )

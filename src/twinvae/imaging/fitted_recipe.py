@@ -17,13 +17,13 @@ from twinvae.imaging.scan import (
     Look,
     ScanFiles,
     Working,
+    check_axes,
     check_brain_place,
     check_tumour_place,
     load_scan,
 )
 from twinvae.imaging.steps import Fitted, apply_step, fit_step
 from twinvae.imaging.steps.hdbet import hd_bet_installed
-from twinvae.imaging.volume import axis_codes
 from twinvae.progress import progress_bar
 
 _TO_UNIT = ("percentile_scale", "nyul_scale", "histogram_match", "z_score")
@@ -120,6 +120,12 @@ def check_order(steps: Sequence[RecipeStep]) -> None:
                 raise ConfigError(f"recipe: expected {early} before {late}, {found}")
 
 
+def learns(steps: Sequence[RecipeStep]) -> bool:
+    """Whether any of the steps may learn from training scans."""
+    nothing = fit_step.dispatch(object)
+    return any(fit_step.dispatch(type(options)) is not nothing for options in steps)
+
+
 def fit_recipe(steps: Sequence[RecipeStep], scans: Sequence[ScanFiles] = ()) -> FittedRecipe:
     """Fit the steps in order, each on training scans as the steps before it leave them.
 
@@ -150,11 +156,8 @@ def run_steps(
     """Read one scan and apply ``steps``, the first ones of a recipe or all; ``look`` may watch."""
     methods = [step.method for step in steps if isinstance(step, BrainMask)]
     working = load_scan(scan, read_brain=bool({"auto", "given"}.intersection(methods)))
-    if steps[:1] and steps[0].step != "reorient" and axis_codes(working.own_affine) != "RAS":
-        raise DataError(
-            f"{scan.image}: expected RAS+ axes, found {axis_codes(working.own_affine)}; "
-            f"begin the recipe with reorient"
-        )
+    if steps[:1] and steps[0].step != "reorient":
+        check_axes(working)
     if look is not None:
         look.as_read(working)
     for options, values in zip(steps, fitted, strict=True):

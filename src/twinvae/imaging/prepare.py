@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ import pandas as pd
 from twinvae.cohort import read_manifest
 from twinvae.config import RecipeStep
 from twinvae.errors import ConfigError, DataError, StageError, reason_of
-from twinvae.imaging.fitted_recipe import FittedRecipe, fit_recipe
+from twinvae.imaging.brains import Brains
+from twinvae.imaging.fitted_recipe import FittedRecipe, fit_recipe, learns
 from twinvae.imaging.parts import (
     fitted_once,
     forget_reason,
@@ -33,7 +34,7 @@ from twinvae.imaging.quality import flag_scans, scan_row
 from twinvae.imaging.scan import ScanFiles
 from twinvae.imaging.store import SliceStore
 from twinvae.outputs import remove
-from twinvae.parallel import DIED, Execute, ways
+from twinvae.parallel import DIED, Device, ways
 from twinvae.progress import progress_bar
 
 _Item = TypeVar("_Item")
@@ -75,6 +76,7 @@ def prepare_cohort(
     *,
     jobs: int | None = None,
     dask: str | None = None,
+    device: Device = "auto",
     strict: bool = False,
     fresh: bool = False,
 ) -> SliceStore:
@@ -89,8 +91,10 @@ def prepare_cohort(
     """
     if fresh:
         remove(Path(out) / "parts", own_parts(Path(out) / "parts"))
-    todo = _jobs(manifest, recipe_steps, Path(out))
-    return _merge(manifest, todo, _run(todo, ways(jobs, dask), strict), Path(out))
+    scans = _scans(manifest)
+    brains = Brains(recipe_steps, jobs, dask, device, strict)
+    todo = _jobs(scans, recipe_steps, Path(out), lambda: _with_brains(brains, scans, scans))
+    return _merge(manifest, todo, _run(todo, brains), Path(out))
 
 
 def prepare_shard(
@@ -101,18 +105,22 @@ def prepare_shard(
     *,
     jobs: int | None = None,
     dask: str | None = None,
+    device: Device = "auto",
     strict: bool = False,
     fresh: bool = False,
 ) -> list[str]:
     """Prepare one share of the scans into ``out/parts``; the reasons of those that cannot be.
 
     Shards may run at the same time on several machines that share the folder; ``merge_shards``
-    makes the store. ``fresh``: see ``prepare_cohort``.
+    makes the store. ``device`` and ``fresh``: see ``prepare_cohort``.
     """
-    todo = shard.of(_jobs(manifest, recipe_steps, Path(out)))
+    scans = _scans(manifest)
+    brains = Brains(recipe_steps, jobs, dask, device, strict)
+    own = shard.of(scans)
+    todo = shard.of(_jobs(scans, recipe_steps, Path(out), lambda: _with_brains(brains, own, scans)))
     if fresh:
         remove(Path(out) / "parts", [job.part for job in todo])
-    reasons = _run(todo, ways(jobs, dask), strict)
+    reasons = _run(todo, brains)
     for job in todo:
         if job.part in reasons:
             keep_reason(job.part, reasons[job.part])
@@ -128,7 +136,8 @@ def merge_shards(
 
     Raises ``StageError`` when a scan was not tried by any shard.
     """
-    todo = _jobs(manifest, recipe_steps, Path(out))
+    scans = _scans(manifest)
+    todo = _jobs(scans, recipe_steps, Path(out), lambda: scans)
     waiting = [job for job in todo if not job.part.is_file()]
     reasons = {job.part: read_reason(job.part) for job in waiting}
     lost = [job.scan.subject for job in waiting if reasons[job.part] is None]
@@ -143,8 +152,8 @@ def merge_shards(
     return _merge(manifest, todo, known, Path(out))
 
 
-def _jobs(manifest: Path, recipe_steps: Sequence[RecipeStep], out: Path) -> list[_Job]:
-    """A job for every scan, with the recipe fitted on the training scans."""
+def _scans(manifest: Path) -> list[ScanFiles]:
+    """Every scan of the manifest; ``DataError`` when one has no split."""
     table = read_manifest(manifest, check_files=False)
     unsplit = table.loc[table["split"] == "", "subject"]
     if len(unsplit):
@@ -152,23 +161,53 @@ def _jobs(manifest: Path, recipe_steps: Sequence[RecipeStep], out: Path) -> list
             f"{manifest}: expected a split for every scan, found none for subject "
             f"{unsplit.iloc[0]} ({len(unsplit)} scans); run index"
         )
-    scans = [ScanFiles.from_row(row) for _, row in table.iterrows()]
+    return [ScanFiles.from_row(row) for _, row in table.iterrows()]
+
+
+def _with_brains(
+    brains: Brains, own: Sequence[ScanFiles], scans: Sequence[ScanFiles]
+) -> list[ScanFiles]:
+    """``scans``, once the brains of ``own`` are found, less those that have none.
+
+    A shard finds its own first; by then other shards, beside it, have found the rest.
+    """
+    brains.find(own)
+    return brains.without_lost(scans)
+
+
+def _jobs(
+    scans: Sequence[ScanFiles],
+    recipe_steps: Sequence[RecipeStep],
+    out: Path,
+    for_fitting: Callable[[], Sequence[ScanFiles]],
+) -> list[_Job]:
+    """A job for every scan, with the recipe fitted on the training scans.
+
+    ``for_fitting`` gives the scans that can be read, and is asked only when something learns.
+    """
+
+    def fit() -> FittedRecipe:
+        return fit_recipe(recipe_steps, for_fitting() if learns(recipe_steps) else ())
+
     train = [scan for scan in scans if scan.split == "train"]
     parts = out.resolve() / "parts"
-    recipe = fitted_once(parts, recipe_steps, train, lambda: fit_recipe(recipe_steps, train))
+    recipe = fitted_once(parts, recipe_steps, train, fit)
     return [_Job(scan, recipe, part_path(parts, scan, recipe)) for scan in scans]
 
 
-def _run(todo: Sequence[_Job], execute: Execute, strict: bool) -> dict[Path, str]:
+def _run(todo: Sequence[_Job], brains: Brains) -> dict[Path, str]:
     """Prepare what is still to do; the reasons of the scans that could not be, by part."""
     left = [job for job in todo if not job.part.is_file()]
-    reasons: dict[Path, str] = {}
-    outcomes = closing(execute(_prepare_part, left, _lost))
+    brains.find(job.scan for job in left)
+    lost = brains.lost
+    reasons = {job.part: lost[job.scan.image] for job in left if job.scan.image in lost}
+    able = [job for job in left if job.part not in reasons]
+    outcomes = closing(ways(brains.jobs, brains.dask)(_prepare_part, able, _lost))
     with progress_bar("prepare", len(todo)) as bar, outcomes as finished:
-        bar.advance(len(todo) - len(left))
+        bar.already(len(todo) - len(able))
         for job, reason in finished:
             if reason is not None:
-                if strict:
+                if brains.strict:
                     raise DataError(reason)
                 reasons[job.part] = reason
             bar.note(job.scan.subject)

@@ -28,6 +28,7 @@ from twinvae.imaging.volume import (
     Bools,
     Floats,
     Volume,
+    axis_codes,
     brain_mask_of,
     content_hash,
     read_brain_mask,
@@ -233,6 +234,15 @@ def load_scan(files: ScanFiles, *, read_brain: bool = True) -> Working:
         tumour_px=None,
         kept=np.arange(z),
     )
+
+
+def check_axes(scan: Working) -> None:
+    """Raise ``DataError`` unless the axes of a scan that is not reoriented are RAS+."""
+    found = axis_codes(scan.own_affine)
+    if found != "RAS":
+        raise DataError(
+            f"{scan.files.image}: expected RAS+ axes, found {found}; begin the recipe with reorient"
+        )
 
 
 def check_brain_place(scan: Working) -> None:

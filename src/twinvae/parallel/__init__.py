@@ -1,5 +1,27 @@
-"""Where pieces of work run, and on how many cores."""
+"""Where pieces of work run, and on how many cores and GPUs and within which memory."""
 
-from twinvae.parallel.pool import DIED, Execute, cores, end_with_parent, share_cores, ways
+from twinvae.parallel.machine import Device, free_memory, gpus
+from twinvae.parallel.pool import (
+    DIED,
+    Execute,
+    cores,
+    end_with_parent,
+    share_cores,
+    sharing,
+    ways,
+    worker_number,
+)
 
-__all__ = ["DIED", "Execute", "cores", "end_with_parent", "share_cores", "ways"]
+__all__ = [
+    "DIED",
+    "Device",
+    "Execute",
+    "cores",
+    "end_with_parent",
+    "free_memory",
+    "gpus",
+    "share_cores",
+    "sharing",
+    "ways",
+    "worker_number",
+]

@@ -18,7 +18,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -26,6 +29,7 @@ Result = TypeVar("Result")
 DIED = "the process that worked on it died, perhaps for lack of memory"
 """A reason for ``lost``."""
 _among = 1  # processes that share the cores
+_number = 0  # of this process among its pool's
 
 
 class Execute(Protocol):
@@ -44,14 +48,22 @@ class Execute(Protocol):
         ...
 
 
-def ways(jobs: int | None = None, dask: str | None = None) -> Execute:
-    """The way for ``jobs`` processes (default: one per core), or for a Dask scheduler's address."""
+def ways(
+    jobs: int | None = None, dask: str | None = None, *, at_most: int | None = None
+) -> Execute:
+    """The way for ``jobs`` processes (default: one per core), or for a Dask scheduler's address.
+
+    Of several processes ``at_most`` that many work at once: one if need be, but still another
+    than this one, which then does not die with it.
+    """
     if dask is not None:
         from twinvae.parallel.dask_cluster import OnDask
 
         return OnDask(dask)
     count = cores() if jobs is None else jobs
-    return InProcesses(count) if count > 1 else here
+    if count <= 1:
+        return here
+    return InProcesses(count if at_most is None else max(1, min(count, at_most)))
 
 
 def here(
@@ -101,7 +113,8 @@ class InProcesses:
         """Do ``on_way``, then ``waiting``; ``on_way`` is what is unfinished when a process dies."""
         queue: dict[Future[Result], Job] = {}
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(self.count, mp_context=context, initializer=_start_worker)
+        started = context.Value("i", 0)
+        pool = ProcessPoolExecutor(self.count, context, _start_worker, (started,))
         coming = itertools.chain(tuple(on_way), waiting)
         on_way.clear()
         try:
@@ -123,8 +136,12 @@ class InProcesses:
             pool.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it."""
+def _start_worker(started: Synchronized[int]) -> None:
+    """Leave Ctrl-C to the parent, and do not outlive it; take the next number."""
+    global _number  # noqa: PLW0603  (a fact about the process)
+    with started:
+        _number = started.value
+        started.value += 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
 
@@ -133,6 +150,16 @@ def share_cores(among: int) -> None:
     """Use only this process's share from now on: ``among`` processes of twinvae work at once."""
     global _among  # noqa: PLW0603  (a fact about the process, like its affinity)
     _among = among
+
+
+def sharing() -> int:
+    """How many processes of twinvae, this one among them, share the machine."""
+    return _among
+
+
+def worker_number() -> int:
+    """The number of this process among its pool's, from 0; 0 in a process of no pool."""
+    return _number
 
 
 def cores() -> int:

@@ -188,11 +188,16 @@ def prepare(run: Run, how: Preparing, *, fresh: bool = False) -> None:
     if how.merge:
         store = merge_shards(*cohort, strict=how.strict)
     else:
-        jobs = how.jobs or run.config.compute.jobs
-        store = prepare_cohort(*cohort, jobs=jobs, dask=how.dask, strict=how.strict, fresh=fresh)
+        store = prepare_cohort(*cohort, **_where(run, how), strict=how.strict, fresh=fresh)
     flags = read_flags(run.flags)
     write_contact_sheets(store, flags, run.slices / "qc")
     say_flags(flags, run.flags)
+
+
+def _where(run: Run, how: Preparing) -> dict[str, Any]:
+    """On what scans are prepared."""
+    compute = run.config.compute
+    return {"jobs": how.jobs or compute.jobs, "dask": how.dask, "device": compute.device}
 
 
 def run_shard(run: Run, shard: Shard, how: Preparing, *, force: bool = False) -> bool:
@@ -202,9 +207,8 @@ def run_shard(run: Run, shard: Shard, how: Preparing, *, force: bool = False) ->
     """
     if not run.pending("prepare", _read(run, "prepare")) and not force:
         return False
-    jobs = how.jobs or run.config.compute.jobs
     cohort = (run.manifest, run.config.recipe, run.slices)
-    lost = prepare_shard(*cohort, shard, jobs=jobs, dask=how.dask, strict=how.strict, fresh=force)
+    lost = prepare_shard(*cohort, shard, **_where(run, how), strict=how.strict, fresh=force)
     _raise_if_lost(lost, "--merge lists them in skipped.tsv")
     return True
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from twinvae.config import ComputeConfig
 from twinvae.errors import ConfigError
 from twinvae.models import DiagonalGaussian
-from twinvae.parallel import cores
+from twinvae.parallel import cores, gpus
 from twinvae.vocabulary import FULL_SCALE
 
 PASSES = ("features", "encode", "decode", "reconstruct", "examine")
@@ -38,12 +38,9 @@ class Compute:
         """Choose the device and set torch's threads; ``ConfigError`` when CUDA is not there."""
         if options.precision == "auto":
             raise ConfigError("compute.precision: expected fp32 or bf16 by now, found auto")
-        has_gpu = torch.cuda.is_available()
-        if options.device == "cuda" and not has_gpu:
-            raise ConfigError("compute.device: expected a CUDA GPU for 'cuda', found none")
+        name = "cuda" if gpus(options.device) else "cpu"
         torch.set_num_threads(min(options.threads or cores(), cores()))
         _set_arithmetic(deterministic=options.deterministic)
-        name = options.device if options.device != "auto" else ("cuda" if has_gpu else "cpu")
         return cls(torch.device(name), options.precision == "bf16")
 
     def autocast(self) -> AbstractContextManager[None]:

@@ -124,7 +124,7 @@ def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fre
     log = _resumed_log(folder / "log.jsonl", done)
     steps = math.ceil(len(data.train) / options.batch_size)
     with progress_bar(label, options.epochs * steps) as bar:
-        bar.advance(done * steps)
+        bar.already(done * steps)
         for epoch in range(done, options.epochs):
             log.append(training.epoch(epoch, bar))
             # The log first: a kill between the two then leaves a line too many, which is cut.
