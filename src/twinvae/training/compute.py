@@ -42,7 +42,7 @@ class Compute:
         if options.device == "cuda" and not has_gpu:
             raise ConfigError("compute.device: expected a CUDA GPU for 'cuda', found none")
         torch.set_num_threads(min(options.threads or cores(), cores()))
-        _set_arithmetic(deterministic=options.deterministic)
+        set_arithmetic(deterministic=options.deterministic)
         name = options.device if options.device != "auto" else ("cuda" if has_gpu else "cpu")
         return cls(torch.device(name), options.precision == "bf16")
 
@@ -94,7 +94,7 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def _set_arithmetic(*, deterministic: bool) -> None:
+def set_arithmetic(*, deterministic: bool) -> None:
     """The same sums on every device: float32 is float32 on a GPU too, not TF32.
 
     Whoever wants speed there asks for bf16. cuBLAS must be told before it is first used.
