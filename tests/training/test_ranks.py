@@ -17,14 +17,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from training.test_fit import CPU, MODEL, log, toy_data
 from twinvae.config import AugmentConfig, TrainConfig
 from twinvae.errors import StageError
 from twinvae.models import build_model
 from twinvae.runs.folder import Run
 from twinvae.training import fit
 from twinvae.training.ranks import Ranks
-
-from training.test_fit import CPU, MODEL, log, toy_data
 
 EPOCHS = 4
 AUGMENT = AugmentConfig(flip=0.5, brightness=0.2, noise=0.02)

@@ -16,6 +16,7 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
 Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
+Dask = Annotated[str | None, typer.Option(help="Scheduler of a Dask cluster, as tcp://host:8786.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the output file if it is there.")
