@@ -103,7 +103,8 @@ def set_arithmetic(*, deterministic: bool) -> None:
     torch.backends.cudnn.allow_tf32 = False
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports a compiler
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def _in_float32(found: Any) -> Any:
