@@ -19,17 +19,17 @@ def test_cells_on_a_cluster_give_the_table_of_one_machine(tiny_run: Run, tmp_pat
     distributed = pytest.importorskip("distributed", reason="needs twinvae[dask]")
     diverging = {"training.mixed.learning_rate": 1e30, "training.mixed.clip_norm": 1e30}
     models = {"diverging": diverging | {"training.healthy.data": "none"}, "untrained": UNTRAINED}
-    path = study_file(tmp_path, tiny_run.manifest, models=models)
-    one = study_file(tmp_path / "one", tiny_run.manifest, models={"untrained": UNTRAINED})
+    path = study_file(tmp_path, tiny_run.manifest, seeds=[0], models=models)
+    only = {"untrained": UNTRAINED}
+    one = study_file(tmp_path / "one", tiny_run.manifest, seeds=[0], models=only)
     expected = run_study(one, tmp_path / "here", jobs=1)
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp://",
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp://",
         host="127.0.0.1", dashboard_address=None,
     )  # fmt: skip
-    with cluster, pytest.raises(PartialFailureError, match="2 of 4 cells failed") as failed:
+    with cluster, pytest.raises(PartialFailureError, match="1 of 2 cells failed") as failed:
         run_study(path, tmp_path / "there", dask=cluster.scheduler_address)
-    for seed in (0, 1):
-        assert f"once/diverging/seed-{seed}: training diverged" in str(failed.value)
+    assert "once/diverging/seed-0: training diverged" in str(failed.value)
     found = pd.read_csv(tmp_path / "there/study.tsv", sep="\t")
     assert set(found["model"]) == {"untrained"}
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-5)
