@@ -107,6 +107,23 @@ def test_a_command_in_a_sentence_has_the_options_it_is_said_to_have(page: str, l
     assert given <= options, line
 
 
+def test_the_script_for_slurm_is_python_and_calls_a_command_that_is_there() -> None:
+    page = (ROOT / "docs/scale.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    compile(script, "on_slurm.py", "exec")
+    (said,) = re.findall(r"`python on_slurm.py ([^`]*)`", page)
+    assert '"--dask", cluster.scheduler_address' in script
+    assert parsed(f"twinvae {' '.join(said.split())} --dask tcp://host:8786").params["dask"]
+
+
+@pytest.mark.parametrize(
+    "line", re.findall(r"^torchrun --.*$", (ROOT / "docs/scale.md").read_text(), re.M)
+)
+def test_what_torchrun_is_given_is_a_command(line: str) -> None:
+    _, _, command = line.partition(" -m ")
+    assert parsed(command).info_name in {"train", "run"}
+
+
 @pytest.mark.parametrize(("words", "command"), list(leaves(ROOT_COMMAND, ("twinvae",))))
 def test_every_command_shows_an_example_that_is_one(words: str, command: Any) -> None:
     assert command.help, words

@@ -171,7 +171,7 @@ def test_another_packages_model_and_score_take_part_and_a_failing_cell_is_named(
     assert "Traceback" not in done.stderr
     assert "3 of 4 cells failed" in done.stderr
     assert "once/diverging/seed-0: training diverged" in done.stderr
-    assert "once/deadly/seed-0: its process died" in done.stderr
+    assert "once/deadly/seed-0: the process that worked on it died" in done.stderr
     assert "once/odd/seed-0: OutOfMemoryError: CUDA out of memory" in done.stderr.replace("\n", "")
     assert int((tmp_path / "threads").read_text()) == max(1, cores() // 2)
     table = pd.read_csv(tmp_path / "out" / "study.tsv", sep="\t")

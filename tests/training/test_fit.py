@@ -18,7 +18,7 @@ from twinvae.errors import ConfigError, DataError, StageError
 from twinvae.models import build_model
 from twinvae.training import Compute, SliceData, fit
 from twinvae.training.data import augment
-from twinvae.training.fit import _kl_weight, _learning_rate
+from twinvae.training.schedule import kl_weight, learning_rate
 
 MODEL = ModelConfig(
     image_size=16, encoder_channels=(4, 8), decoder_channels=(4,), latent_size=6, variance="scalar"
@@ -282,9 +282,9 @@ def test_masked_training_leaves_the_background_alone(tmp_path) -> None:
 
 def test_kl_weight_ramps_and_learning_rate_falls() -> None:
     options = TrainConfig(kl_ramp_epochs=5, kl_weight=2)
-    assert [_kl_weight(options, t) for t in (0, 2.5, 5, 100)] == [0, 1, 2, 2]
-    assert _kl_weight(TrainConfig(kl_ramp_epochs=0), 0) == 1
+    assert [kl_weight(options, t) for t in (0, 2.5, 5, 100)] == [0, 1, 2, 2]
+    assert kl_weight(TrainConfig(kl_ramp_epochs=0), 0) == 1
     cosine = TrainConfig(schedule="cosine", learning_rate=1)
-    rates = [_learning_rate(cosine, t) for t in (0, 0.5, 1)]
+    rates = [learning_rate(cosine, t) for t in (0, 0.5, 1)]
     assert rates == pytest.approx([1, 0.51, 0.02])
-    assert _learning_rate(TrainConfig(), 0.9) == 1e-4
+    assert learning_rate(TrainConfig(), 0.9) == 1e-4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -97,7 +98,10 @@ for _name, (_about, _subcommands) in _LISTS.items():
 def main() -> None:
     """Run the command line; what a user can mend becomes one clear message and an exit code."""
     try:
-        app()
+        if "TORCHELASTIC_RUN_ID" in os.environ:  # as torchrun sets it
+            _among_ranks()
+        else:
+            app()
     except TwinvaeError as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
@@ -106,3 +110,15 @@ def main() -> None:
         said = escape(f"{where}{error.strerror or error}")
         console.print(f"[bold red]error:[/] {said}", soft_wrap=True)
         sys.exit(1)
+
+
+def _among_ranks() -> None:
+    """Do the command in the first of torchrun's processes; the others help it to train."""
+    from twinvae.training import help_train
+    from twinvae.training.ranks import joined
+
+    with joined() as ranks:
+        if ranks.rank == 0:
+            app()
+        else:
+            help_train()

@@ -27,6 +27,7 @@ Precision = Annotated[
     str | None, typer.Option(help="fp32, bf16 or auto.", autocompletion=completing.precisions)
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
+Dask = Annotated[str | None, typer.Option(help="Scheduler of a Dask cluster, as tcp://host:8786.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the output file if it is there.")

@@ -10,6 +10,7 @@ import typer
 
 from twinvae.commands import completing
 from twinvae.commands.options import (
+    Dask,
     Device,
     Jobs,
     Precision,
@@ -80,11 +81,12 @@ def study(
     path: Annotated[Path, typer.Argument(help="The study's YAML file.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: studies/NAME.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once; default: cores.")] = None,
+    dask: Dask = None,
 ) -> None:
     """Compare models, scores and seeds on sets of scans; goes on where it was cut off."""
     from twinvae.runs.study import run_study
 
-    run_study(path, out, jobs=jobs)
+    run_study(path, out, jobs=jobs, dask=dask)
 
 
 @example("twinvae prepare runs/demo --jobs 2")
@@ -96,9 +98,7 @@ def prepare(
         str | None, typer.Option(help="Prepare only share i of n, as 3/8; then --merge.")
     ] = None,
     merge: Annotated[bool, typer.Option(help="Make slices of what all shards prepared.")] = False,
-    dask: Annotated[
-        str | None, typer.Option(help="Scheduler of a Dask cluster, as tcp://host:8786.")
-    ] = None,
+    dask: Dask = None,
     settings: Settings = None,
     jobs: Jobs = None,
 ) -> None:

@@ -1,7 +1,8 @@
 """Pieces of work on a Dask cluster that is already there.
 
-Work that a dying worker takes with it is given to another one; only a job that takes three workers
-with it is given up.
+Work that a dying worker takes with it is given to another one. Dask gives up what was on four
+workers that died, each job that waited there along with the one that did it; these are then done
+again, one at a time, and only one that kills so many workers once more is lost.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from twinvae.errors import ConfigError, StageError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+_ON_WAY = 32  # jobs, at least: workers that come later find some
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,15 @@ class OnDask:
             self._check_versions(client)
             waiting = iter(jobs)
             on_way: dict[Any, Job] = {}
+            suspects: list[Job] = []
+            alone = False
             finished = distributed.as_completed(loop=client.loop)
             while True:
-                room = 2 * max(1, sum(client.nthreads().values())) - len(on_way)
-                for job in islice(waiting, max(room, 0)):
+                room = max(2 * sum(client.nthreads().values()), _ON_WAY) - len(on_way)
+                coming = list(islice(waiting, max(room, 0)))
+                if not coming and not on_way and suspects:
+                    alone, coming = True, [suspects.pop()]
+                for job in coming:
                     future = client.submit(work, job, pure=False)
                     on_way[future] = job
                     finished.add(future)
@@ -57,6 +64,9 @@ class OnDask:
                 try:
                     result = future.result()
                 except distributed.KilledWorker:
+                    if not alone:
+                        suspects.append(job)
+                        continue
                     result = lost(job)
                 yield job, result
         finally:

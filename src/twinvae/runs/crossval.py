@@ -22,7 +22,7 @@ from twinvae.progress import console, say
 from twinvae.reporting.report import ReportMaterial, write_report
 from twinvae.runs.folder import Run
 from twinvae.runs.report_data import judged_tables
-from twinvae.runs.stages import judge, raise_if_skipped, run_stage
+from twinvae.runs.stages import Preparing, judge, raise_if_skipped, run_stage
 from twinvae.scoring import read_scores, write_scores
 from twinvae.scoring.table import score_columns
 from twinvae.training import check_networks
@@ -82,8 +82,11 @@ def _cross_validated(whole: Run, folds: int, prepared: Sequence[Run], *, strict:
     return whole
 
 
-def prepare_folds(whole: Run, folds: int, strict: bool = False) -> list[Run]:
+def prepare_folds(
+    whole: Run, folds: int, strict: bool = False, dask: str | None = None
+) -> list[Run]:
     """Index the scans and prepare them for every fold in ``fold-0`` … of ``whole``'s folder."""
+    how = Preparing(strict=strict, dask=dask)
     run_stage(whole, "index")
     tables = fold_tables(read_manifest(whole.manifest), folds, whole.config.cohort.split.seed)
     runs = []
@@ -95,7 +98,7 @@ def prepare_folds(whole: Run, folds: int, strict: bool = False) -> list[Run]:
         config = whole.config.model_copy(update={"cohort": cohort})
         runs.append(Run.create(config, place, whole.pool))
         for stage in ("index", "prepare"):
-            run_stage(runs[-1], stage, strict=strict)
+            run_stage(runs[-1], stage, how=how)
     return runs
 
 

@@ -7,9 +7,10 @@ is trained alike (``OUT/trained``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,13 +23,13 @@ from twinvae.errors import PartialFailureError, reason_of
 from twinvae.evaluation import OVER_SEEDS_COLUMNS, over_seeds
 from twinvae.files import write_table
 from twinvae.outputs import claim, locked
-from twinvae.parallel import cores, end_with_parent, share_cores
+from twinvae.parallel import DIED, cores, end_with_parent, share_cores, ways
 from twinvae.progress import console, progress_bar, say
 from twinvae.reporting.study_figure import study_figure
 from twinvae.reporting.style import save_figure
 from twinvae.runs.crossval import cross_validate, prepare_folds
 from twinvae.runs.folder import Run
-from twinvae.runs.stages import run_stage
+from twinvae.runs.stages import Preparing, run_stage
 from twinvae.scoring import read_scores
 
 
@@ -56,14 +57,18 @@ class Cell:
         return self.folder / "scores.tsv"
 
 
-def run_study(path: Path, out: Path | None = None, *, jobs: int | None = None) -> pd.DataFrame:
+def run_study(
+    path: Path, out: Path | None = None, *, jobs: int | None = None, dask: str | None = None
+) -> pd.DataFrame:
     """Do the study of the file ``path`` in the folder ``out``; goes on where it was cut off.
 
     By default ``out`` is studies/NAME.
 
     ``jobs`` cells run at once, in processes of their own (by default as many as there are cores;
-    one on a GPU). Writes ``study.tsv`` (returned; columns ``data``, ``model`` and those of
-    ``over_seeds``) and ``study.png`` and ``.svg``. A cell that fails is reported and left out, and
+    one on a GPU); with ``dask`` scans are prepared and cells done by the workers of the Dask
+    scheduler at that address, which see the same files under the same paths. Writes ``study.tsv``
+    (returned; columns ``data``, ``model`` and those of ``over_seeds``) and ``study.png`` and
+    ``.svg``. A cell that fails is reported and left out, and
     ``PartialFailureError`` names it when everything else is done.
     """
     study = load_study(path)
@@ -72,12 +77,16 @@ def run_study(path: Path, out: Path | None = None, *, jobs: int | None = None) -
     plans = [study.run_config(data, None, study.seeds[0], place) for data in study.data]
     claim(out, "study", [given for plan in plans for given in plan.cohort.paths()])
     with locked(out):
-        return _studied(study, place, out, jobs)
+        return _studied(study, place, out, jobs, dask)
 
 
-def _studied(study: StudyConfig, folder: Path, out: Path, jobs: int | None) -> pd.DataFrame:
-    cells, failed = _prepared_cells(study, folder, out)
-    failed |= _run_cells([cell for cell in cells if cell.name not in failed], jobs)
+def _studied(
+    study: StudyConfig, folder: Path, out: Path, jobs: int | None, dask: str | None
+) -> pd.DataFrame:
+    if dask is not None:
+        list(ways(dask=dask)(_tried, (), _died))  # no cluster there: say so before anything else
+    cells, failed = _prepared_cells(study, folder, out.absolute(), dask)
+    failed |= _run_cells([cell for cell in cells if cell.name not in failed], jobs, dask)
     table = _table([cell for cell in cells if cell.name not in failed], failed)
     write_table(out / "study.tsv", table, float_format="%.6g")
     if not table.empty:
@@ -90,7 +99,7 @@ def _studied(study: StudyConfig, folder: Path, out: Path, jobs: int | None) -> p
 
 
 def _prepared_cells(
-    study: StudyConfig, folder: Path, out: Path
+    study: StudyConfig, folder: Path, out: Path, dask: str | None
 ) -> tuple[list[Cell], dict[str, str]]:
     """Every cell, seeds innermost, once its data are prepared; why some cannot be, by name."""
     cells: list[Cell] = []
@@ -100,7 +109,7 @@ def _prepared_cells(
         runs: list[Run] = []
         reason = None
         try:
-            runs = _prepared(study, data, folder, out)
+            runs = _prepared(study, data, folder, out, dask)
         except Exception as error:  # one odd set of scans must not cost the others
             reason = reason_of(error, data)
             say(f"{data} cannot be prepared: {reason}")
@@ -123,36 +132,44 @@ def _prepared_cells(
     return cells, failed
 
 
-def _prepared(study: StudyConfig, data: str, folder: Path, out: Path) -> list[Run]:
+def _prepared(
+    study: StudyConfig, data: str, folder: Path, out: Path, dask: str | None
+) -> list[Run]:
     """Runs with the slices of a set of scans: one, or one a fold."""
     config = study.run_config(data, None, study.seeds[0], folder)
     whole, folds = Run.create(config, out / data / "prepared"), study.data[data].folds
     if folds is not None:
-        return prepare_folds(whole, folds)
+        return prepare_folds(whole, folds, dask=dask)
     for stage in ("index", "prepare"):
-        run_stage(whole, stage)
+        run_stage(whole, stage, how=Preparing(dask=dask))
     return [whole]
 
 
-def _run_cells(cells: Sequence[Cell], jobs: int | None) -> dict[str, str]:
+def _run_cells(cells: Sequence[Cell], jobs: int | None, dask: str | None) -> dict[str, str]:
     """Do every cell; the reasons of those that failed, by name."""
+    failed: dict[str, str] = {}
+    done = _apart(cells, jobs) if dask is None else ways(dask=dask)(_tried, cells, _died)
+    with progress_bar("study", len(cells)) as bar, closing(done):
+        for cell, reason in done:
+            if reason is not None:
+                failed[cell.name] = reason
+                say(f"{cell.name} failed: {reason}")
+            bar.note(cell.name)
+            bar.advance()
+    return failed
+
+
+def _apart(cells: Sequence[Cell], jobs: int | None) -> Generator[tuple[Cell, str | None]]:
+    """Each cell, ``jobs`` at once, with why it could not be done, as they finish."""
     jobs = jobs or (1 if torch.cuda.is_available() else cores())
     jobs = max(1, min(jobs, len(cells)))
-    failed: dict[str, str] = {}
     pool = ThreadPoolExecutor(jobs)
-    with progress_bar("study", len(cells)) as bar:
-        try:
-            started = {pool.submit(_in_own_process, cell, jobs): cell for cell in cells}
-            for future in as_completed(started):
-                name, reason = started[future].name, future.result()
-                if reason is not None:
-                    failed[name] = reason
-                    say(f"{name} failed: {reason}")
-                bar.note(name)
-                bar.advance()
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return failed
+    try:
+        started = {pool.submit(_in_own_process, cell, jobs): cell for cell in cells}
+        for future in as_completed(started):
+            yield started[future], future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _in_own_process(cell: Cell, jobs: int) -> str | None:
@@ -164,7 +181,11 @@ def _in_own_process(cell: Cell, jobs: int) -> str | None:
         try:
             return own.submit(_tried, cell).result()
         except BrokenProcessPool:
-            return "its process died, perhaps for lack of memory"
+            return _died(cell)
+
+
+def _died(_cell: Cell) -> str:
+    return DIED
 
 
 def _quietly(jobs: int) -> None:

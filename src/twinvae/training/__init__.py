@@ -2,7 +2,7 @@
 
 from twinvae.training.compute import Compute, to_tensor
 from twinvae.training.data import SliceData
-from twinvae.training.fit import MODEL_FILES, fit
+from twinvae.training.fit import MODEL_FILES, fit, help_train
 from twinvae.training.twins import check_networks, train_twins
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "SliceData",
     "check_networks",
     "fit",
+    "help_train",
     "to_tensor",
     "train_twins",
 ]

@@ -40,7 +40,7 @@ class Compute:
             raise ConfigError("compute.precision: expected fp32 or bf16 by now, found auto")
         name = "cuda" if gpus(options.device) else "cpu"
         torch.set_num_threads(min(options.threads or cores(), cores()))
-        _set_arithmetic(deterministic=options.deterministic)
+        set_arithmetic(deterministic=options.deterministic)
         return cls(torch.device(name), options.precision == "bf16")
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -91,7 +91,7 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def _set_arithmetic(*, deterministic: bool) -> None:
+def set_arithmetic(*, deterministic: bool) -> None:
     """The same sums on every device: float32 is float32 on a GPU too, not TF32.
 
     Whoever wants speed there asks for bf16. cuBLAS must be told before it is first used.
@@ -100,7 +100,8 @@ def _set_arithmetic(*, deterministic: bool) -> None:
     torch.backends.cudnn.allow_tf32 = False
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports a compiler
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def _in_float32(found: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One ``fit``, used once per model."""
+"""One ``fit``, used once per model, by one process or by several that torchrun started."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from twinvae.config import TrainConfig, dump_config
+from twinvae.config import ModelConfig, TrainConfig, dump_config
 from twinvae.errors import DataError, StageError
 from twinvae.files import atomic_path, digest, read_json, write_json, write_text
 from twinvae.models import (
-    Loss,
     Model,
     TrainingBatch,
+    build_model,
     load_model,
     round_weights,
     save_model,
@@ -40,13 +41,18 @@ from twinvae.training.checkpoint import (
 )
 from twinvae.training.compute import Compute
 from twinvae.training.data import SliceData, TrainingData, augment
+from twinvae.training.ranks import Ranks, helped, ranks, told
+from twinvae.training.schedule import batches, kl_weight, learning_rate, seeded
 
 _FINISHED = "trained.json"
 MODEL_FILES = ("model.json", "weights.safetensors", "log.jsonl", _FINISHED)
 """What a finished training leaves, in the order it is written."""
 _VALIDATION_SLICES = 512  # enough to see overfitting; more would only cost time
 _LOOK_EVERY = 10  # steps between two looks at the loss
-_FINAL_RATE = 0.02  # where the cosine schedule ends, as a share of the learning rate
+
+
+class DivergedError(StageError):
+    """The loss stopped being a number; all ranks see the same loss."""
 
 
 def fit(
@@ -71,16 +77,15 @@ def fit(
 
     Every epoch draws from generators seeded by (seed, epoch), so a resumed training gives the very
     weights of an uninterrupted one; a finished one is loaded. The global random state is not
-    touched. Raises ``DataError`` when there is nothing to train on and ``StageError`` when the loss
-    stops being finite.
+    touched. Of several ranks (``ranks.joined``) only the first calls this; the others are in
+    ``help_train``. Raises ``DataError`` when there is nothing to train on and ``DivergedError``
+    when the loss stops being finite.
     """
     if not len(data.train):
         raise DataError(
             f"{label}: expected training slices, found none; list subjects of the split train"
         )
-    model.to(compute.device).train()
-    data = _near(data, compute.device)
-    training = _Training(model, _optimisers(model, options), data, options, compute, seed)
+    training = _Training.of(model, data, options, compute, seed)
     fingerprint = _fingerprint(training, start)
     if pool is None:
         return _fit(training, fingerprint, folder, label, fresh=fresh)
@@ -113,7 +118,7 @@ def _is_finished(folder: Path, fingerprint: str) -> bool:
 def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fresh: bool) -> Model:
     """Go on with ``training`` in ``folder`` until it is finished, or load it if it is."""
     model, optimisers = training.model, training.optimisers
-    data, options, compute = training.data, training.options, training.compute
+    options, compute = training.options, training.compute
     finished = folder / _FINISHED
     if fresh:
         finished.unlink(missing_ok=True)
@@ -122,8 +127,13 @@ def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fre
         return load_model(folder).to(compute.device)
     done = load_checkpoint(folder, model, optimisers, fingerprint)
     log = _resumed_log(folder / "log.jsonl", done)
-    steps = math.ceil(len(data.train) / options.batch_size)
-    with progress_bar(label, options.epochs * steps) as bar:
+    steps = math.ceil(len(training.data.train) / options.batch_size)
+
+    def task() -> _Task:
+        return _Task.of(training, fingerprint, folder, done)
+
+    bars = progress_bar(label, options.epochs * steps)
+    with helped(task, compute.device, DivergedError), bars as bar:
         bar.already(done * steps)
         for epoch in range(done, options.epochs):
             log.append(training.epoch(epoch, bar))
@@ -135,7 +145,10 @@ def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fre
         round_weights(model)
     save_model(model, folder)
     seconds = sum(row["seconds"] for row in log)
-    write_json(finished, {"fingerprint": fingerprint, "seconds": seconds, **size_of(model)})
+    facts = {"fingerprint": fingerprint, "seconds": seconds, **size_of(model)}
+    if training.ranks.count > 1:
+        facts["processes"] = training.ranks.count
+    write_json(finished, facts)
     delete_checkpoint(folder)
     return model
 
@@ -150,23 +163,35 @@ class _Training:
     options: TrainConfig
     compute: Compute
     seed: int
+    ranks: Ranks = field(default_factory=ranks)
+
+    @classmethod
+    def of(
+        cls, model: Model, data: TrainingData, options: TrainConfig, compute: Compute, seed: int
+    ) -> _Training:
+        """Model and slices brought where they are trained."""
+        model.to(compute.device).train()
+        near = _near(data, compute.device)
+        return cls(model, _optimisers(model, options), near, options, compute, seed)
 
     def epoch(self, epoch: int, bar: Bar) -> dict[str, Any]:
         """One pass through the training slices; returns its line of the log."""
         started = time.monotonic()
-        generator = _generator(self.compute.device, self.seed, epoch)
-        batches = list(_batches(self.data.train, self.options.batch_size, self.seed, epoch))
+        generator = own = seeded(self.compute.device, self.seed, epoch)
+        if self.ranks.count > 1:
+            own = seeded(self.compute.device, self.seed, epoch, self.ranks.rank + 1)
+        parts = list(batches(self.data.train, self.options.batch_size, self.seed, epoch))
         sums = torch.zeros(3, dtype=torch.float64, device=self.compute.device)
-        for step, rows in enumerate(batches):
-            epochs_done = epoch + step / len(batches)
-            rate = _learning_rate(self.options, epochs_done / self.options.epochs)
+        for step, rows in enumerate(parts):
+            epochs_done = epoch + step / len(parts)
+            rate = learning_rate(self.options, epochs_done / self.options.epochs)
             for group in (g for each in self.optimisers.values() for g in each.param_groups):
                 group["lr"] = rate
-            weight = _kl_weight(self.options, epochs_done)
-            terms = torch.stack(self.step(rows, weight, generator)).detach().double()
+            weight = kl_weight(self.options, epochs_done)
+            terms = self.step(rows, weight, generator, own).double()
             sums += terms * len(rows)
             bar.advance()
-            if step % _LOOK_EVERY == 0 or step == len(batches) - 1:
+            if step % _LOOK_EVERY == 0 or step == len(parts) - 1:
                 _look(terms, sums, epoch, bar)
         objective, log_likelihood, kl = (sums / len(self.data.train)).tolist()
         return {
@@ -180,28 +205,63 @@ class _Training:
             "seconds": time.monotonic() - started,
         }
 
-    def step(self, rows: NDArray[np.intp], kl_weight: float, generator: torch.Generator) -> Loss:
-        """One step of every optimiser on the slices ``rows``, the adversary's after the rest."""
+    def step(
+        self,
+        rows: NDArray[np.intp],
+        kl_weight: float,
+        generator: torch.Generator,
+        own: torch.Generator,
+    ) -> Tensor:
+        """One step of every optimiser on the slices ``rows``, the adversary's after the rest.
+
+        Returns the loss's terms, (3,). ``generator`` draws alike on all ranks, ``own`` does not.
+        """
+        share = self.ranks.weight(len(rows))
+        batch = self.batch(rows, generator, own)
+        samples = self.options.posterior_samples
+        with self.compute.autocast():
+            loss = self.model.loss(batch, samples=samples, kl_weight=kl_weight, generator=own)
+        terms = torch.stack(loss).detach()
+        self.descend(MAIN, loss.objective, share, terms)
+        if ADVERSARY in self.optimisers:
+            with self.compute.autocast():
+                against = self.model.adversary_loss(batch.x, own)
+            self.descend(ADVERSARY, against, share)
+        return terms
+
+    def batch(
+        self, rows: NDArray[np.intp], generator: torch.Generator, own: torch.Generator
+    ) -> TrainingBatch:
+        """Its part of the batch ``rows`` for this rank.
+
+        Every rank augments whole batches of stored slices, which is cheap, and takes its part: they
+        are then what one process sees. Slabs are painted by the rank that needs them.
+        """
+        part = self.ranks.part(len(rows))
+        if not isinstance(self.data, SliceData):
+            rows, part, generator = rows[part], slice(None), own
         clean = self.data.batch(rows, self.compute.device, generator)
         noisy, target, mask = augment(clean, self.mask(rows), self.options.augment, generator)
         condition = self.data.conditions(rows, self.compute.device)
-        batch = TrainingBatch(noisy, target, mask, condition)
-        samples = self.options.posterior_samples
-        with self.compute.autocast():
-            loss = self.model.loss(batch, samples=samples, kl_weight=kl_weight, generator=generator)
-        self.descend(MAIN, loss.objective)
-        if ADVERSARY in self.optimisers:
-            with self.compute.autocast():
-                against = self.model.adversary_loss(noisy, generator)
-            self.descend(ADVERSARY, against)
-        return loss
+        return TrainingBatch(
+            noisy[part],
+            target[part],
+            None if mask is None else mask[part],
+            None if condition is None else condition[part],
+        )
 
-    def descend(self, name: str, objective: Tensor) -> None:
-        """One step of the optimiser ``name``, which leaves all other parameters alone."""
+    def descend(self, name: str, objective: Tensor, share: float, *terms: Tensor) -> None:
+        """One step of the optimiser ``name``, which leaves all other parameters alone.
+
+        ``objective`` is this rank's, ``share`` its part of the batch; of the ``terms`` all ranks'
+        means are made, in place.
+        """
         optimiser = self.optimisers[name]
         self.model.zero_grad(set_to_none=True)
         objective.backward()  # type: ignore[no-untyped-call]
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        self.ranks.add_up([*gradients, *terms], share)
         torch.nn.utils.clip_grad_norm_(parameters, self.options.clip_norm)
         optimiser.step()
 
@@ -210,12 +270,15 @@ class _Training:
         return self.data.mask(rows, self.compute.device, brain=self.options.mask_background)
 
     def validation_elbo(self) -> float | None:
-        """ELBO of untouched validation slices with one posterior sample, in nats a slice."""
+        """ELBO of untouched validation slices with one posterior sample, in nats a slice.
+
+        None without such slices, and on ranks that wait for the first.
+        """
         val = self.data.val
-        if not len(val):
+        if not len(val) or self.ranks.rank:
             return None
         rows = val[np.unique(np.linspace(0, len(val) - 1, _VALIDATION_SLICES, dtype=np.intp))]
-        generator = _generator(self.compute.device, self.seed, -1)
+        generator = seeded(self.compute.device, self.seed, -1)
         total = 0.0
         with torch.inference_mode(), self.compute.autocast():
             for part in np.array_split(rows, math.ceil(len(rows) / 128)):
@@ -227,6 +290,55 @@ class _Training:
         return total / len(rows)
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What other ranks need to know of a training; what lies in files they read there."""
+
+    config: ModelConfig
+    weights: Mapping[str, Tensor]
+    data: TrainingData
+    options: TrainConfig
+    compute: Compute
+    seed: int
+    fingerprint: str
+    folder: Path
+    done: int
+
+    @classmethod
+    def of(cls, training: _Training, fingerprint: str, folder: Path, done: int) -> _Task:
+        """``training`` after ``done`` epochs, to be gone on with in ``folder``."""
+        model, data = training.model, training.data
+        weights = {name: value.cpu() for name, value in model.state_dict().items()}
+        if isinstance(data, SliceData):
+            data = replace(data, resident=None)
+        return cls(
+            model.config, weights, data, training.options, training.compute, training.seed,
+            fingerprint, folder.resolve(), done,
+        )  # fmt: skip
+
+    def help(self) -> None:
+        """Take this rank's part in all epochs that are not done yet."""
+        model = build_model(self.config, self.seed)
+        model.load_state_dict(self.weights)
+        training = _Training.of(model, self.data, self.options, self.compute, self.seed)
+        done = load_checkpoint(self.folder, model, training.optimisers, self.fingerprint)
+        if done != self.done:
+            raise StageError(
+                f"{self.folder}: expected the checkpoint of epoch {self.done} that rank 0 reads, "
+                f"found epoch {done}; all processes must see the same files"
+            )
+        with progress_bar("", 1, hidden=True) as bar:
+            for epoch in range(done, self.options.epochs):
+                training.epoch(epoch, bar)
+
+
+def help_train() -> None:
+    """What all ranks but the first do: their parts of its trainings, until it has no more."""
+    while (task := told()) is not None:
+        with suppress(DivergedError):  # the first says so, and goes on with what else there is
+            task.help()
+
+
 def _look(terms: Tensor, sums: Tensor, epoch: int, bar: Bar) -> None:
     """Say how the step went, and stop if any since the last look did not end in a number.
 
@@ -234,7 +346,7 @@ def _look(terms: Tensor, sums: Tensor, epoch: int, bar: Bar) -> None:
     """
     now, so_far = torch.stack([terms, sums]).tolist()
     if not all(map(math.isfinite, (now[0], so_far[0]))):
-        raise StageError(
+        raise DivergedError(
             f"training diverged in epoch {epoch + 1}: expected a finite loss, found "
             f"{now[0] if not math.isfinite(now[0]) else so_far[0]}; try a smaller learning_rate or "
             f"clip_norm"
@@ -257,32 +369,6 @@ def _optimisers(model: Model, options: TrainConfig) -> dict[str, torch.optim.Ada
         for name, parameters in groups.items()
         if parameters
     }
-
-
-def _batches(
-    rows: NDArray[np.intp], size: int, seed: int, epoch: int
-) -> Iterator[NDArray[np.intp]]:
-    """Rows in an order of this epoch's own; sorted within a batch, for the memory map's sake."""
-    order = np.random.default_rng((seed, epoch)).permutation(rows)
-    for start in range(0, len(order), size):
-        yield np.sort(order[start : start + size])
-
-
-def _kl_weight(options: TrainConfig, epochs_done: float) -> float:
-    ramp = options.kl_ramp_epochs
-    return options.kl_weight * (min(1.0, epochs_done / ramp) if ramp else 1.0)
-
-
-def _learning_rate(options: TrainConfig, progress: float) -> float:
-    if options.schedule == "constant":
-        return options.learning_rate
-    falling = 0.5 * (1 + math.cos(math.pi * progress))
-    return options.learning_rate * (_FINAL_RATE + (1 - _FINAL_RATE) * falling)
-
-
-def _generator(device: torch.device, seed: int, epoch: int) -> torch.Generator:
-    entropy = np.random.SeedSequence((seed, epoch + 1)).generate_state(1, np.uint64)
-    return torch.Generator(device).manual_seed(int(entropy[0] >> np.uint64(1)))
 
 
 def _fingerprint(training: _Training, start: str) -> str:
