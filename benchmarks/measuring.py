@@ -151,7 +151,7 @@ def run_program(
         output = printed.read().decode(errors="replace").strip()
     failed = ""
     if late:
-        failed = f"not done after {timeout:.0f} s"
+        failed = f"not done after {timeout:g} s"
     elif process.returncode:
         last = output.splitlines()[-1][:200] if output else "nothing printed"
         failed = f"exit code {process.returncode}: {last}"
