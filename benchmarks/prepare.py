@@ -27,7 +27,7 @@ import nibabel as nib
 import numpy as np
 from measuring import Row, ratios, row, write_part
 
-from twinvae.imaging.steps.register import _mni
+from twinvae.imaging.steps.register import mni_t1
 
 SHAPE = (240, 240, 155)
 OWN = ("twinvae", "twinvae-n4", "twinvae-register")
@@ -74,7 +74,7 @@ class Worker:
 
 def brats_like(folder: Path, count: int) -> list[Path]:
     """The MNI152 brain with the contrast of T2w, a smooth field and noise, in BraTS's frame."""
-    t1 = np.asarray(nib.load(_mni()).dataobj, np.float32)
+    t1 = np.asarray(nib.load(mni_t1()).dataobj, np.float32)
     t1 = t1[:, :, 12:167] / t1.max()
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in t1.shape), indexing="ij")
     field = np.exp(0.2 * x - 0.15 * y**2 + 0.1 * z)

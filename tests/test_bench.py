@@ -182,3 +182,8 @@ def test_rivals_come_from_their_own_environment(bench: Any, name: str, tmp_path:
     alone = part.command(tmp_path / "x.json", quick=True, rivals_python=None)
     assert alone[0] == sys.executable
     assert ("--no-rivals" in alone) is (name == "prepare")
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_can_be_imported(bench: Any, path: Path) -> None:
+    assert bench(path.stem)  # what a script takes from the package is still there
