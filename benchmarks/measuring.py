@@ -132,9 +132,13 @@ def run_program(
     *,
     timeout: float = 3600,
     environment: Mapping[str, str] | None = None,
+    log: Path | None = None,
 ) -> Program:
-    """Run a program to its end, or kill it and what it started after ``timeout`` seconds."""
-    with tempfile.TemporaryFile() as printed:
+    """Run a program to its end, or kill it and what it started after ``timeout`` seconds.
+
+    What it prints can be read in ``log`` meanwhile.
+    """
+    with tempfile.TemporaryFile() if log is None else log.open("wb+") as printed:
         started = time.perf_counter()
         process = subprocess.Popen(
             [str(part) for part in command],
@@ -147,7 +151,7 @@ def run_program(
         status, usage, late = _ended(process.pid, started + timeout)
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
-        printed.seek(max(0, printed.tell() - 4000))
+        printed.seek(max(0, os.fstat(printed.fileno()).st_size - 4000))
         output = printed.read().decode(errors="replace").strip()
     failed = ""
     if late:

@@ -84,10 +84,11 @@ def test_a_point_that_failed_is_said(bench: Any) -> None:
     assert bench("figure").scaling_figure(found).axes
 
 
-def test_a_program_is_seen_from_outside(bench: Any) -> None:
+def test_a_program_is_seen_from_outside(bench: Any, tmp_path: Path) -> None:
     run = bench("measuring").run_program
     hungry = "x = bytearray(200 * 2**20); print('done')"
-    done = run([sys.executable, "-c", hungry])
+    done = run([sys.executable, "-c", hungry], log=tmp_path / "log")
+    assert (tmp_path / "log").read_text() == "done\n"
     assert (done.failed, done.output) == ("", "done")
     assert done.peak_gib > 0.19
     assert "exit code 3" in run([sys.executable, "-c", "raise SystemExit(3)"]).failed

@@ -99,7 +99,9 @@ def measure(part: Part, path: Path, *, quick: bool, rivals_python: str | None) -
     figures.unlink(missing_ok=True)
     command = part.command(figures, quick=quick, rivals_python=rivals_python)
     busy = busy_seconds()
-    ended = run_program(command, timeout=_HOURS, environment={"PYTHONUNBUFFERED": "1"})
+    ended = run_program(
+        command, timeout=_HOURS, environment={"PYTHONUNBUFFERED": "1"}, log=path.with_suffix(".log")
+    )
     found: Outcome = {
         "part": part.name,
         "arguments": arguments(part, quick, rivals_python),
@@ -112,7 +114,6 @@ def measure(part: Part, path: Path, *, quick: bool, rivals_python: str | None) -
     }
     if not ended.failed:
         found |= json.loads(figures.read_text(encoding="utf-8"))
-    path.with_suffix(".log").write_text(ended.output + "\n", encoding="utf-8")
     figures.unlink(missing_ok=True)
     waiting = path.with_suffix(".tmp")
     waiting.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
