@@ -91,11 +91,13 @@ def value_of(one: Row, key: str) -> str:
     number = one[key]
     if number is None:
         return "–"
-    if one["unit"] == "%":
-        return f"{number:.0f} %"
-    return (
-        f"{number:.3g} {one['unit']}".strip() if number < 1000 else f"{number:,.0f} {one['unit']}"
-    )
+    shown = f"{number:.0f}" if one["unit"] == "%" else short(number)
+    return f"{shown} {one['unit']}".strip()
+
+
+def short(number: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{number:,.0f}" if abs(number) >= 99.95 else f"{number:.3g}"
 
 
 def aim_of(one: Row) -> str:

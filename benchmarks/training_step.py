@@ -36,7 +36,7 @@ import twinvae  # noqa: F401  first, since it tells OpenMP not to spin
 # isort: split
 import torch
 import trainers
-from measuring import Row, peak_gib, ratios, row, write_part
+from measuring import Row, peak_gib, ratios, row, short, write_part
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from trainers import able, taking_turns
@@ -237,7 +237,7 @@ def rows_of(name: str, found: dict[str, list[float]], flop: int) -> list[Row]:
     reached = [100 * flop / spent / p for spent, p in zip(step, peak, strict=True)]
     against = f"FLOP/s of a {PRODUCT}×{PRODUCT} product"
     rows.append(row(f"FLOP/s of the step, {name}", against, reached, "%"))
-    took = ", ".join(f"{key} {1e3 * statistics.median(of):.3g}" for key, of in found.items())
+    took = ", ".join(f"{key} {short(1e3 * statistics.median(of))}" for key, of in found.items())
     rows[0]["note"] = f"ms a step: {took}; {flop / 1e9:.3g} GFLOP"
     return rows
 

@@ -47,6 +47,21 @@ def test_a_row_holds_its_median_against_the_aim(bench: Any) -> None:
     assert row("a", "b", [], most=300.0)["reached"] is False  # no figure reaches no aim
 
 
+@pytest.mark.parametrize(
+    ("number", "unit", "shown"),
+    [
+        (1840.4, "s", "1,840 s"),
+        (99.99, "s", "100 s"),
+        (0.0123456, "×", "0.0123 ×"),
+        (84.6, "%", "85 %"),
+        (1.1, "", "1.1"),
+        (None, "s", "–"),
+    ],
+)
+def test_numbers_are_short(bench: Any, number: float | None, unit: str, shown: str) -> None:
+    assert bench("measuring").value_of({"median": number, "unit": unit}, "median") == shown
+
+
 def test_quartiles_are_those_of_numpy(bench: Any) -> None:
     values = [3.0, 1.0, 4.0, 1.5, 9.0, 2.6]
     wanted = torch.quantile(torch.tensor(values), torch.tensor([0.25, 0.5, 0.75])).tolist()
