@@ -225,7 +225,7 @@ def detect(room: Path, n: int) -> Call:
 
 STAGES = {
     "index": Stage(index, "scans", 6_250, 3, 100),
-    "prepare": Stage(prepare, "scans", 250, 4, 20),
+    "prepare": Stage(prepare, "scans", 100, 4, 20),
     "score": Stage(score, "slices", 2_500, 4, 500),
     "read scores": Stage(read, "rows", 39_000, 5, 2_000),
     "calibrate": Stage(calibrate, "rows", 39_000, 5, 2_000),

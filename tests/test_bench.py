@@ -203,3 +203,32 @@ def test_rivals_come_from_their_own_environment(bench: Any, name: str, tmp_path:
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
 def test_every_benchmark_can_be_imported(bench: Any, path: Path) -> None:
     assert bench(path.stem)  # what a script takes from the package is still there
+
+
+def test_preparation_is_held_against_what_others_take(bench: Any) -> None:
+    took = {
+        "twinvae": 0.25,
+        "twinvae-n4": 1.0,
+        "twinvae-register": 2.0,
+        "torchio": 0.8,
+        "monai": 0.4,
+    }
+    results = {tool: [{"seconds": s, "wall": s, "peak_gib": 0.7}] * 3 for tool, s in took.items()}
+    rows = {one["what"]: one for one in bench("prepare").rows_of(results)}
+    assert rows["torchio: prepare a scan"]["median"] == pytest.approx(3.2)
+    assert rows["torchio: prepare a scan"]["reached"]
+    assert rows["monai: prepare a scan"]["reached"] is False
+    del results["monai"]
+    assert "monai: prepare a scan" not in {one["what"] for one in bench("prepare").rows_of(results)}
+
+
+def test_the_naive_bootstrap_is_timed_and_multiplied(bench: Any) -> None:
+    from twinvae.config import EvaluationConfig
+
+    cost = bench("evaluation_cost")
+    table = cost.simulated(3, 10, 20)
+    options = EvaluationConfig(min_tumour_px=(50,), resamples=50)
+    found = cost.against_naive(table, options, rounds=2, few=2)
+    assert found["runs"] == 2
+    assert found["median"] > 0
+    assert "2 of its 50 resamples" in found["note"]
