@@ -20,7 +20,7 @@ _PANELS = (("cpu", "processor seconds", 1e-3), ("added_gib", "memory added, GiB"
 @styled
 def scaling_figure(points: Sequence[dict[str, Any]]) -> Figure:
     """Two panels with logarithmic axes; grey lines rise by the power 1."""
-    figure = Figure(figsize=(10.5, 4.4), layout="constrained")
+    figure = Figure(figsize=(10.5, 5.4), layout="constrained")
     stages = list(dict.fromkeys(one["stage"] for one in points))
     for axes, (key, label, floor) in zip(figure.subplots(1, 2), _PANELS, strict=True):
         for number, stage in enumerate(stages):
@@ -28,7 +28,7 @@ def scaling_figure(points: Sequence[dict[str, Any]]) -> Figure:
             _line(axes, mine, key, floor, number)
         axes.set(xscale="log", yscale="log", xlabel="n (scans, slices or rows)", ylabel=label)
         _guides(axes)
-        axes.legend(fontsize=7.5, loc="upper left")
+        axes.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     return figure
 
 

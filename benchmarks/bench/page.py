@@ -35,9 +35,9 @@ _SCALING = """\
 ![Processor seconds and memory of every stage against the number of scans, slices, rows]({image})
 
 Each point is a process of its own with synthetic inputs (`benchmarks/scaling_stages.py`); only the
-stage's own call counts, and the memory that it added. k is fitted over all sizes, once for each
-repeat; where small sizes hide the growth, the last two sizes say more, and the aim holds for the
-larger of both.
+stage's own call counts, and the memory that it added. Grey lines rise by the power 1. k is fitted
+over all sizes, once for each repeat; where small sizes hide the growth, the last two sizes say
+more, and the aim holds for the larger of both.
 """
 
 
