@@ -150,7 +150,11 @@ def run_program(
             env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
-        status, usage, late = _ended(process.pid, started + timeout)
+        try:
+            status, usage, late = _ended(process.pid, started + timeout)
+        except BaseException:  # Ctrl-C reaches this process only; what it started hands it on
+            os.killpg(process.pid, signal.SIGINT)
+            raise
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         printed.seek(max(0, os.fstat(printed.fileno()).st_size - 4000))
