@@ -8,12 +8,13 @@ TORCH_VERSION ?= 2.13.0
 TORCH_INDEX_URL ?=
 # Peers live in an environment of their own: what they need must not change what twinvae runs with.
 PEERS_VENV ?= .venv-peers
-# Likewise the mutation tool.
+# Likewise those of the bench, and the mutation tool.
+BENCH_VENV ?= .venv-bench
 MUTANTS_VENV ?= .venv-mutants
 # And what builds the documentation.
 DOCS_VENV ?= .venv-docs
 
-.PHONY: setup demo bundles docs test lint bench-domain bench-prepare bench-scores bench-evaluation bench-peers bench-fusion campaign mutants clean
+.PHONY: setup demo bundles docs test lint bench bench-domain bench-prepare bench-scores bench-evaluation bench-peers bench-fusion campaign mutants clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -68,6 +69,18 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What cannot be installed beside this torch is left out, and the page says so.
+$(BENCH_VENV)/.bench: pyproject.toml
+	$(MAKE) setup VENV=$(BENCH_VENV)
+	-$(BENCH_VENV)/bin/pip install --quiet --editable '.[bench-lightning]'
+	-$(BENCH_VENV)/bin/pip install --quiet --editable '.[bench-pythae]'
+	-$(BENCH_VENV)/bin/pip install --quiet --editable '.[bench-imaging]'
+	@touch $@
+
+bench: setup $(BENCH_VENV)/.bench  ## docs/performance.md: ONLY=training,detect FRESH=1; QUICK=1: a first look
+	$(BIN)/python benchmarks/bench --rivals-python $(BENCH_VENV)/bin/python \
+	  $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
+
 bench-domain: setup  ## which real and changed scans are out of domain: make bench-domain DATA=DIR
 	@test -n "$(DATA)" || { echo "bench-domain: expected DATA=FOLDER (see benchmarks/domain.py)"; exit 2; }
 	$(BIN)/python benchmarks/domain.py $(DATA)
@@ -107,4 +120,4 @@ mutants: $(MUTANTS_VENV)/.mutants  ## faults that the tests let through: SAMPLE=
 	$(MUTANTS_VENV)/bin/python benchmarks/mutants --sample $(or $(SAMPLE),200) --seed $(or $(SEED),0)
 
 clean:
-	rm -rf $(VENV) $(PEERS_VENV) $(MUTANTS_VENV) $(DOCS_VENV) site build dist src/*.egg-info
+	rm -rf $(VENV) $(PEERS_VENV) $(BENCH_VENV) $(MUTANTS_VENV) $(DOCS_VENV) site build dist src/*.egg-info

@@ -1,6 +1,6 @@
 """Seconds and memory a scan takes to prepare, beside the same recipe in TorchIO and in MONAI.
 
-    python benchmarks/prepare.py [--data DIR] [--scans 3] [--repeats 5] [--no-rivals]
+    python benchmarks/prepare.py [--data DIR] [--scans 3] [--repeats 5] [--no-rivals] [--out FILE]
 
 Scans are 240×240×155 as BraTS ships them: generated from the MNI152 brain, or the *_t2.nii.gz and
 *-t2w.nii.gz below DIR. Every tool runs in a process of its own on one core, with one thread, and
@@ -25,12 +25,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from measuring import Row, ratios, row, write_part
 
-from twinvae.imaging.steps.register import _mni
+from twinvae.imaging.steps.register import mni_t1
 
 SHAPE = (240, 240, 155)
 OWN = ("twinvae", "twinvae-n4", "twinvae-register")
 LIMITS = {"twinvae": 0.5, "twinvae-n4": 4.0}
+AIMS = {"torchio": 3.0, "monai": 2.0}  # times our seconds
 MOST_GIB = 1.5
 WORKER = Path(__file__).with_name("prepare_worker.py")
 
@@ -53,8 +55,11 @@ class Worker:
         """Prepare one scan and return what the worker measured."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(f"{path}{f' > {save}' if save else ''}\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(f"{path}{f' > {save}' if save else ''}\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # said below
         for line in self.process.stdout:
             if line.startswith("answer "):
                 return json.loads(line.removeprefix("answer "))
@@ -69,7 +74,7 @@ class Worker:
 
 def brats_like(folder: Path, count: int) -> list[Path]:
     """The MNI152 brain with the contrast of T2w, a smooth field and noise, in BraTS's frame."""
-    t1 = np.asarray(nib.load(_mni()).dataobj, np.float32)
+    t1 = np.asarray(nib.load(mni_t1()).dataobj, np.float32)
     t1 = t1[:, :, 12:167] / t1.max()
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in t1.shape), indexing="ij")
     field = np.exp(0.2 * x - 0.15 * y**2 + 0.1 * z)
@@ -129,6 +134,23 @@ def show(results: dict[str, list[dict[str, float]]]) -> None:
         print(f"target {tool}: at most {limit:g} s and {MOST_GIB:g} GiB: {met}")
 
 
+def rows_of(results: dict[str, list[dict[str, float]]]) -> list[Row]:
+    """The lines of ``make bench``'s table."""
+    seconds = {tool: [one["seconds"] for one in rows] for tool, rows in results.items()}
+    peaks = {tool: max(one["peak_gib"] for one in rows) for tool, rows in results.items()}
+    rows = [
+        row(f"{tool}: prepare a 240×240×155 scan", "", seconds[tool], "s", most=LIMITS.get(tool),
+            note="seconds of one core")
+        for tool in OWN
+    ]  # fmt: skip
+    rows += [
+        row(f"{tool}: prepare a scan", "twinvae", ratios(seconds[tool], seconds["twinvae"]),
+            least=least, note=f"{peaks[tool]:.2f} GiB at most")
+        for tool, least in AIMS.items() if tool in results
+    ]  # fmt: skip
+    return [*rows, row("twinvae: memory of a worker", "", [peaks["twinvae"]], "GiB", most=MOST_GIB)]
+
+
 def main() -> None:
     """Prepare, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -137,6 +159,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--no-rivals", action="store_true")
     parser.add_argument("--rivals-python", help="an interpreter that has TorchIO and MONAI")
+    parser.add_argument("--out", type=Path, help="also write the figures there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -152,15 +175,25 @@ def main() -> None:
             python = rivals_python(folder / "env")
         core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
         workers = [Worker(sys.executable, tool, core) for tool in OWN]
-        workers += [Worker(python, tool, core) for tool in ("torchio", "monai") if python]
+        workers += [Worker(python, tool, core) for tool in AIMS if python]
+        left_out = [] if python else ["TorchIO and MONAI: no environment that has them"]
         pictures = {}
-        for worker in workers:  # each one's first scan, untimed
-            worker.prepare(scans[0], folder / f"{worker.tool}.npy")
+        for worker in list(workers):  # each one's first scan, untimed
+            try:
+                worker.prepare(scans[0], folder / f"{worker.tool}.npy")
+            except RuntimeError as error:  # a rival that is not installed costs no other
+                if worker.tool not in AIMS:
+                    raise
+                left_out.append(f"{worker.tool}: {error}")
+                workers.remove(worker)
+                continue
             pictures[worker.tool] = np.load(folder / f"{worker.tool}.npy").astype(float)
         kind = f"scans below {options.data}" if options.data else "generated scans"
         print(f"{len(scans)} {kind}, {options.repeats} times each, one core, reading included")
-        show(measured(workers, scans, options.repeats))
-        for tool in ("torchio", "monai"):
+        results = measured(workers, scans, options.repeats)
+        show(results)
+        write_part(options.out, rows_of(results), left_out)
+        for tool in AIMS:
             if tool in pictures and pictures[tool].shape == pictures["twinvae"].shape:
                 away = abs(pictures[tool] - pictures["twinvae"])[pictures["twinvae"] > 0].mean()
                 print(f"{tool}: its pictures differ by {away / 65535:.3f} on average")

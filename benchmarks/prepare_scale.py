@@ -1,6 +1,6 @@
 """How prepare uses a machine: CPU share over many scans, peak memory of a worker, time a scan.
 
-    python benchmarks/prepare_scale.py [--scans 100] [--jobs 2] [--preset paper]
+    python benchmarks/prepare_scale.py [--scans 100] [--jobs 2] [--preset paper] [--out FILE]
 
 Writes generated scans of BraTS's size (240×240×155, 1 mm, skull-stripped, int16, .nii.gz), each
 with a tumour mask, into a temporary folder, prepares them, and prints the figures that
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from measuring import row, write_part
 
 from twinvae.cohort.manifest import manifest_table, write_manifest
 from twinvae.config import load_config
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--preset", default="paper")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     steps = load_config(options.preset).recipe
     with tempfile.TemporaryDirectory() as room:
@@ -84,6 +86,13 @@ def main() -> None:
     print(f"CPU: {cpu:.1f} s, {cpu / wall / options.jobs:.0%} of {options.jobs} cores; "
           f"{cpu / free:.0%} of what other programs ({others:.1f} s) left")  # fmt: skip
     print(f"peak memory of a worker: {peak:.2f} GiB")
+    what = f"prepare {options.scans} scans, {options.jobs} processes"
+    rows = [
+        row(what, "", [wall], "s", note=f"{cpu:.1f} s of the processor"),
+        row(what, "of the processor time that other programs left", [100 * cpu / free], "%"),
+        row(f"{what}: memory of a worker", "", [peak], "GiB"),
+    ]
+    write_part(options.out, rows)
 
 
 def machine_busy() -> float:

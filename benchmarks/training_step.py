@@ -1,6 +1,6 @@
 """What a training step costs beside the same network in a bare loop, and beside its layers alone.
 
-    python benchmarks/training_step.py [--rounds 12] [--threads 1] [--out FILE.json]
+    python benchmarks/training_step.py [--rounds 12] [--threads 1] [--only NETWORK] [--out FILE]
 
 The paper's two networks and preset best's healthy one, at their own batch sizes, on random slices.
 The contestants take turns in one process, round by round, so that each ratio is of neighbours in
@@ -11,7 +11,9 @@ matter. On a GPU they are of the wall clock.
 - bare: the shortest loop around the same loss, slices in memory, the same augmentation by hand;
 - layers: every convolution and dense layer on inputs of its own shape, forward and backward: the
   ceiling that the convolution library sets. What lies between them (activations, likelihood,
-  optimiser, augmentation) is not in it.
+  optimiser, augmentation) is not in it;
+- Lightning, pythae: their trainers around the bare loop's loss (``trainers.py``), where they are
+  installed: ``make bench`` gives them an environment of their own.
 
 Shares of peak are of the FLOP of convolutions and products against those of a large matrix product
 measured in the same rounds.
@@ -20,11 +22,11 @@ measured in the same rounds.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +35,11 @@ import twinvae  # noqa: F401  first, since it tells OpenMP not to spin
 
 # isort: split
 import torch
+import trainers
+from measuring import Row, peak_gib, ratios, row, short, write_part
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from trainers import able, taking_turns
 
 from twinvae.config import ComputeConfig, ModelConfig, TrainConfig, load_config
 from twinvae.models import Model, TrainingBatch, build_model
@@ -73,27 +78,37 @@ def one_epoch(model: Model, data: SliceData, options: TrainConfig, compute: Comp
     return epoch
 
 
+def objective_by_hand(model: Model, options: TrainConfig) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The augmentation of the paper and the model's loss, as a bare loop has them."""
+    augment = options.augment
+
+    def objective(target: torch.Tensor) -> torch.Tensor:
+        flipped = torch.rand(len(target), 1, 1, 1, device=target.device) < augment.flip
+        target = torch.where(flipped, target.flip(-1), target)
+        light = 1 + augment.brightness * (2 * torch.rand_like(target[:, :, :1, :1]) - 1)
+        target = (target * light).clamp(0, 1)
+        x = target + augment.noise * torch.randn_like(target)
+        return model.loss(
+            TrainingBatch(x, target, None), samples=options.posterior_samples
+        ).objective
+
+    return objective
+
+
 def bare_loop(model: Model, images: torch.Tensor, options: TrainConfig) -> Work:
     """As short as a training loop can be, with what the objective needs."""
     optimiser = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
-    size, augment = options.batch_size, options.augment
+    objective, size = objective_by_hand(model, options), options.batch_size
 
     def epoch() -> None:
         order = torch.randperm(len(images))
         for start in range(0, len(images), size):
-            target = images[order[start : start + size]]
-            flipped = torch.rand(len(target), 1, 1, 1, device=target.device) < augment.flip
-            target = torch.where(flipped, target.flip(-1), target)
-            light = 1 + augment.brightness * (2 * torch.rand_like(target[:, :, :1, :1]) - 1)
-            target = (target * light).clamp(0, 1)
-            x = target + augment.noise * torch.randn_like(target)
-            batch = TrainingBatch(x, target, None)
-            loss = model.loss(batch, samples=options.posterior_samples)
+            loss = objective(images[order[start : start + size]])
             optimiser.zero_grad()
-            loss.objective.backward()
+            loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
             optimiser.step()
-            loss.objective.item()
+            loss.item()
 
     return epoch
 
@@ -156,41 +171,75 @@ def one_network(
     compute: Compute,
     folder: Path,
     rounds: int,
-) -> dict[str, object]:
-    """A row of the table."""
+) -> list[Row]:
+    """The rows of one network."""
     data = slices_on_disk(folder, STEPS * options.batch_size, config.image_size)
     images = data.batch(data.train, compute.device)
-    networks = [build_model(config, 0).to(compute.device).train() for _ in range(4)]
     some = TrainingBatch(images[: options.batch_size], images[: options.batch_size], None)
-    flop = flop_of(networks[3], some, options.posterior_samples)
+
+    def network() -> Model:
+        return build_model(config, 0).to(compute.device).train()
+
     works: dict[str, tuple[Work, int]] = {
-        "step": (one_epoch(networks[0], data, options, compute), STEPS),
-        "bare": (bare_loop(networks[1], images, options), STEPS),
-        "layers": (layers_alone(networks[2], some, options.posterior_samples), 1),
+        "step": (one_epoch(network(), data, options, compute), STEPS),
+        "bare": (bare_loop(network(), images, options), STEPS),
+        "layers": (layers_alone(network(), some, options.posterior_samples), 1),
         "product": (product(compute.device), 1),
     }
+    with ExitStack() as stack:
+        for title, contestant in able()[0].items():
+            model = network()
+            turns = taking_turns(
+                contestant, model, objective_by_hand(model, options), images,
+                turns=rounds + 1, steps=STEPS, options=options, folder=folder / f"{title}, {name}",
+            )  # fmt: skip
+            works[title] = (stack.enter_context(turns), STEPS)
+        found = in_turns(name, works, compute.device, rounds)
+    flop = flop_of(network(), some, options.posterior_samples)
+    return rows_of(name, found, flop)
+
+
+def in_turns(
+    name: str, works: dict[str, tuple[Work, int]], device: torch.device, rounds: int
+) -> dict[str, list[float]]:
+    """Seconds a step of each contestant, round by round."""
     found: dict[str, list[float]] = {key: [] for key in works}
     with progress_bar(name, rounds) as bar:
         for number in range(-1, rounds):  # the first round warms up
             for key, (work, steps) in works.items():
-                spent = seconds(work, compute.device) / steps
+                spent = seconds(work, device) / steps
                 if number >= 0:
                     found[key].append(spent)
             bar.advance(number >= 0)
+    return found
+
+
+def rows_of(name: str, found: dict[str, list[float]], flop: int) -> list[Row]:
+    """The table's lines of one network; ``flop``: of its step."""
+    what = f"training step, {name}"
+    step = found["step"]
+    rows = [row(what, "the same network in a bare loop", ratios(step, found["bare"]), most=1.05)]
+    for title in trainers.CONTESTANTS:
+        if title in found:
+            rows.append(
+                row(
+                    f"{title}'s trainer, {name}",
+                    "twinvae's step",
+                    ratios(found[title], step),
+                    least=1.5,
+                )
+            )
+    share = [100 * part for part in ratios(found["layers"], step)]
+    rows.append(
+        row(f"convolutions and dense layers alone, {name}", "of the step", share, "%", least=85)
+    )
     peak = [2 * PRODUCT**3 / spent for spent in found["product"]]
-    return {
-        "network": name,
-        "ms": {key: 1e3 * statistics.median(found[key]) for key in works},
-        "of_bare": _ratio(found["step"], found["bare"]),
-        "of_layers": _ratio(found["layers"], found["step"]),
-        "of_peak": _ratio([flop / p for p in peak], found["step"]),
-        "gflop": flop / 1e9,
-    }
-
-
-def _ratio(first: list[float], second: list[float]) -> list[float]:
-    """Quartiles of the ratio, round by round: lower, median, upper."""
-    return [float(q) for q in np.quantile(np.divide(first, second), (0.5, 0.25, 0.75))]
+    reached = [100 * flop / spent / p for spent, p in zip(step, peak, strict=True)]
+    against = f"FLOP/s of a {PRODUCT}×{PRODUCT} product"
+    rows.append(row(f"FLOP/s of the step, {name}", against, reached, "%"))
+    took = ", ".join(f"{key} {short(1e3 * statistics.median(of))}" for key, of in found.items())
+    rows[0]["note"] = f"ms a step: {took}; {flop / 1e9:.3g} GFLOP"
+    return rows
 
 
 def main() -> None:
@@ -199,18 +248,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", choices=list(NETWORKS), help="one network")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     compute = Compute.resolve(ComputeConfig(device=given.device, threads=given.threads))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, (preset, role) in NETWORKS.items():
-            run = load_config(preset)
-            config, options = getattr(run.models, role), getattr(run.training, role)
-            rows.append(one_network(name, config, options, compute, Path(folder), given.rounds))
-            print(json.dumps(rows[-1]), flush=True)
-    if given.out:
-        given.out.write_text(json.dumps(rows, indent=1) + "\n")
+            if given.only in (None, name):
+                run = load_config(preset)
+                config, options = getattr(run.models, role), getattr(run.training, role)
+                rows += one_network(name, config, options, compute, Path(folder), given.rounds)
+    peak = row("memory of all contestants' training", "", [peak_gib()], "GiB")
+    write_part(given.out, [*rows, peak], able()[1], torch=torch.__version__)
 
 
 if __name__ == "__main__":

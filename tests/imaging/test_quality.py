@@ -10,7 +10,7 @@ from cohort_of_six import break_scan, write_six
 from small_brain import STEPS, make_brain, save
 
 from twinvae.cohort.manifest import manifest_table, write_manifest
-from twinvae.imaging import Volume, prepare_cohort, read_volume, write_volume
+from twinvae.imaging import Volume, prepare_cohort, quality, read_volume, write_volume
 from twinvae.imaging.quality import (
     FLAGS,
     check_cohort,
@@ -188,3 +188,13 @@ def test_a_head_without_a_brain_mask_is_said_not_to_be_preparable(put):
     row = {"subject": "x", "source": "s", "role": "mixed", "image": str(scan.image)}
     write_manifest(manifest_table([row]), manifest)
     assert check_cohort(manifest, jobs=1)["flags"].tolist() == ["no_brain"]
+
+
+def test_many_copies_are_named_by_their_first_and_in_time_with_their_number(monkeypatch):
+    named = []
+    monkeypatch.setattr(quality, "_name", lambda row: named.append(row) or row["subject"])
+    table = flag_scans(fact(i, content="same") for i in range(60))
+    assert table["duplicate_of"][0] == "01, 02, 03 and 56 more"
+    assert table["duplicate_of"][2] == "00, 01, 03 and 56 more"
+    assert table["duplicate_of"][59] == "00, 01, 02 and 56 more"
+    assert len(named) <= 60

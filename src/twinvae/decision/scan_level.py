@@ -38,10 +38,7 @@ class ScanGroups:
         """A subject's sessions are scans of their own."""
         number = table["slice"].to_numpy(dtype=np.float64)
         scan = table.groupby(scan_key(table), sort=False).ngroup().to_numpy()
-        rows = tuple(
-            r[np.argsort(number[r], kind="stable")]
-            for r in (np.flatnonzero(scan == code) for code in range(scan.max() + 1))
-        )
+        rows = tuple(np.split(np.lexsort((number, scan)), np.cumsum(np.bincount(scan))[:-1]))
         subjects = table.groupby(list(SUBJECT_KEY), sort=False).ngroup().to_numpy()
         return cls(rows, number, np.array([subjects[r[0]] for r in rows], dtype=np.int64))
 

@@ -290,10 +290,11 @@ def _duplicates(table: pd.DataFrame, rows: Rows) -> Found:
             continue
         splits = set(twins["split"]) - {""}
         flag = "duplicate_across_splits" if len(splits) > 1 else "duplicate"
+        first = {other: _name(twins.loc[other]) for other in twins.index[:4]}
         for row in twins.index:
-            others = [_name(twins.loc[other]) for other in twins.index if other != row]
-            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-            said = ", ".join(others[:3]) + more
+            others = [name for other, name in first.items() if other != row][:3]
+            more = f" and {len(twins) - 4} more" if len(twins) > 4 else ""
+            said = ", ".join(others) + more
             table.loc[row, "duplicate_of"] = said
             yield int(row), (flag, f"same voxels as {said}")
 
