@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -95,9 +96,16 @@ for _name, (_about, _subcommands) in _LISTS.items():
 
 
 def main() -> None:
-    """Run the command line; what a user can mend becomes one clear message and an exit code."""
-    try:
+    """Run the command line."""
+    with exits():
         app()
+
+
+@contextmanager
+def exits() -> Iterator[None]:
+    """What a user can mend becomes one clear message and an exit code."""
+    try:
+        yield
     except TwinvaeError as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)

@@ -130,18 +130,29 @@ def _detect(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    from twinvae.detection.detect import judge_scans
-    from twinvae.detection.detect_patients import judge_patients
     from twinvae.detection.options import DetectOptions
     from twinvae.detection.plan import plan_detection
     from twinvae.detection.shipped import is_composite
 
-    together = is_composite(bundle)
-    plan = plan_detection(bundle, scans, out, DetectOptions(**chosen), together=together)
+    options = DetectOptions(**chosen)
+    plan = plan_detection(bundle, scans, out, options, together=is_composite(bundle))
+    judge_as_planned(plan, dry_run=dry_run, as_json=as_json)
+
+
+def judge_as_planned(plan: Plan, *, dry_run: bool = False, as_json: bool = False) -> None:
+    """Do what ``plan`` says, or show it, and say what was found.
+
+    Raises ``PartialFailureError``, ``DataError`` and ``NoVerdictError`` as the exit codes say.
+    """
+    from twinvae.detection.detect import judge_scans
+    from twinvae.detection.detect_patients import judge_patients
+    from twinvae.detection.shipped import is_composite
+
     if dry_run:
         _show(plan, as_json=as_json)
         return
-    report: Report[Any] = judge_patients(plan) if together else judge_scans(plan)
+    judge = judge_patients if is_composite(plan.bundle) else judge_scans
+    report: Report[Any] = judge(plan)
     for found in report.found:
         _tell(found, plan.places[found.name].path("report.html"))
     if as_json:

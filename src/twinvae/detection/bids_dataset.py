@@ -26,10 +26,9 @@ _FILES = ("dataset_description.json", "README", ".bidsignore", "participants.tsv
 _IGNORED = """\
 # What BIDS has no names for: pages, figures, tables of slices, verdicts, the table of all scans.
 /*.html
-/sub-*/figures/
-**/*_desc-slices_*.tsv
-**/*_desc-slices_*.json
-**/*_desc-verdict_*.json
+sub-*/figures
+*_desc-slices_*
+*_desc-verdict_*
 /summary.tsv
 /summary.json
 """

@@ -1,4 +1,4 @@
-"""The folder that ``detect`` fills: results of each scan or patient, one row each in the summary."""
+"""The folder that ``detect`` fills: each scan or patient has its place and a row of the summary."""
 
 from __future__ import annotations
 
