@@ -36,9 +36,11 @@ def place_of(
     out: Path, name: str, scans: Mapping[str, Gathered], dataset: Path | None, *, together: bool
 ) -> Place:
     """Where the results of ``scans``, contrast → scan, that get one verdict lie."""
-    of = ", ".join(sorted(identity(one.image) for one in scans.values()))
     if dataset is None:
-        return Place(out, name, of)
+        return Place(out, name, ", ".join(sorted(identity(one.image) for one in scans.values())))
+    # A data set may be moved, or mounted in a container, with its derivatives.
+    root = dataset.absolute()
+    of = ", ".join(sorted(one.image.relative_to(root).as_posix() for one in scans.values()))
     stems = {contrast: one.image.name.split(".")[0] for contrast, one in scans.items()}
     images = {
         contrast: (one.image, *([] if one.brain_mask is None else [one.brain_mask]))
