@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -115,3 +118,39 @@ def test_what_cannot_be_done_has_its_exit_code(
     assert app(dataset, *given) == 7
     assert read_json(out / "mine.json") == {}
     assert "Traceback" not in capsys.readouterr().err
+
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/bids.md").read_text(encoding="utf-8")
+
+
+def test_calls_in_the_docs_are_understood() -> None:
+    page = re.sub(r"\\\n\s*", " ", PAGE)
+    calls = re.findall(r"^ *twinvae-bids (/.*)$", page, re.MULTILINE)
+    calls += re.findall(r"(?:docker|apptainer) run .* twinvae(?:\.sif)? (/.*)$", page, re.MULTILINE)
+    assert len(calls) == 4
+    for call in calls:
+        bids_app._parser().parse_args(shlex.split(call))
+    synopsis = re.findall(r"\[(--[\w-]+)", PAGE)
+    known = {name for action in bids_app._parser()._actions for name in action.option_strings}
+    assert {"--participant-label", "--n_cpus", "--bundle"} <= set(synopsis) <= known
+
+
+def test_both_containers_install_and_run_the_same_app() -> None:
+    docker, apptainer = ((ROOT / name).read_text() for name in ("Dockerfile", "Singularity"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert 'ENTRYPOINT ["twinvae-bids"]' in docker
+    assert 'exec twinvae-bids "$@"' in apptainer
+    assert project["scripts"]["twinvae-bids"] == "twinvae.commands.bids_app:main"
+    for recipe in (docker, apptainer):
+        (base,) = re.findall(r"python:(\d\.\d+)-slim", recipe)
+        assert tuple(map(int, base.split("."))) >= (3, 11)
+        assert ".ci/install-app" in recipe
+    copied = re.findall(r"^COPY (.+) \S+$", docker, re.MULTILINE)
+    for name in " ".join(copied).split():
+        assert (ROOT / name).exists(), name
+        assert f"!{name}" in (ROOT / ".dockerignore").read_text().split(), name
+        assert name in apptainer, name
+    assert docker.index("USER app") < docker.index("ENTRYPOINT")
+    assert "'.[bids]'" in (ROOT / ".ci/install-app").read_text()
+    assert "docker build" in (ROOT / ".github/workflows/ci.yml").read_text()
