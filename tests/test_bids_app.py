@@ -125,7 +125,7 @@ PAGE = (ROOT / "docs/bids.md").read_text(encoding="utf-8")
 
 
 def test_calls_in_the_docs_are_understood() -> None:
-    page = re.sub(r"\\\n\s*", " ", PAGE)
+    page = re.sub(r"\s*\\\n\s*", " ", PAGE)
     calls = re.findall(r"^ *twinvae-bids (/.*)$", page, re.MULTILINE)
     calls += re.findall(r"(?:docker|apptainer) run .* twinvae(?:\.sif)? (/.*)$", page, re.MULTILINE)
     assert len(calls) == 4

@@ -78,10 +78,8 @@ def describe(room: Path, place: Place, looked: Mapping[str, Looked]) -> None:
     for path in sorted(room.rglob("slices.tsv")):
         table = read_strings(path, "\t").replace("", MISSING)
         write_table(path, table)
-        columns = map(str, table)
-        write_json(
-            path.with_suffix(".json"), {c: _SLICES.get(c) or score_about(c) for c in columns}
-        )
+        described = {c: _SLICES.get(c) or score_about(c) for c in map(str, table)}
+        write_json(path.with_suffix(".json"), described)
 
 
 def score_about(name: str) -> dict[str, Any]:
