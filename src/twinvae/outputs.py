@@ -4,7 +4,8 @@ Every folder that twinvae makes carries a marker that says what kind of output i
 fills over time (a run, the results of many scans) is claimed once: it must then be new, empty, or
 claimed before as the same kind. A folder that is made in one go (a bundle, a scan's results) is
 replaced as a whole, and its marker lists the files: it may be replaced only if nothing else lies in
-it. An output never lies within an input.
+it. Results that lie among others' in a tree (BIDS) are listed by a marker in a folder of their own.
+An output never lies within an input.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from twinvae.errors import OutputError, StageError
-from twinvae.files import TEMPORARY, new_folder, read_json, write_json
+from twinvae.files import TEMPORARY, new_folder, read_json, temporary_folder, write_json
 
 MARKER = ".twinvae.json"
 LOCK = ".twinvae.lock"
@@ -30,6 +31,7 @@ _NOBODYS = frozenset({MARKER, LOCK, ".DS_Store", "Thumbs.db", "desktop.ini"})
 Kind = Literal[
     "run", "cross-validation", "study", "generated cohort", "evaluation", "detections",
     "results of a scan", "bundle", "fusion", "figures", "maps", "contact sheets",
+    "BIDS derivatives", "tables of a data set",
 ]  # fmt: skip
 
 
@@ -109,6 +111,63 @@ def check_replaceable(
     if not marker:
         _refuse(folder, kind, _entries(folder))
         return
+    _check_made_as(folder, marker, kind, of)
+    _refuse(folder, kind, _foreign(folder, marker["files"]))
+
+
+@contextmanager
+def spread(home: Path, kind: Kind, where: Callable[[str], Path], *, of: str = "") -> Iterator[Path]:
+    """Yield an empty folder whose files take their own places when the block succeeds.
+
+    For results that lie among others' in one tree. ``where``: a file's path in the yielded folder →
+    its place. ``home``: the folder of their marker, on the same disk; files that go there vouch for
+    the others: they are taken away first and put back last. What an earlier call wrote, and this
+    one did not, is removed. Raises ``OutputError`` as ``check_spread`` does.
+    """
+    with temporary_folder(home) as room:
+        made = room / home.name
+        made.mkdir()
+        yield made
+        files = sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
+        places = {path: where(path.as_posix()) for path in files}
+        check_spread(home, kind, places.values(), of=of)
+        old = own_files(home)
+        _mark(home, kind, of, {*old, *places.values()})
+        for path in old:
+            if path.parent == home:
+                path.unlink(missing_ok=True)
+        for path in sorted(files, key=lambda each: places[each].parent == home):
+            places[path].parent.mkdir(parents=True, exist_ok=True)
+            os.replace(made / path, places[path])
+        gone = set(old) - set(places.values())
+        remove(Path(os.path.commonpath([home, *places.values()])), gone)
+        _mark(home, kind, of, places.values())
+
+
+def check_spread(home: Path, kind: Kind, places: Iterable[Path], *, of: str = "") -> None:
+    """Raise ``OutputError`` when something that the marker in ``home`` does not list lies in one of
+    ``places``, or ``home`` holds the marker of another ``kind`` or of something else. Nothing is
+    touched.
+    """
+    marker = _marker(home)
+    if marker:
+        _check_made_as(home, marker, kind, of)
+    own = set(own_files(home))
+    for path in places:
+        if path not in own and (path.exists() or path.is_symlink()):
+            raise OutputError(
+                f"{path}: expected no such file, or one that twinvae wrote there as {kind}, found "
+                f"another; nothing was changed, choose another folder or move it away"
+            )
+
+
+def _mark(home: Path, kind: Kind, of: str, files: Iterable[Path]) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    names = sorted(os.path.relpath(path, home) for path in files)
+    write_json(home / MARKER, {"made_by": "twinvae", "kind": kind, "of": of, "files": names})
+
+
+def _check_made_as(folder: Path, marker: dict[str, Any], kind: Kind, of: str) -> None:
     if marker.get("kind") != kind or "files" not in marker:
         raise OutputError(f"{folder}: expected a new folder or a {kind}, found a {marker['kind']}")
     if marker.get("of", "") != of:
@@ -116,12 +175,11 @@ def check_replaceable(
             f"{folder}: expected a new folder or the {kind} {of}, found that of {marker['of']}; "
             f"choose another output"
         )
-    _refuse(folder, kind, _foreign(folder, marker["files"]))
 
 
 def own_files(folder: Path) -> list[Path]:
-    """The files of a folder that ``replaced`` wrote, in order; none when it is no such folder."""
-    return [folder / name for name in _marker(folder).get("files", [])]
+    """The files that ``replaced`` or ``spread`` wrote, in order; none when it is no such folder."""
+    return [Path(os.path.normpath(folder / name)) for name in _marker(folder).get("files", [])]
 
 
 def remove(folder: Path, files: Iterable[Path] | None = None) -> None:

@@ -42,7 +42,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """report.html of a made-up scan, index.html of three."""
     folder = tmp_path_factory.mktemp("pages")
     write_scan_page(scan(), folder / "report.html")
-    write_index(folder, ROWS, "report.html", "thumbnail.png")
+    write_index(folder, ROWS, "{}/report.html".format, "{}/thumbnail.png".format)
     return folder
 
 

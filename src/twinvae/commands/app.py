@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -96,12 +97,19 @@ for _name, (_about, _subcommands) in _LISTS.items():
 
 
 def main() -> None:
-    """Run the command line; what a user can mend becomes one clear message and an exit code."""
-    try:
+    """Run the command line."""
+    with exits():
         if "TORCHELASTIC_RUN_ID" in os.environ:  # as torchrun sets it
             _among_ranks()
         else:
             app()
+
+
+@contextmanager
+def exits() -> Iterator[None]:
+    """What a user can mend becomes one clear message and an exit code."""
+    try:
+        yield
     except TwinvaeError as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)

@@ -53,6 +53,11 @@ def settings(incomplete: str) -> list[str]:
     return _beginning((f"{name}=" for name in names if "[" not in name), incomplete)
 
 
+def output_layouts(incomplete: str) -> list[str]:
+    """How results may be laid out."""
+    return _beginning(("auto", "bids", "folders"), incomplete)
+
+
 def roles(incomplete: str) -> list[str]:
     """What a source of scans may be."""
     from twinvae.vocabulary import ROLES

@@ -66,6 +66,13 @@ Dicom = Annotated[
     bool | None,
     typer.Option("--dicom/--no-dicom", help="DICOM objects of DICOM scans; default: if able."),
 ]
+OutputLayout = Annotated[
+    str,
+    typer.Option(
+        help="auto: derivatives of a BIDS data set, else folders; or bids, or folders.",
+        autocompletion=completing.output_layouts,
+    ),
+]
 Processes = Annotated[int, typer.Option(min=1, help="Processes, each with its own memory.")]
 
 
@@ -87,11 +94,14 @@ def detect(
     dry_run: DryRun = False,
     as_json: Json = False,
     dicom: Dicom = None,
+    output_layout: OutputLayout = "auto",
     device: Device = None,
     threads: Threads = None,
     jobs: Processes = 1,
 ) -> None:
     """Give new scans a verdict, a per-slice table, maps and a page to look at.
+
+    Of a BIDS data set these are BIDS derivatives (docs/bids.md).
 
     A second call keeps the results that are there. A composite bundle gives each patient one
     verdict (docs/fusion.md). Not for clinical use.
@@ -106,7 +116,8 @@ def detect(
         "maps": [name.strip() for name in maps.split(",")] if maps else (),
     }
     same = {"trust_grid": trust_grid, "strict": strict, "force": force, "again": again,
-            "dicom": dicom, "device": device, "threads": threads, "jobs": jobs}  # fmt: skip
+            "dicom": dicom, "layout": output_layout, "device": device, "threads": threads,
+            "jobs": jobs}  # fmt: skip
     _detect(bundle, scans, out, chosen | same, dry_run=dry_run, as_json=as_json)
 
 
@@ -119,20 +130,31 @@ def _detect(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    from twinvae.detection.detect import judge_scans
-    from twinvae.detection.detect_patients import judge_patients
     from twinvae.detection.options import DetectOptions
     from twinvae.detection.plan import plan_detection
     from twinvae.detection.shipped import is_composite
 
-    together = is_composite(bundle)
-    plan = plan_detection(bundle, scans, out, DetectOptions(**chosen), together=together)
+    options = DetectOptions(**chosen)
+    plan = plan_detection(bundle, scans, out, options, together=is_composite(bundle))
+    judge_as_planned(plan, dry_run=dry_run, as_json=as_json)
+
+
+def judge_as_planned(plan: Plan, *, dry_run: bool = False, as_json: bool = False) -> None:
+    """Do what ``plan`` says, or show it, and say what was found.
+
+    Raises ``PartialFailureError``, ``DataError`` and ``NoVerdictError`` as the exit codes say.
+    """
+    from twinvae.detection.detect import judge_scans
+    from twinvae.detection.detect_patients import judge_patients
+    from twinvae.detection.shipped import is_composite
+
     if dry_run:
         _show(plan, as_json=as_json)
         return
-    report: Report[Any] = judge_patients(plan) if together else judge_scans(plan)
+    judge = judge_patients if is_composite(plan.bundle) else judge_scans
+    report: Report[Any] = judge(plan)
     for found in report.found:
-        _tell(found)
+        _tell(found, plan.places[found.name].path("report.html"))
     if as_json:
         typer.echo(json_text(report.to_json()))
     report.require_all()
@@ -160,13 +182,13 @@ def _show(plan: Plan, *, as_json: bool) -> None:
     )
 
 
-def _tell(found: Any) -> None:
+def _tell(found: Any, page: Path) -> None:
     """Say the verdict and where its page is."""
     word = found.judgement.word
     said = _WORDS.get(word, "NO VERDICT, out of domain (--force gives one all the same)")
     contrasts = getattr(found, "contrasts", ())
     said += f" ({', '.join(contrasts)})" if contrasts else ""
-    say(f"{found.name}: {said} — {found.folder / 'report.html'}")
+    say(f"{found.name}: {said} — {page}")
 
 
 def _require_verdicts(report: Report[Found]) -> None:

@@ -98,26 +98,26 @@ class Report(Generic[One]):
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain values; of each result what its own verdict.json says, in short."""
-        kept = {task.name for task in self.plan.tasks if task.kept}
+        tasks = {task.name: task for task in self.plan.tasks}
         return {
             "twinvae": __version__,
             "bundle": str(self.plan.bundle),
             "note": "Research software, not for clinical use.",
-            "results": [_short(one, kept=one.name in kept) for one in self.found],
+            "results": [_short(one, tasks[one.name]) for one in self.found],
             "skipped": [vars(one) for one in self.skipped],
         }
 
 
-def _short(one: Found, *, kept: bool) -> dict[str, Any]:
-    said = read_json(one.folder / "verdict.json")
+def _short(one: Found, task: Task) -> dict[str, Any]:
+    said = read_json(task.place.path("verdict.json"))
     images = {"image": said["scan"]} if "scan" in said else {"images": said["scans"]}
     return {
         "name": one.name,
         **images,
         "folder": str(one.folder),
         **{key: said[key] for key in _TOLD if key in said},
-        "warnings": made_from(one.folder).get("said", []),
-        "kept": kept,
+        "warnings": made_from(task.place).get("said", []),
+        "kept": task.kept,
     }
 
 
@@ -200,7 +200,7 @@ def run(plan: Plan, work: Work[One], recall: Callable[[Task], One]) -> Report[On
     among = max(1, min(plan.options.jobs, len(todo)))
     jobs = [Job(task, plan.bundle, plan.options, plan.dicom, among) for task in todo]
     outcomes: dict[str, Outcome[One]] = {}
-    with results(plan.out, plan.places, plan.inputs):
+    with results(plan.out, list(plan.places.values()), plan.inputs, plan.dataset):
         for task in plan.tasks:
             if task.kept:
                 outcomes[task.name] = Outcome(recall(task))
@@ -220,7 +220,7 @@ def run(plan: Plan, work: Work[One], recall: Callable[[Task], One]) -> Report[On
             _desk.cache_clear()
             inorder = [outcomes[task.name] for task in plan.tasks if task.name in outcomes]
             found = [one.found for one in inorder if one.found is not None]
-            add_to_summary(plan.out, [one.summary() for one in found])
+            add_to_summary(plan.out, [one.summary() for one in found], plan.dataset)
     return Report(plan, found, [each for one in inorder for each in one.skipped])
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from twinvae.decision import ScanVerdict
 from twinvae.detection.batch import Job, Outcome, Report, run, skipped_all
+from twinvae.detection.bids_sidecars import describe
 from twinvae.detection.kept import read_judgement, write_made_from
 from twinvae.detection.look import look
 from twinvae.detection.options import DetectOptions
@@ -17,7 +18,6 @@ from twinvae.detection.plan import Plan, Scans, Task, plan_detection
 from twinvae.detection.privacy import called, raise_told, told
 from twinvae.detection.verdict import Judgement, summary
 from twinvae.detection.write import write_scan
-from twinvae.outputs import replaced
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,20 @@ def _judge(job: Job) -> Outcome[Detection]:
     scan = task.files(contrast)
     try:
         looked = look(reader, scan, force=job.options.force)
-        with replaced(task.folder, "results of a scan", of=task.of) as room:
-            lacking = write_scan(room, looked, dicom=job.dicom)
+        found = Detection(task.name, scan.image, task.place.folder, looked.judgement)
+        with task.place.replaced() as room:
+            lacking = write_scan(room, looked, dicom=job.dicom, bids=task.place.dataset is not None)
+            describe(room, task.place, {"": looked})
             said = (*looked.warnings, *lacking)
-            write_made_from(room, task.key, task.made_by, said)
+            write_made_from(room, task.key, task.made_by, said, found.summary())
     except Exception as error:  # one odd scan must not cost the others
         if job.options.strict:
             raise_told(error, scan.image)
         return Outcome(None, skipped=skipped_all(task, {contrast: told(error, scan.image)}))
-    return Outcome(Detection(task.name, scan.image, task.folder, looked.judgement), said)
+    return Outcome(found, said)
 
 
 def _recall(task: Task) -> Detection:
     """What an earlier call found."""
     (scan,) = task.scans.values()
-    return Detection(task.name, scan.image, task.folder, read_judgement(task.folder))
+    return Detection(task.name, scan.image, task.place.folder, read_judgement(task.place))

@@ -12,6 +12,7 @@ from typing import Any
 from twinvae.decision import Calibration
 from twinvae.decision.fusion import FUSED
 from twinvae.detection.batch import Job, Outcome, Report, run, skipped_all
+from twinvae.detection.bids_sidecars import describe
 from twinvae.detection.composite import Composite
 from twinvae.detection.kept import read_judgement, write_made_from
 from twinvae.detection.look import Looked, Reader, look
@@ -22,7 +23,6 @@ from twinvae.detection.verdict import Judgement, judge
 from twinvae.detection.write_patient import PatientDetection, patient_warnings, write_patient
 from twinvae.files import read_json
 from twinvae.imaging import ScanFiles
-from twinvae.outputs import replaced
 
 Patient = Mapping[str, ScanFiles]
 """Contrast → scan."""
@@ -85,12 +85,17 @@ def _written(
 ) -> tuple[PatientDetection, tuple[str, ...]]:
     """The patient, judged and written, and what qualifies the verdict."""
     task, force = job.task, job.options.force
-    one, calibration = judge_patient(composite, of, looked, broken, task.folder, force=force)
-    with replaced(task.folder, "results of a scan", of=task.of) as room:
-        lacking = write_patient(room, one, composite, calibration, looked, dicom=job.dicom)
+    one, calibration = judge_patient(
+        composite, of, looked, broken, task.name, task.place.folder, force=force
+    )
+    with task.place.replaced() as room:
+        lacking = write_patient(
+            room, one, composite, calibration, looked, task.place, dicom=job.dicom
+        )
+        describe(room, task.place, looked)
         said = (*one.warnings, *lacking)
         # Where a scan could not be read a later call tries again.
-        write_made_from(room, None if broken else task.key, task.made_by, said)
+        write_made_from(room, None if broken else task.key, task.made_by, said, one.summary())
     return one, said
 
 
@@ -120,13 +125,15 @@ def judge_patient(
     of: Patient,
     looked: Mapping[str, Looked],
     broken: Mapping[str, str],
+    name: str,
     folder: Path,
     *,
     force: bool,
 ) -> tuple[PatientDetection, Calibration]:
     """What the contrasts say together, and the thresholds that rests on.
 
-    ``broken``: contrast → why it cannot be used; ``folder``: where results are to be written.
+    ``broken``: contrast → why it cannot be used; ``name``: what the patient is called; ``folder``:
+    where results are to be written.
     """
     alone = {contrast: each.judgement for contrast, each in looked.items()}
     inside = {c: each for c, each in looked.items() if each.judgement.verdict is not None}
@@ -137,7 +144,7 @@ def judge_patient(
     } | dict(broken)
     score, calibration, judgement = _together(composite, inside or looked, force=force)
     one = PatientDetection(
-        name=folder.name,
+        name=name,
         folder=folder,
         scans={contrast: called(scan.image) for contrast, scan in of.items()},
         contrasts=tuple(inside),
@@ -165,17 +172,17 @@ def _together(
 
 def _recall(task: Task) -> PatientDetection:
     """What an earlier call found."""
-    said = read_json(task.folder / "verdict.json")
-    alone = {contrast: read_judgement(task.folder / contrast) for contrast in said["alone"]}
+    said = read_json(task.place.path("verdict.json"))
+    alone = {contrast: read_judgement(task.place, f"{contrast}/") for contrast in said["alone"]}
     judged = [alone[contrast] for contrast in said["contrasts"] or alone]
     outside = tuple(out for one in judged for out in one.outside)
     return PatientDetection(
         name=task.name,
-        folder=task.folder,
+        folder=task.place.folder,
         scans=said["scans"],
         contrasts=tuple(said["contrasts"]),
         score=said["score"],
-        judgement=read_judgement(task.folder, outside),
+        judgement=read_judgement(task.place, outside=outside),
         alone=alone,
         left_out=said["left_out"],
         warnings=tuple(said["warnings"]),

@@ -156,8 +156,8 @@ class Detector:
         force: bool,
     ) -> PatientResult:
         looked = look_at(readers, of, {}, strict=True, force=force)
-        folder = Path(next(iter(of.values())).subject)  # its name is the patient's
-        one, thresholds = judge_patient(composite, of, looked, {}, folder, force=force)
+        name = next(iter(of.values())).subject
+        one, thresholds = judge_patient(composite, of, looked, {}, name, Path(name), force=force)
         scans = {contrast: Result.of(each) for contrast, each in looked.items()}
         facts = (one.name, one.judgement, one.warnings, scans, one)
         return PatientResult(*facts, composite, thresholds)

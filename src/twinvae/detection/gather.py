@@ -44,6 +44,8 @@ class Gathered:
     source: str = ""
     detail: str = ""
     """Tells repeated scans of one contrast and session apart (`run-2`)."""
+    dataset: Path | None = None
+    """The BIDS data set that it lies in."""
     brain_mask: Path | None = None
     trust_grid: bool = False
     series: str = ""
@@ -140,6 +142,7 @@ def _meant(given: str, wanted: Wanted) -> list[Gathered]:
                 session=scan.session,
                 detail=scan.detail,
                 brain_mask=Path(scan.brain_mask) if scan.brain_mask else None,
+                dataset=path if layouts[0] == "bids" else None,
                 alone=False,
             )
             for scan in find(path)

@@ -17,14 +17,13 @@ import pandas as pd
 from twinvae.cohort.manifest import read_strings
 from twinvae.decision import ScanVerdict
 from twinvae.decision.domain import Outside
+from twinvae.detection.place import MADE_FROM, Place
 from twinvae.detection.verdict import Judgement
 from twinvae.errors import DataError
 from twinvae.files import checksum, digest, file_state, read_json, write_json
 from twinvae.imaging import ScanFiles
-from twinvae.outputs import own_files
 from twinvae.provenance import code_digest
 
-MADE_FROM = "made_from.json"
 _CODE = ("decision", "detection", "dicom", "imaging", "models", "reporting", "scoring")
 _READ_BACK = ("verdict.json", "slices.tsv")
 
@@ -43,49 +42,56 @@ def fingerprint(made_by: Mapping[str, Any], scans: Iterable[tuple[ScanFiles, str
 
 
 def write_made_from(
-    room: Path, key: str | None, made_by: Mapping[str, Any], said: Iterable[str]
+    room: Path,
+    key: str | None,
+    made_by: Mapping[str, Any],
+    said: Iterable[str],
+    summary: Mapping[str, Any],
 ) -> None:
     """Write ``made_from.json``, the last file of a folder of results.
 
     ``key``: the fingerprint; None for results that a later call must not keep. ``said``: what was
-    said aloud of them.
+    said aloud of them. ``summary``: their row of the summary.
     """
-    files = {str(path.relative_to(room)): checksum(path) for path in _read_back(room)}
-    write_json(
-        room / MADE_FROM, {"fingerprint": key, **made_by, "said": list(said), "files": files}
-    )
+    read_back = sorted(path for name in _READ_BACK for path in room.rglob(name))
+    files = {path.relative_to(room).as_posix(): checksum(path) for path in read_back}
+    about = {"said": list(said), "summary": dict(summary), "files": files}
+    write_json(room / MADE_FROM, {"fingerprint": key, **made_by, **about})
 
 
-def made_from(folder: Path) -> dict[str, Any]:
+def made_from(place: Place) -> dict[str, Any]:
     """Content of ``made_from.json``; empty when there is none or it cannot be read."""
     try:
-        found = read_json(folder / MADE_FROM)
+        found = read_json(place.path(MADE_FROM))
     except (DataError, OSError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def may_be_kept(folder: Path, key: str, *, force: bool) -> bool:
-    """Whether ``folder`` holds whole, unedited results of this very fingerprint.
+def may_be_kept(place: Place, key: str, *, force: bool) -> bool:
+    """Whether ``place`` holds whole, unedited results of this very fingerprint.
 
     ``force`` matters to scans out of domain alone.
     """
-    found, files = made_from(folder), own_files(folder)
+    found, files = made_from(place), place.own_files()
     if found.get("fingerprint") != key or not files or not all(file.is_file() for file in files):
         return False
-    sums = {str(path.relative_to(folder)): checksum(path) for path in _read_back(folder)}
-    if sums != found.get("files"):
+    if any(checksum(place.path(role)) != known for role, known in found["files"].items()):
         return False
-    return found.get("force") == force or not any(map(_is_outside, _verdicts(folder)))
+    verdicts = (read_json(place.path(role)) for role in found["files"] if role.endswith(".json"))
+    return found.get("force") == force or not any(map(_is_outside, verdicts))
 
 
-def read_judgement(folder: Path, outside: tuple[Outside, ...] | None = None) -> Judgement:
+def read_judgement(
+    place: Place, part: str = "", outside: tuple[Outside, ...] | None = None
+) -> Judgement:
     """A judgement from its ``verdict.json`` and ``slices.tsv``.
 
-    ``outside``: where verdict.json does not say it, as that of several contrasts.
+    ``part``: empty, or the contrast of a patient with a slash. ``outside``: where verdict.json does
+    not say it, as that of several contrasts.
     """
-    said = read_json(folder / "verdict.json")
-    table = read_strings(folder / "slices.tsv", "\t").apply(_typed)
+    said = read_json(place.path(f"{part}verdict.json"))
+    table = read_strings(place.path(f"{part}slices.tsv"), "\t").replace("n/a", "").apply(_typed)
     verdict = None
     if said["abnormal"] is not None:
         verdict = ScanVerdict(**{each.name: said[each.name] for each in fields(ScanVerdict)})
@@ -105,14 +111,6 @@ def _typed(column: pd.Series[str]) -> pd.Series[Any]:
         with suppress(ValueError):
             return pd.Series([number(cell) for cell in column], index=column.index)
     return column
-
-
-def _read_back(folder: Path) -> list[Path]:
-    return sorted(path for name in _READ_BACK for path in folder.rglob(name))
-
-
-def _verdicts(folder: Path) -> list[dict[str, Any]]:
-    return [read_json(path) for path in folder.rglob("verdict.json")]
 
 
 def _is_outside(said: Mapping[str, Any]) -> bool:

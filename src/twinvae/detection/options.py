@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from twinvae.errors import ConfigError
 from twinvae.imaging import Stripping
+
+Layout = Literal["auto", "bids", "folders"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,9 @@ class DetectOptions:
     """Judge every scan anew, whatever an earlier call left."""
     dicom: bool | None = None
     """DICOM objects of DICOM series; None: where highdicom is installed."""
+    layout: Layout = "auto"
+    """How results are laid out: ``folders``, one a scan; ``bids``, as derivatives of a BIDS data
+    set; ``auto``: BIDS of a folder with a BIDS ``dataset_description.json``, else folders."""
     device: str | None = None
     """auto, cpu or cuda."""
     threads: int | None = None
@@ -45,6 +51,9 @@ class DetectOptions:
     def __post_init__(self) -> None:
         if self.jobs < 1:
             raise ConfigError(f"jobs: expected at least 1, found {self.jobs}")
+        if self.layout not in get_args(Layout):
+            known = ", ".join(get_args(Layout))
+            raise ConfigError(f"output-layout: expected one of {known}, found {self.layout!r}")
         for name in ("brain_masks", "participants", "sessions", "maps"):
             given = getattr(self, name) or ()
             if isinstance(given, str | Path):

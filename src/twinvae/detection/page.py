@@ -11,7 +11,7 @@ import numpy.typing as npt
 from twinvae import __version__
 from twinvae.detection.lesions import Places
 from twinvae.detection.look import Looked
-from twinvae.detection.results import PAGE, THUMBNAIL
+from twinvae.detection.place import PAGE, THUMBNAIL
 from twinvae.detection.verdict import domain_warnings
 from twinvae.files import write_table
 from twinvae.imaging import (

@@ -18,9 +18,11 @@ from twinvae.detection.dicom_out import dicom_wanted
 from twinvae.detection.gather import Gathered, Wanted, gather, require_there
 from twinvae.detection.kept import fingerprint, may_be_kept
 from twinvae.detection.options import DetectOptions
+from twinvae.detection.place import Place
 from twinvae.detection.privacy import Cover, called, is_dicom_scan, names_of
-from twinvae.detection.results import RESERVED, check_results, identity
+from twinvae.detection.results import RESERVED, check_results
 from twinvae.detection.shipped import COMPOSITE, bundle_path
+from twinvae.detection.where import dataset_of, place_of
 from twinvae.errors import ConfigError
 from twinvae.files import checksum, digest, file_and_volume
 from twinvae.imaging import ScanFiles, hd_bet_installed
@@ -30,13 +32,11 @@ Scans = Sequence[Path | str]
 
 @dataclass(frozen=True)
 class Task:
-    """The scans that get one verdict, and the folder that it goes to."""
+    """The scans that get one verdict, and the place that it goes to."""
 
-    folder: Path
+    place: Place
     scans: Mapping[str, Gathered]
     """Contrast → scan; one, unless contrasts are judged together."""
-    of: str
-    """Whose results the folder holds (``identity``)."""
     made_by: Mapping[str, Any]
     """Bundle and options that matter, ready for JSON."""
     key: str
@@ -47,7 +47,7 @@ class Task:
     @property
     def name(self) -> str:
         """What the results are called."""
-        return self.folder.name
+        return self.place.name
 
     def files(self, contrast: str) -> ScanFiles:
         """One of the scans, as it is prepared."""
@@ -71,6 +71,8 @@ class Plan:
     """What ``out`` must not lie in."""
     notes: tuple[str, ...]
     """What folders and tables hold that is not judged, and which DICOM series were chosen."""
+    dataset: Path | None = None
+    """The BIDS data set whose derivatives are written; None in plain folders."""
 
     @property
     def scans(self) -> int:
@@ -78,13 +80,13 @@ class Plan:
         return sum(len(task.scans) for task in self.tasks)
 
     @property
-    def places(self) -> dict[str, str]:
-        """Name of each result's folder → whose results it holds."""
-        return {task.name: task.of for task in self.tasks}
+    def places(self) -> dict[str, Place]:
+        """Name of each result → where it lies."""
+        return {task.name: task.place for task in self.tasks}
 
     def check(self) -> None:
         """Raise ``OutputError`` when the results cannot be written where they are to be."""
-        check_results(self.out, self.places, self.inputs)
+        check_results(self.out, list(self.places.values()), self.inputs, self.dataset)
 
     def rows(self) -> list[dict[str, str]]:
         """One row a scan: what is read, and where it goes; names no DICOM patient."""
@@ -126,6 +128,7 @@ def plan_detection(
     )
     found = _masked(gather(scans, wanted), options)
     named = _patients(found, contrasts) if together else _single(found, contrasts[0])
+    dataset = dataset_of(found, options.layout)
     dicom = dicom_wanted(options.dicom, [scan.image for scan in found])
     made_by = {
         "bundle_sha256": checksum(folder / (COMPOSITE if together else BUNDLE)),
@@ -138,12 +141,16 @@ def plan_detection(
     return Plan(
         bundle=folder,
         contrasts=tuple(contrasts),
-        tasks=tuple(_task(out / name, of, made_by, options, dicom) for name, of in named.items()),
+        tasks=tuple(
+            _task(place_of(out, name, of, dataset, together=together), of, made_by, options, dicom)
+            for name, of in named.items()
+        ),
         out=out,
         options=options,
         dicom=dicom,
         inputs=tuple(dict.fromkeys([folder, *given, *masks, *images])),
         notes=tuple(wanted.notes),
+        dataset=dataset,
     )
 
 
@@ -198,22 +205,23 @@ def _patients(
 
 
 def _task(
-    folder: Path,
+    place: Place,
     scans: Mapping[str, Gathered],
     made_by: Mapping[str, Any],
     options: DetectOptions,
     dicom: bool,
 ) -> Task:
     own = {**made_by, "dicom": dicom and any(is_dicom_scan(one.image) for one in scans.values())}
-    states = [(_files(folder.name, scan), _stripping(scan, options)) for scan in scans.values()]
+    if place.dataset is not None:
+        own["stems"] = dict(place.stems)
+    states = [(_files(place.name, scan), _stripping(scan, options)) for scan in scans.values()]
     key = fingerprint(own, states)
     return Task(
-        folder=folder,
+        place=place,
         scans=scans,
-        of=", ".join(sorted(identity(one.image) for one in scans.values())),
         made_by={**own, "force": options.force},
         key=key,
-        kept=not options.again and may_be_kept(folder, key, force=options.force),
+        kept=not options.again and may_be_kept(place, key, force=options.force),
     )
 
 

@@ -17,13 +17,13 @@ from twinvae.decision import Calibration, ScanVerdict
 from twinvae.detection.composite import Composite
 from twinvae.detection.dicom_out import dicom_wanted
 from twinvae.detection.look import Looked
+from twinvae.detection.place import Place
 from twinvae.detection.results import for_people, identity, say_warnings
 from twinvae.detection.verdict import DISCLAIMER, Judgement
-from twinvae.detection.write import volumes_of, write_scan
+from twinvae.detection.write import map_on_scan, volumes_of, write_scan
 from twinvae.detection.write_patient import PatientDetection, write_patient
 from twinvae.files import file_and_volume
-from twinvae.imaging import Volume, to_nibabel, unit_images
-from twinvae.imaging.volume import turned_back
+from twinvae.imaging import to_nibabel, unit_images
 from twinvae.outputs import replaced
 from twinvae.reporting.scan_page import SLICE_COLUMNS, thumbnail
 from twinvae.reporting.text import data_uri
@@ -118,9 +118,7 @@ class Result(Judged):
     @cached_property
     def map(self) -> nibabel.Nifti1Image:
         """The map behind the score in times its threshold: lesions are where it reaches 1."""
-        grid = self.looked.prepared.grid
-        data = turned_back(self.looked.places.on_scan, grid.orientation)
-        return to_nibabel(Volume(data, grid.affine))
+        return to_nibabel(map_on_scan(self.looked))
 
     @property
     def healthy(self) -> nibabel.Nifti1Image:
@@ -188,7 +186,10 @@ class PatientResult(Judged):
         how: dict[str, Any] = {"of": of, "inputs": [file_and_volume(path)[0] for path in images]}
         wanted, one = dicom_wanted(dicom, images), replace(self.found, folder=folder)
         with replaced(folder, "results of a scan", **how) as room:
-            told = write_patient(room, one, self.composite, self.calibration, looked, dicom=wanted)
+            told = write_patient(
+                room, one, self.composite, self.calibration, looked,
+                Place(folder.parent, folder.name), dicom=wanted,
+            )  # fmt: skip
         say_warnings(self.name, told)
         return folder
 

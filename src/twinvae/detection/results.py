@@ -1,9 +1,9 @@
-"""The folder that ``detect`` fills: one folder a scan or patient, one row each in the summary."""
+"""The folder that ``detect`` fills: each scan or patient has its place and a row of the summary."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,16 @@ import pandas as pd
 from rich.markup import escape
 
 from twinvae.cohort.manifest import read_strings
+from twinvae.detection.bids_dataset import check_dataset, write_dataset
+from twinvae.detection.place import PAGE, THUMBNAIL, Place
 from twinvae.detection.privacy import Cover
 from twinvae.errors import DataError
 from twinvae.files import file_and_volume, write_table
 from twinvae.outputs import (
     LOCK,
     MARKER,
+    Kind,
     check_claimable,
-    check_replaceable,
     claim,
     locked,
     remove,
@@ -26,34 +28,47 @@ from twinvae.outputs import (
 from twinvae.progress import console
 from twinvae.reporting.index_page import INDEX, check_index, write_index
 
-SUMMARY, PAGE, THUMBNAIL = "summary.tsv", "report.html", "thumbnail.png"
+SUMMARY = "summary.tsv"
 RESERVED = (SUMMARY, INDEX, MARKER, LOCK)
 """Names in the folder that no scan's own folder can have."""
 
 
 @contextmanager
-def results(out: Path, places: Mapping[str, str], inputs: Sequence[Path]) -> Iterator[None]:
-    """Claim ``out`` for this process; nothing is left there when nothing was written.
+def results(
+    out: Path, places: Sequence[Place], inputs: Sequence[Path], dataset: Path | None = None
+) -> Iterator[None]:
+    """Claim ``out``; nothing is left there when nothing was written.
 
-    ``places``: name of each folder below it → whose results it will hold (``identity``).
+    ``places``: where results are to be written; ``dataset``: the BIDS data set whose derivatives
+    they are. Plain folders are claimed for this process alone; in a derivative data set several may
+    work, since it is usual to judge participants in jobs of their own.
     """
     new = not out.exists()
-    claim(out, "detections", inputs)
+    claim(out, _kind(dataset), inputs)
     try:
-        with locked(out):
-            check_results(out, places, inputs)
+        with locked(out) if dataset is None else nullcontext():
+            check_results(out, places, inputs, dataset)
             yield
     finally:
         if new:
             remove(out, [])
 
 
-def check_results(out: Path, places: Mapping[str, str], inputs: Sequence[Path]) -> None:
+def check_results(
+    out: Path, places: Sequence[Place], inputs: Sequence[Path], dataset: Path | None = None
+) -> None:
     """Raise ``OutputError`` when ``results`` could not be written there; nothing is touched."""
-    check_claimable(out, "detections", inputs)
-    check_index(out)
-    for name, of in places.items():
-        check_replaceable(out / name, "results of a scan", of=of, inputs=inputs)
+    check_claimable(out, _kind(dataset), inputs)
+    if dataset is None:
+        check_index(out)
+    else:
+        check_dataset(out)
+    for place in places:
+        place.check(inputs)
+
+
+def _kind(dataset: Path | None) -> Kind:
+    return "detections" if dataset is None else "BIDS derivatives"
 
 
 def identity(image: Path) -> str:
@@ -63,12 +78,18 @@ def identity(image: Path) -> str:
     return Cover.of(image).identity(place)
 
 
-def add_to_summary(out: Path, found: Sequence[Mapping[str, Any]]) -> None:
+def add_to_summary(
+    out: Path, found: Sequence[Mapping[str, Any]], dataset: Path | None = None
+) -> None:
     """Write the summary and its index: rows of earlier calls, less those judged anew, then these.
 
-    Nothing is written when nothing was ``found``.
+    Nothing is written when nothing was ``found``. Of derivatives of ``dataset`` everything that is
+    said of all scans is written, from what lies there.
     """
     if not found:
+        return
+    if dataset is not None:
+        write_dataset(out, dataset)
         return
     path, rows = out / SUMMARY, pd.DataFrame(list(found))
     if path.is_file():
@@ -81,7 +102,10 @@ def add_to_summary(out: Path, found: Sequence[Mapping[str, Any]]) -> None:
         others = earlier[~earlier["name"].isin(rows["name"])]
         rows = pd.concat([others, rows.astype(object)], ignore_index=True)
     write_table(path, rows)
-    write_index(out, read_strings(path, "\t"), PAGE, THUMBNAIL)
+    write_index(
+        out, read_strings(path, "\t"),
+        lambda name: f"{name}/{PAGE}", lambda name: f"{name}/{THUMBNAIL}",
+    )  # fmt: skip
 
 
 def for_people(table: pd.DataFrame) -> pd.DataFrame:

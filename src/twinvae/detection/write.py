@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import nibabel
 import numpy as np
 
 from twinvae.detection.dicom_out import FOLDER, dicom_beside
@@ -23,14 +24,17 @@ from twinvae.imaging import (
     whole_brain_on_scan,
     write_volume,
 )
+from twinvae.imaging.nifti import nifti_image
+from twinvae.imaging.volume import turned_back
 
 _FILES = {"residual": "residual_positive"}  # residual.nii.gz, the signed one, is always written
 
 
-def write_scan(room: Path, looked: Looked, *, dicom: bool = False) -> list[str]:
+def write_scan(room: Path, looked: Looked, *, dicom: bool = False, bids: bool = False) -> list[str]:
     """Write the verdict, the slices, the maps and the page of one scan into the folder ``room``.
 
-    With ``dicom`` a DICOM series gets DICOM objects, too; returns why it does not, if so.
+    With ``bids`` also what stands out as images; with ``dicom`` a DICOM series gets DICOM objects,
+    too; returns why it does not, if so.
     """
     volumes = volumes_of(looked)
     _write_maps(room, volumes)
@@ -41,6 +45,9 @@ def write_scan(room: Path, looked: Looked, *, dicom: bool = False) -> list[str]:
         mask = whole_brain_on_scan(looked.prepared).astype(np.float32)
         write_volume(Volume(mask, looked.prepared.grid.affine), room / "brain_mask.nii.gz")
     write_page(room, looked, volumes["healthy"], volumes["residual"])
+    if bids:
+        write_volume(map_on_scan(looked), room / "abnormality.nii.gz")
+        nibabel.save(_lesions_on_scan(looked), room / "lesions.nii.gz")
     if dicom and is_dicom_scan(looked.prepared.files.image):
         return dicom_beside(room / FOLDER, looked)
     return []
@@ -55,6 +62,19 @@ def volumes_of(looked: Looked) -> dict[str, Volume]:
         "residual": back_to_scan(residual, prepared),
         **{_FILES.get(n, n): back_to_scan(values, prepared) for n, values in looked.maps.items()},
     }
+
+
+def map_on_scan(looked: Looked) -> Volume:
+    """The map behind the score in times its threshold, on the scan's own grid."""
+    grid = looked.prepared.grid
+    return Volume(turned_back(looked.places.on_scan, grid.orientation), grid.affine)
+
+
+def _lesions_on_scan(looked: Looked) -> nibabel.Nifti1Image:
+    """0, or the number of a lesion, on the scan's own grid."""
+    grid = looked.prepared.grid
+    labels = turned_back(looked.places.lesions.labels, grid.orientation).astype(np.int16)
+    return nifti_image(labels, grid.affine)
 
 
 def _write_maps(folder: Path, maps: Mapping[str, Volume]) -> None:

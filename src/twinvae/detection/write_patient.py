@@ -13,7 +13,8 @@ from twinvae import __version__
 from twinvae.decision import Calibration, ScanVerdict
 from twinvae.detection.composite import Composite
 from twinvae.detection.look import Looked
-from twinvae.detection.results import PAGE, THUMBNAIL, for_people
+from twinvae.detection.place import PAGE, THUMBNAIL, Place
+from twinvae.detection.results import for_people
 from twinvae.detection.verdict import (
     DISCLAIMER,
     Judgement,
@@ -100,22 +101,24 @@ def write_patient(
     composite: Composite,
     calibration: Calibration,
     looked: Mapping[str, Looked],
+    place: Place,
     *,
     dicom: bool = False,
 ) -> list[str]:
     """Write a folder for each contrast, and the verdict, slices and page of all, into ``room``.
 
-    ``calibration``: with the thresholds that the verdict on all rests on. With ``dicom`` each DICOM
+    ``calibration``: with the thresholds that the verdict on all rests on; ``place``: where all of
+    it goes from there. With ``dicom`` each DICOM
     series gets DICOM objects, too; returns why some do not, if so.
     """
     lacking = []
     for contrast, each in looked.items():
         (room / contrast).mkdir()
-        said = write_scan(room / contrast, each, dicom=dicom)
+        said = write_scan(room / contrast, each, dicom=dicom, bids=place.dataset is not None)
         lacking += [f"{contrast}: {sentence}" for sentence in said]
     write_table(room / "slices.tsv", for_people(one.judgement.slices))
     write_json(room / "verdict.json", _verdict_json(one, composite, calibration, looked))
-    material = _material(one, composite, looked)
+    material = _material(one, composite, looked, place)
     write_patient_page(material, room / PAGE)
     write_patient_thumbnail(material, room / THUMBNAIL)
     return lacking
@@ -150,7 +153,7 @@ def _verdict_json(
 
 
 def _material(
-    one: PatientDetection, composite: Composite, looked: Mapping[str, Looked]
+    one: PatientDetection, composite: Composite, looked: Mapping[str, Looked], place: Place
 ) -> PatientMaterial:
     table = one.judgement.slices
     words = {contrast: each.word for contrast, each in one.alone.items()}
@@ -170,4 +173,5 @@ def _material(
         words=words | {contrast: f"left out, {why}" for contrast, why in one.left_out.items()},
         made={**one.scans, "Bundle": composite.name, "twinvae": __version__},
         warnings=one.warnings,
+        pages={contrast: place.page_of(contrast) for contrast in looked},
     )

@@ -92,9 +92,12 @@ def nifti_in_memory(image: Any, where: str) -> tuple[NDArray[np.float32], NDArra
     return data, np.array(image.affine, np.float64)
 
 
-def nifti_image(data: NDArray[np.float32], affine: NDArray[np.float64]) -> nibabel.Nifti1Image:
-    """An image of float32 in memory, both transforms set."""
-    image = _nib.Nifti1Image(np.asarray(data, np.float32), affine)
+def nifti_image(
+    data: NDArray[np.float32] | NDArray[np.int16], affine: NDArray[np.float64]
+) -> nibabel.Nifti1Image:
+    """An image of float32, or of int16 if it is given so, in memory, both transforms set."""
+    kind = np.int16 if data.dtype == np.int16 else np.float32
+    image = _nib.Nifti1Image(np.asarray(data, kind), affine)
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,24 +32,31 @@ def check_index(folder: Path) -> None:
         )
 
 
-def write_index(folder: Path, summary: pd.DataFrame, page: str, thumbnail: str) -> None:
+PathOf = Callable[[str], str]
+"""Name of a scan → path of a file of its."""
+
+
+def write_index(folder: Path, summary: pd.DataFrame, page: PathOf, thumbnail: PathOf) -> None:
     """Write the index of ``folder`` from its ``summary`` (as ``summary.tsv``, cells as text).
 
-    ``page``, ``thumbnail``: names of these files in each scan's folder. Raises ``OutputError`` as
-    ``check_index`` does.
+    ``page``, ``thumbnail``: where these files of each scan are, from ``folder``. Raises
+    ``OutputError`` as ``check_index`` does.
     """
     check_index(folder)
+    write_text(folder / INDEX, index_html(folder, summary, page, thumbnail))
+
+
+def index_html(folder: Path, summary: pd.DataFrame, page: PathOf, thumbnail: PathOf) -> str:
+    """The text of the index, as ``write_index`` writes it."""
     lines = [_line(folder, row, page, thumbnail) for row in summary.to_dict("records")]
     abnormal = sum(line["verdict"] == "abnormal" for line in lines)
     judged = sum(line["verdict"] in _SHOWN for line in lines)
-    write_text(
-        folder / INDEX,
-        render("index.html.j2", ours=_OURS, lines=lines, abnormal=abnormal, judged=judged),
-    )
+    return render("index.html.j2", ours=_OURS, lines=lines, abnormal=abnormal, judged=judged)
 
 
-def _line(folder: Path, row: Mapping[Any, str], page: str, thumbnail: str) -> dict[str, Any]:
+def _line(folder: Path, row: Mapping[Any, str], page: PathOf, thumbnail: PathOf) -> dict[str, Any]:
     name = row["name"]
+    files = {"page": page(name), "picture": thumbnail(name)}
     tone, sign, says = _SHOWN.get(row["verdict"], ("unclear", "?", row["verdict"]))
     return {
         **{key: row[key] for key in ("name", "verdict", "domain", "outside", "abnormal_slices")},
@@ -60,8 +67,7 @@ def _line(folder: Path, row: Mapping[Any, str], page: str, thumbnail: str) -> di
         "score": _short(row["value"]),
         "times": _short(_times(row["value"], row["threshold"])),
         "p_value": _short(row["p_value"]),
-        "page": quote(f"{name}/{page}") if (folder / name / page).is_file() else "",
-        "picture": quote(f"{name}/{thumbnail}") if (folder / name / thumbnail).is_file() else "",
+        **{key: quote(file) if (folder / file).is_file() else "" for key, file in files.items()},
     }
 
 

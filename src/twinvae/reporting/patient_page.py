@@ -48,13 +48,15 @@ class PatientMaterial:
     score: str
     """Name of that score."""
     contrasts: Mapping[str, ContrastSlices]
-    """Each that was read; its own page is ``CONTRAST/report.html`` beside this one."""
+    """Each that was read; its own page is one of ``pages``."""
     words: Mapping[str, str]
     """Contrast → what it says alone, and whether it was left out, for every contrast given."""
     made: Mapping[str, object] = field(default_factory=dict)
     """How the page came about: what → text."""
     warnings: Sequence[str] = ()
     """Sentences shown beside the verdict."""
+    pages: Mapping[str, str] = field(default_factory=dict)
+    """Contrast → its own page, from this one; by default ``CONTRAST/report.html``."""
 
 
 def write_patient_page(material: PatientMaterial, path: Path) -> None:
@@ -66,7 +68,7 @@ def write_patient_page(material: PatientMaterial, path: Path) -> None:
         **judged_values(material.verdict, material.slices, material.score),
         warnings=material.warnings,
         words=material.words,
-        pages=list(material.contrasts),
+        pages={c: material.pages.get(c, f"{c}/report.html") for c in material.contrasts},
         places=[_place(material, row) for row in rows],
         made=material.made,
     )

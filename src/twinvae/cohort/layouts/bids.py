@@ -14,7 +14,8 @@ Brain masks are `*_label-brain_mask` or `*_desc-brain_mask`; tumour masks have t
 `lesion`, `tumour` or `tumor` and the suffix `mask`, `roi` or `dseg`. A mask belongs to a scan of
 the same subject and session when no entity of its name (run, acq, …) disagrees with the scan's;
 the one that agrees most wins, then one in the dataset before derivatives, then by path. Masks in
-another space (`space-MNI…`) are left alone. Several runs of a session are all taken, as separate
+another space (`space-MNI…`) are left alone, and so
+are those that twinvae found itself. Several runs of a session are all taken, as separate
 scans of one subject; their session then reads `1_run-2`. Scans under `derivatives/` and
 `sourcedata/` are not indexed.
 """
@@ -28,6 +29,7 @@ from pathlib import Path
 from twinvae.cohort.layouts.scans import Scan
 from twinvae.cohort.manifest import read_strings
 from twinvae.config.contrast import standard_contrast
+from twinvae.outputs import MARKER, kind_of
 
 _TUMOUR = frozenset({"lesion", "tumour", "tumor"})
 _NATIVE = frozenset({"orig", "native", "individual", "scanner"})
@@ -59,7 +61,14 @@ def find(path: Path) -> list[Scan]:
     """Every image in the dataset at ``path``, with its masks."""
     raw = _named(path, path.glob("sub-*/**/*.nii*"))
     masks: dict[tuple[str, str], list[_Name]] = {}
+    ours = {
+        marker.parent.absolute()
+        for marker in (path / "derivatives").glob(f"**/{MARKER}")
+        if kind_of(marker.parent) in ("detections", "BIDS derivatives")
+    }
     for mask in [*raw, *_named(path, (path / "derivatives").glob("**/*.nii*"))]:
+        if not ours.isdisjoint(mask.path.parents):
+            continue
         if mask.suffix.lower() in _MASKS - {"probseg"}:
             masks.setdefault(mask.visit, []).append(mask)
     splits = _participant_splits(path)
