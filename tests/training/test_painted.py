@@ -97,31 +97,6 @@ def test_tissue_has_its_contrast_s_signal_and_fluid_lies_between_folia_only(pain
                 )
 
 
-def test_with_age_ventricles_and_sulci_widen_and_nothing_else(painted) -> None:
-    painting = _Painting(painted, 24, np.random.default_rng(6), torch.Generator().manual_seed(6))
-    young = torch.zeros(24, 1, 1, 1)
-    places, ventricles = painting.places(), 1 + NAMES.index("ventricles")
-    mapped = painting._look_up(painted.tissue, places)
-    depth = painting._look_up(painted.depth, places[..., ::2, ::2]).float() / 8
-
-    painting.age = young
-    assert torch.equal(painting.widened(places)[0], mapped)
-    assert not painting.sulci(depth)[depth > 0].any()
-
-    painting.age = young + 1
-    tissue, wall = painting.widened(places)
-    changed = tissue != mapped
-    assert (tissue[changed] == ventricles).all()
-    assert (tissue == ventricles).sum() > 1.3 * (mapped == ventricles).sum()
-    own = painting._look_up(painted.wall, places).float() / 8
-    assert 3 < own[changed].max() < 8
-    assert (wall <= own).all()
-    share = painting.sulci(depth)
-    deep, shallow = share[depth > 14], share[(depth > 0) & (depth < 6)]
-    assert not deep.any()
-    assert 0.1 < shallow.mean() < 0.5
-
-
 def test_a_training_that_was_cut_off_gives_the_weights_of_a_whole_one(painted, tmp_path) -> None:
     config = ModelConfig(
         kind="slab_unet", image_size=SIZE, encoder_channels=(4, 8), decoder_channels=(4,)

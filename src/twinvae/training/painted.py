@@ -40,10 +40,6 @@ _FAR_MM = 15  # depths and distances are kept up to here, in eighths of a mm
 _TEXTURE = 0.05
 _UNEVEN = 0.1  # the same in the brainstem, whose nuclei and tracts label maps do not tell apart
 _FOLIA_MM, _FOLIA_FLUID = (3.0, 7.0), 0.7  # from one to the next; fluid between them, at most
-_AGED = 0.6  # share of slabs with wider fluid spaces than the label map's
-_WIDER_MM = 4.0  # ventricles, at most, on each side
-_SULCI_MM, _SULCI_DEEP_MM = (1.0, 4.0), 14.0  # width of the gaps, and how far below the surface
-_SULCI_KNOTS, _STEEP = 18, 0.12  # their distance as knots a side; slope of such a field, per mm
 _LOAD = (0.0, 0.6)  # of white matter hyperintensities, as ``phantom.brain.draw_load``
 _WATER = (0.08, 0.25)  # of the way from grey matter to CSF: their signal
 
@@ -169,18 +165,18 @@ class _Painting:
         self.source, self.n, self.draw, self.own = source, n, draw, own
         self.maps = draw.integers(len(source.tissue), size=n)
         self.contrasts = [draw_contrast(draw, "random") for _ in range(n)]
-        self.age = self._uniform((0, 1)) * (self._uniform((0, 1)) < _AGED)
 
     def slabs(self) -> Tensor:
         """(n, 3, size, size)."""
         places = self.places()
-        fine, wall = self.widened(places)
-        image = functional.avg_pool2d(self.signal(fine.long(), places), _FINE)
+        fine = self.signal(self._look_up(self.source.tissue, places).long(), places)
+        image = functional.avg_pool2d(fine, _FINE)
         middle = places[..., ::_FINE, ::_FINE]
-        tissue, wall = fine[..., ::_FINE, ::_FINE], wall[..., ::_FINE, ::_FINE]
-        depth = self._look_up(self.source.depth, middle)
+        tissue, depth, wall = (
+            self._look_up(volumes, middle)
+            for volumes in (self.source.tissue, self.source.depth, self.source.wall)
+        )
         image = image + self.hyperintensities(tissue, wall)
-        image = image + self.sulci(depth.float() / 8) * (self._fluid() - image)
         image = image * (1 + self.textures(tissue == 1 + NAMES.index("brainstem")))
         below = depth.float() / 8 - self._uniform(_EDGE_MM)
         image = image * self.remains(below)
@@ -227,33 +223,13 @@ class _Painting:
         at = ((first * shape[0] + places[:, 0]) * shape[1] + places[:, 1]) * shape[2]
         return volumes.view(-1)[at + places[:, 2]]
 
-    def widened(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Tissue at ``places``, and mm from the ventricles, which grow with age, unevenly."""
-        wall = self._look_up(self.source.wall, places).float() / 8
-        uneven = (1 + 0.4 * self._field(6, wall.shape[-1])).clamp(0.2, 1.8)
-        wall = wall - _WIDER_MM * self.age * uneven
-        tissue = self._look_up(self.source.tissue, places)
-        filled = (wall <= 0) & (self.age > 0)
-        return tissue.masked_fill(filled, 1 + NAMES.index("ventricles")), wall
-
-    def sulci(self, depth_mm: Tensor) -> Tensor:
-        """Share of fluid in gaps between gyri, wider with age, which few label maps show."""
-        width = _STEEP * (_SULCI_MM[0] + (_SULCI_MM[1] - _SULCI_MM[0]) * self.age) / 2
-        gaps = ((width - self._field(_SULCI_KNOTS).abs()) / _STEEP + 0.5).clamp(0, 1)
-        near = ((_SULCI_DEEP_MM * self.age.sqrt() - depth_mm) / 3).clamp(0, 1)
-        return gaps * near
-
-    def _fluid(self) -> Tensor:
-        """(n, 1, 1, 1): signal of CSF."""
-        return torch.tensor([float(c.tissue[0]) for c in self.contrasts]).view(-1, 1, 1, 1)
-
     def signal(self, tissue: Tensor, places: Tensor) -> Tensor:
         """Relative to white matter, (n, 3 slices, fine, fine) as ``tissue``."""
         table = torch.from_numpy(np.stack([c.tissue for c in self.contrasts]))
         own = torch.arange(self.n).view(-1, 1, 1, 1) * table.shape[1]
         signal = table.view(-1)[tissue + own]
         folia = self.folia(places) * (tissue == 1 + NAMES.index("cerebellar_cortex"))
-        return signal + folia * (self._fluid() - signal)
+        return signal + folia * (table[:, 0].view(-1, 1, 1, 1) - signal)
 
     def folia(self, places: Tensor) -> Tensor:
         """Share of fluid between the cerebellum's folia, which label maps do not show."""
@@ -264,13 +240,11 @@ class _Painting:
         return self._uniform((0, _FOLIA_FLUID)) * (0.5 + 0.5 * wave)
 
     def hyperintensities(self, tissue: Tensor, wall: Tensor) -> Tensor:
-        """Change of signal in ``tissue``, ``wall`` mm from the ventricles: rims, caps and spots, as
-        healthy people have with age.
-        """
+        """Rims and caps around the ventricles, and spots, as healthy people have with age."""
         load = self._uniform(_LOAD) * (self._uniform((0, 1)) < 0.7)
         white = tissue == 1 + NAMES.index("white")
         width = (0.5 + 4 * load) * (0.5 * self._field(14)).exp()
-        rim = ((width - wall) / 2).clamp(0, 1) * (0.35 + load).clamp(max=1)
+        rim = ((width - wall.float() / 8) / 2).clamp(0, 1) * (0.35 + load).clamp(max=1)
         spots = ((self._field(48) + 0.6 * self._field(8) - (4.2 - 1.6 * load)) / 0.5).clamp(0, 1)
         share = torch.maximum(rim, spots * (load > 0.15)) * white
         share = functional.avg_pool2d(share, 3, 1, 1)
