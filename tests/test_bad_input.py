@@ -201,7 +201,7 @@ CASES: dict[str, Case] = {
     "mask of another shape": (DataError, r"expected the scan's shape \(6, 7, 8\)", lambda b: read_tumour_mask(b.nifti("m.nii", DATA[1:] * 0), b.like())),
     "mask elsewhere": (DataError, "expected the scan's affine", lambda b: read_tumour_mask(b.nifti("m.nii", DATA * 0, np.eye(4)), b.like())),
     "image as tumour mask": (DataError, "expected a mask of at most 16 whole labels", lambda b: read_tumour_mask(b.nifti("m.nii"), b.like())),
-    "two masks for one scan": (ConfigError, "brain-mask: expected one for each of the 1", lambda b: _detect(b, b.nifti(), brain_masks=[b.folder / "m", b.folder / "n"])),
+    "two masks for one scan": (ConfigError, "brain-mask: expected one for each of the 1", lambda b: _detect(b, b.nifti(), brain_masks=[b.nifti("m.nii"), b.nifti("n.nii")])),
     # manifests, tables, folders
     "no manifest": (DataError, r"gone\.tsv: no such file", lambda b: read_manifest(b.folder / "gone.tsv")),
     "manifest without columns": (DataError, "missing session source", lambda b: read_manifest(b.text("m.tsv", "subject\timage\n"))),
@@ -234,7 +234,7 @@ CASES: dict[str, Case] = {
     "bundle with an edited recipe": (DataError, r"recipe\.json: expected the file as it was packed", lambda b: read_bundle(b.bundle("recipe.json", "{}"))),
     "bundle without weights": (DataError, r"weights\.safetensors", lambda b: read_bundle(b.bundle("models/mixed/weights.safetensors", None))),
     "bundle with broken weights": (DataError, r"weights\.safetensors", lambda b: read_bundle(b.bundle("models/mixed/weights.safetensors", "x"))),
-    "detect on a folder of text": (DataError, "found no DICOM image", lambda b: _detect(b, b.text("f/readme.txt", "x").parent)),
+    "detect on a folder of text": (DataError, "expected scans of contrast T2w, found no scan", lambda b: _detect(b, b.text("f/readme.txt", "x").parent)),
     # score tables
     "no scores": (DataError, r"gone\.tsv: no such file", lambda b: read_scores(b.folder / "gone.tsv")),
     "scores without a column": (DataError, "missing column position", lambda b: read_scores(b.scores(lambda t: t.replace("position", "place", 1)))),

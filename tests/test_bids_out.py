@@ -235,11 +235,11 @@ def test_files_that_vouch_for_others_go_first_and_come_last(tmp_path: Path) -> N
 
 
 def test_contrasts_judged_together_are_told_apart(
-    composite: Path, runs: dict[str, Run], tmp_path: Path
+    composite: Path, runs: dict[str, Path], tmp_path: Path
 ) -> None:
     root = tmp_path / "study"
     for contrast, run in runs.items():
-        scan = next((run.folder / "cohort/mixed").glob(f"sub-*/anat/*_{contrast}.nii.gz"))
+        scan = next((run / "cohort/mixed").glob(f"sub-*/anat/*_{contrast}.nii.gz"))
         put(scan, root, f"sub-01/ses-1/anat/sub-01_ses-1_{contrast}.nii.gz")
     out = root / "derivatives/twinvae"
     (one,) = detect_patients(composite, root, out, threads=1, force=True)

@@ -64,7 +64,10 @@ def refuse_leaks(path: Path, starts: Iterable[Path]) -> None:
     """Raise ``DataError`` when scans of the flags at ``path`` are both trained and tested on.
 
     ``starts``: folders of models with whose weights the run's began, and whose scans count too.
+    Where nothing was flagged, as in a run pooled of others, which looked themselves, nothing is.
     """
+    if not path.is_file():
+        return
     flags = read_flags(path)
     found = tested_on_training(flags)
     for folder in dict.fromkeys(starts):
