@@ -158,7 +158,7 @@ def test_phantom_and_index_and_detect_speak_plainly(
     assert "report.html" in done.stderr
     assert (tmp_path / "out/summary.tsv").is_file()
     bad = twinvae("detect", tiny_run.bundle, tiny_scan, "gone.nii", "-o", tmp_path / "out")
-    assert bad.returncode == 6
+    assert bad.returncode == 3
     assert "gone.nii: no such file" in bad.stderr
 
 

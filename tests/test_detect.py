@@ -288,7 +288,7 @@ def test_bundle_works_alone_and_holds_no_patient_data(tiny_run: Run, tmp_path: P
     names = sorted(p.name for p in tiny_run.bundle.rglob("[!.]*") if p.is_file())
     assert names == ["bundle.json", "calibration.json", "config.yaml", "domain.json",
                      "fitted.safetensors", "model.json", "model.json", "recipe.json",
-                     "weights.safetensors", "weights.safetensors"]  # fmt: skip
+                     "seen.json", "weights.safetensors", "weights.safetensors"]  # fmt: skip
     moved = shutil.copytree(tiny_run.bundle, tmp_path / "moved")
     assert read_bundle(moved).calibration == read_bundle(tiny_run.bundle).calibration
     (moved / "domain.json").unlink()

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from twinvae.commands.app import app
 from twinvae.detection.detect import Detection, detect_scans
+from twinvae.errors import NoVerdictError
 from twinvae.files import read_json
 from twinvae.imaging import SliceStore
 from twinvae.runs.folder import Run
@@ -97,7 +98,7 @@ def test_force_gives_a_verdict_and_says_that_it_did(
     scan = changed(healthy_scan, tmp_path, "flipped")
     arguments = ["detect", str(tiny_run.bundle), str(scan), "--threads", "1", "-o"]
     plain = CliRunner().invoke(app, [*arguments, str(tmp_path / "plain")])
-    assert plain.exit_code == 0
+    assert isinstance(plain.exception, NoVerdictError)
     assert "NO VERDICT" in plain.output
     forced = CliRunner().invoke(app, [*arguments, str(tmp_path / "forced"), "--force"])
     assert forced.exit_code == 0

@@ -109,7 +109,7 @@ def test_a_training_that_was_cut_off_gives_the_weights_of_a_whole_one(painted, t
 
         with pytest.MonkeyPatch.context() as patch:
             if epochs < options.epochs:
-                patch.setitem(fit.__globals__, "_learning_rate", _until(epochs))
+                patch.setitem(fit.__globals__, "learning_rate", _until(epochs))
             try:
                 fit(build_model(config, 0), data, options, CPU, seed=3, folder=place, label="x")
             except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from twinvae.errors import StageError
 from twinvae.models import build_model
 from twinvae.training import Compute, SliceData, fit
 from twinvae.training.checkpoint import Checkpoint
-from twinvae.training.fit import _generator
+from twinvae.training.schedule import seeded
 
 SHORT = OPTIONS.model_copy(update={"epochs": 2})
 BF16 = Compute(torch.device("cpu"), bf16=True)
@@ -113,7 +113,7 @@ def test_validation_counts_the_pixels_that_training_counts(tmp_path: Path, maske
     assert 0.1 < mask.float().mean() < 0.9
     with torch.inference_mode():  # 16 slices: all are watched, as one batch
         q = model.encode(x)
-        z = q.sample(1, _generator(CPU.device, 0, -1))
+        z = q.sample(1, seeded(CPU.device, 0, -1))
         density = model.log_density(x, z)[0]
         counted = density * mask if masked else density
         expected = (counted.flatten(1).sum(1) - q.kl_to_prior()).mean().item()

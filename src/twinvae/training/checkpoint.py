@@ -74,10 +74,14 @@ def load_checkpoint(
 def _restore(optimiser: torch.optim.Adam, name: str, tensors: Mapping[str, Tensor]) -> None:
     """Give ``optimiser`` the moments stored as ``name``."""
     moments: dict[int, dict[str, Tensor]] = {}
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     for stored, value in tensors.items():
         owner, _, rest = stored.partition(".")
         if owner == name:
             index, _, key = rest.partition(".")
+            if key != "step":
+                # In the parameter's own layout: a fused step goes through memory as it lies.
+                value = torch.empty_like(parameters[int(index)]).copy_(value)  # noqa: PLW2901
             moments.setdefault(int(index), {})[key] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": moments, "param_groups": groups})
