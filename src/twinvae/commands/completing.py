@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import typer
 
@@ -55,7 +56,9 @@ def settings(incomplete: str) -> list[str]:
 
 def output_layouts(incomplete: str) -> list[str]:
     """How results may be laid out."""
-    return _beginning(("auto", "bids", "folders"), incomplete)
+    from twinvae.detection.options import Layout
+
+    return _beginning(get_args(Layout), incomplete)
 
 
 def roles(incomplete: str) -> list[str]:
@@ -91,8 +94,6 @@ def table_scores(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def _literals(setting: str, incomplete: str) -> list[str]:
-    from typing import get_args
-
     from twinvae.config import ComputeConfig
 
     return _beginning(get_args(ComputeConfig.model_fields[setting].annotation), incomplete)
