@@ -68,11 +68,17 @@ def links(text: str) -> Iterator[str]:
 
 
 def leads_nowhere(page: Path, text: str, generated: dict[str, str]) -> list[str]:
-    """Those of a page's links that name no file, or no heading of it."""
+    """Those of a page's links that name no file, or no heading of it.
+
+    A page of the site leads to others of the site, and to the notebooks, which it takes along.
+    """
 
     def good(target: str) -> bool:
         name, _, anchor = target.partition("#")
         to = Path(os.path.normpath(page.parent / name)) if name else page
+        site = (DOCS, ROOT / "examples")
+        if page.is_relative_to(DOCS) and not any(to.is_relative_to(part) for part in site):
+            return False
         made = generated.get(str(to.relative_to(DOCS))) if to.is_relative_to(DOCS) else None
         if to == page:
             made = text
@@ -94,11 +100,15 @@ def test_every_link_leads_to_a_page_and_a_heading(
 
 
 def test_a_link_that_leads_nowhere_is_found() -> None:
-    text = "# Here\n[a](#here) [b](#there) [c](no.md) [d](results.md#no) [e](made.md)"
+    text = (
+        "# Here\n[a](#here) [b](#there) [c](no.md) [d](results.md#no) "
+        "[e](made.md) [f](../README.md)"
+    )
     assert leads_nowhere(DOCS / "x.md", text, {"made.md": "# Made"}) == [
         "#there",
         "no.md",
         "results.md#no",
+        "../README.md",
     ]
 
 

@@ -1,6 +1,7 @@
 """Pages of the documentation that are made when it is built: they say what the code says.
 
-``mkdocs.yml`` names this file as a hook. ``pages`` needs twinvae alone; MkDocs calls ``on_files``.
+``mkdocs.yml`` names this file as a hook. ``pages`` needs twinvae alone; MkDocs calls ``on_files``
+and ``on_page_markdown``. The notebooks of examples/ go along, to be downloaded.
 """
 
 from __future__ import annotations
@@ -30,12 +31,19 @@ def pages() -> dict[str, str]:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """MkDocs: add the generated pages to those that lie in docs/."""
+    """MkDocs: add the generated pages, and the notebooks, to those that lie in docs/."""
     from mkdocs.structure.files import File
 
     for path, text in pages().items():
         files.append(File.generated(config, path, content=text))
+    for notebook in sorted((ROOT / "examples").glob("*.ipynb")):
+        files.append(File.generated(config, f"examples/{notebook.name}", abs_src_path=notebook))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """MkDocs: the notebooks lie beside docs/ in the repository, and within it in the site."""
+    return markdown.replace("](../examples/", "](examples/")
 
 
 def cli() -> str:
