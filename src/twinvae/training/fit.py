@@ -165,6 +165,9 @@ class _Training:
     seed: int
     ranks: Ranks = field(default_factory=ranks)
 
+    def __post_init__(self) -> None:
+        self.network = self.compute.trained(self.model)
+
     @classmethod
     def of(
         cls, model: Model, data: TrainingData, options: TrainConfig, compute: Compute, seed: int
@@ -220,12 +223,12 @@ class _Training:
         batch = self.batch(rows, generator, own)
         samples = self.options.posterior_samples
         with self.compute.autocast():
-            loss = self.model.loss(batch, samples=samples, kl_weight=kl_weight, generator=own)
+            loss = self.network.loss(batch, samples=samples, kl_weight=kl_weight, generator=own)
         terms = torch.stack(loss).detach()
         self.descend(MAIN, loss.objective, share, terms)
         if ADVERSARY in self.optimisers:
             with self.compute.autocast():
-                against = self.model.adversary_loss(batch.x, own)
+                against = self.network.adversary_loss(batch.x, own)
             self.descend(ADVERSARY, against, share)
         return terms
 
@@ -381,7 +384,7 @@ def _fingerprint(training: _Training, start: str) -> str:
             "training": dump_config(training.options),
             "seed": training.seed,
             "start": start,
-            "precision": "bf16" if training.compute.bf16 else "fp32",
+            "compute": training.compute.kind,
             "train": data.content(data.train),
             "val": data.content(data.val),
         }
