@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -85,6 +86,7 @@ def test_passes_are_seen_whole_and_batches_of_two_sizes_apart(
     from torch._dynamo.utils import counters
 
     # What comes before the C++ compiler, which would take minutes.
+    monkeypatch.setenv("CXX", sys.executable)  # is not called
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     options = OPTIONS.model_copy(update={"batch_size": 32})  # 80 slices: 32, 32, 16
     train(tmp_path / "eager", EAGER, kind, options)
@@ -98,6 +100,7 @@ def test_passes_are_seen_whole_and_batches_of_two_sizes_apart(
 def test_a_compiled_training_is_another_and_its_scores_are_not_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CXX", sys.executable)  # is not called
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     short = OPTIONS.model_copy(update={"epochs": 1})
     stamps = []
@@ -113,8 +116,10 @@ def test_a_compiled_training_is_another_and_its_scores_are_not_asked(
     assert runs[0].fingerprint("score") == runs[1].fingerprint("score")
 
 
-def test_without_a_compiler_the_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_training_is_refused_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    Compute.resolve(ComputeConfig(device="cpu"))
+    assert Compute.resolve(ComputeConfig(device="cpu", compile=True)).compile
     with pytest.raises(ConfigError, match=r"compute\.compile: .* found no no-such-compiler"):
-        Compute.resolve(ComputeConfig(device="cpu", compile=True))
+        train(tmp_path, COMPILED)

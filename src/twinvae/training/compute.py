@@ -40,17 +40,12 @@ class Compute:
 
     @classmethod
     def resolve(cls, options: ComputeConfig) -> Compute:
-        """Choose the device and set torch's threads.
-
-        Raises ``ConfigError`` when CUDA, or the compiler that is asked for, is not there.
-        """
+        """Choose the device and set torch's threads; ``ConfigError`` when CUDA is not there."""
         if options.precision == "auto":
             raise ConfigError("compute.precision: expected fp32 or bf16 by now, found auto")
         name = "cuda" if gpus(options.device) else "cpu"
         torch.set_num_threads(min(options.threads or cores(), cores()))
         set_arithmetic(deterministic=options.deterministic)
-        if options.compile:
-            require_compiler()
         return cls(torch.device(name), options.precision == "bf16", options.compile)
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -74,10 +69,11 @@ class Compute:
         """``model`` as its training asks it: itself, or a view whose passes are compiled.
 
         The view shares all weights and leaves their names alone. Batches of each size are compiled
-        apart, for a training has two at most.
+        apart, for a training has two at most. Raises ``ConfigError`` without a C++ compiler.
         """
         if not self.compile:
             return model
+        _require_compiler()
         torch.compiler.reset()  # what other trainings compiled counts against torch's limit
         view = copy.copy(model)
         for name in _COMPILED:
@@ -106,16 +102,6 @@ class Compute:
             return _in_float32(found)
 
         return run
-
-
-def require_compiler() -> None:
-    """Raise ``ConfigError`` when the C++ compiler that torch.compile calls is not there."""
-    wanted = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(wanted) is None:
-        raise ConfigError(
-            f"compute.compile: expected a C++ compiler, found no {wanted}; install one, name it in "
-            f"the environment variable CXX, or leave the setting out"
-        )
 
 
 def to_tensor(images: NDArray[np.uint16], device: torch.device) -> Tensor:
@@ -151,3 +137,12 @@ def _in_float32(found: Any) -> Any:
     if isinstance(found, DiagonalGaussian):
         return DiagonalGaussian(found.mean.float(), found.variance.float())
     return type(found)(_in_float32(each) for each in found)
+
+
+def _require_compiler() -> None:
+    wanted = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(wanted) is None:
+        raise ConfigError(
+            f"compute.compile: expected a C++ compiler, found no {wanted}; install one, name it in "
+            f"the environment variable CXX, or leave the setting out"
+        )

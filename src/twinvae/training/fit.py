@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +129,7 @@ def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fre
     done = load_checkpoint(folder, model, optimisers, fingerprint)
     log = _resumed_log(folder / "log.jsonl", done)
     steps = math.ceil(len(training.data.train) / options.batch_size)
-
-    def task() -> _Task:
-        return _Task.of(training, fingerprint, folder, done)
-
+    task = partial(_Task.of, training, fingerprint, folder, done)
     bars = progress_bar(label, options.epochs * steps)
     with helped(task, compute.device, DivergedError), bars as bar:
         bar.already(done * steps)
@@ -165,9 +163,6 @@ class _Training:
     seed: int
     ranks: Ranks = field(default_factory=ranks)
 
-    def __post_init__(self) -> None:
-        self.network = self.compute.trained(self.model)
-
     @classmethod
     def of(
         cls, model: Model, data: TrainingData, options: TrainConfig, compute: Compute, seed: int
@@ -176,6 +171,11 @@ class _Training:
         model.to(compute.device).train()
         near = _near(data, compute.device)
         return cls(model, _optimisers(model, options), near, options, compute, seed)
+
+    @cached_property
+    def network(self) -> Model:
+        """``model`` as its steps ask it."""
+        return self.compute.trained(self.model)
 
     def epoch(self, epoch: int, bar: Bar) -> dict[str, Any]:
         """One pass through the training slices; returns its line of the log."""
