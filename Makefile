@@ -74,6 +74,7 @@ $(BENCH_VENV)/.bench: pyproject.toml
 	-$(BENCH_VENV)/bin/pip install --quiet --editable '.[bench-lightning]'
 	-$(BENCH_VENV)/bin/pip install --quiet --editable '.[bench-pythae]'
 	-$(BENCH_VENV)/bin/pip install --quiet --editable '.[bench-imaging]'
+	-$(BENCH_VENV)/bin/pip install --quiet --editable '.[bench-store]'
 	@touch $@
 
 bench: setup $(BENCH_VENV)/.bench  ## docs/performance.md: ONLY=training,detect FRESH=1; QUICK=1: a first look

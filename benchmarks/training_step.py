@@ -1,8 +1,10 @@
 """What a training step costs beside the same network in a bare loop, and beside its layers alone.
 
     python benchmarks/training_step.py [--rounds 12] [--threads 1] [--only NETWORK] [--out FILE]
+    python benchmarks/training_step.py --compile [--rounds 12] [--threads 1] [--only NETWORK]
 
-The paper's two networks and preset best's healthy one, at their own batch sizes, on random slices.
+The paper's two networks and preset best's healthy one, at their own batch sizes, on random slices;
+`slab, healthy`, that of configs/slab.yaml, only when it is asked for.
 The contestants take turns in one process, round by round, so that each ratio is of neighbours in
 time; seconds are of the processor (all threads), so that other programs on the machine hardly
 matter. On a GPU they are of the wall clock.
@@ -13,7 +15,9 @@ matter. On a GPU they are of the wall clock.
   ceiling that the convolution library sets. What lies between them (activations, likelihood,
   optimiser, augmentation) is not in it;
 - Lightning, pythae: their trainers around the bare loop's loss (``trainers.py``), where they are
-  installed: ``make bench`` gives them an environment of their own.
+  installed: ``make bench`` gives them an environment of their own;
+- compiled: with ``--compile``, and then beside step alone, the same epoch whose network's passes
+  torch.compile made. It needs a C++ compiler. What it takes to compile is told apart.
 
 Shares of peak are of the FLOP of convolutions and products against those of a large matrix product
 measured in the same rounds.
@@ -54,6 +58,9 @@ NETWORKS = {
     "paper, mixed": ("paper", "mixed"),
     "best, healthy": ("best", "healthy"),
 }
+SLAB = "slab, healthy"
+SLAB_CONFIG = Path(__file__).parents[1] / "configs" / "slab.yaml"
+PASSES = ("encode", "decode", "last")  # what training asks of networks; last: of U-Nets
 Work = Callable[[], None]
 
 
@@ -199,6 +206,39 @@ def one_network(
     return rows_of(name, found, flop)
 
 
+def compiled(
+    name: str,
+    config: ModelConfig,
+    options: TrainConfig,
+    compute: Compute,
+    folder: Path,
+    rounds: int,
+) -> list[Row]:
+    """The row of one network whose passes are compiled, beside the same as it is."""
+    data = slices_on_disk(folder, STEPS * options.batch_size, config.image_size)
+    eager, other = (build_model(config, 0).to(compute.device).train() for _ in range(2))
+    for each in PASSES:
+        if hasattr(other, each):
+            setattr(other, each, torch.compile(getattr(other, each)))
+    step = one_epoch(eager, data, options, compute)
+    work = one_epoch(other, data, options, compute)
+    started = time.perf_counter()
+    work()
+    took = time.perf_counter() - started
+    works = {"step": (step, STEPS), "compiled": (work, STEPS)}
+    found = in_turns(name, works, compute.device, rounds)
+    note = f"ms a step: {1e3 * statistics.median(found['step']):.0f}; compiled in {took:.0f} s"
+    return [
+        row(
+            f"the network's passes compiled, {name}",
+            "twinvae's step",
+            ratios(found["compiled"], found["step"]),
+            most=0.9,
+            note=note,
+        )
+    ]
+
+
 def in_turns(
     name: str, works: dict[str, tuple[Work, int]], device: torch.device, rounds: int
 ) -> dict[str, list[float]]:
@@ -242,23 +282,32 @@ def rows_of(name: str, found: dict[str, list[float]], flop: int) -> list[Row]:
     return rows
 
 
+def settings_of(name: str) -> tuple[ModelConfig, TrainConfig]:
+    """What a network is and how it is trained."""
+    if name == SLAB:
+        run = load_config(SLAB_CONFIG, {"training.healthy.labels": None})
+        return run.models.healthy, run.training.healthy
+    preset, role = NETWORKS[name]
+    run = load_config(preset)
+    return getattr(run.models, role), getattr(run.training, role)
+
+
 def main() -> None:
     """Measure, print a table, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", choices=list(NETWORKS), help="one network")
+    parser.add_argument("--only", choices=[*NETWORKS, SLAB], help="one network")
+    parser.add_argument("--compile", action="store_true", help="against torch.compile, no other")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     compute = Compute.resolve(ComputeConfig(device=given.device, threads=given.threads))
+    measure = compiled if given.compile else one_network
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, (preset, role) in NETWORKS.items():
-            if given.only in (None, name):
-                run = load_config(preset)
-                config, options = getattr(run.models, role), getattr(run.training, role)
-                rows += one_network(name, config, options, compute, Path(folder), given.rounds)
+        for name in [given.only] if given.only else NETWORKS:
+            rows += measure(name, *settings_of(name), compute, Path(folder), given.rounds)
     peak = row("memory of all contestants' training", "", [peak_gib()], "GiB")
     write_part(given.out, [*rows, peak], able()[1], torch=torch.__version__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -198,6 +200,26 @@ def test_rivals_come_from_their_own_environment(bench: Any, name: str, tmp_path:
     alone = part.command(tmp_path / "x.json", quick=True, rivals_python=None)
     assert alone[0] == sys.executable
     assert ("--no-rivals" in alone) is (name == "prepare")
+
+
+def test_every_format_gives_the_slices_that_were_written(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, formats = bench("slice_store"), bench("slice_formats")
+    monkeypatch.setattr(formats, "SHARD", 96)  # a scan has 130: it goes on in the next file
+    cohort = store.Cohort(scans=3, size=8)
+    wanted = np.concatenate(list(cohort.all()))
+    rows = np.array([3, 95, 96, 97, 250, 389])
+    for number, (needs, form) in enumerate(formats.FORMATS.values()):
+        if importlib.util.find_spec(needs) is None:
+            continue
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        form.write(folder, cohort.all(), cohort.shape)
+        array = form.open(folder)
+        assert np.array_equal(array[rows], wanted[rows])
+        assert np.array_equal(array[130:260], wanted[130:260])
+        assert np.array_equal(array[0:390], wanted)
 
 
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)

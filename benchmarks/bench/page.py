@@ -26,8 +26,8 @@ them again.
 Contestants of a ratio take turns, in one process where that is possible; the median of the ratios
 and their quartiles stand in the table. Ratios are of processor seconds, so that other programs on
 the machine hardly matter; figures in seconds are of the clock unless said. Above 1 means that what
-stands first takes longer. Lightning, pythae, TorchIO and MONAI run in an environment of their own,
-as their makers' examples use them, on the same networks, batches and scans.
+stands first takes longer. Lightning, pythae, TorchIO, MONAI, HDF5 and zarr run in an environment of
+their own, as their makers' examples use them, on the same networks, batches and scans.
 """
 _SCALING = """\
 ## Cost against size

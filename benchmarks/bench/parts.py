@@ -68,6 +68,8 @@ PARTS = (
     Part("evaluation-large", "evaluation of a million rows", "evaluation_large.py", (),
          ("--rows", "6000", "--scores", "3", "--resamples", "200"),
          beside=("evaluation_cost.py",)),
+    Part("slices", "the slice store", "slice_store.py", (), ("--scans", "16", "--rounds", "1"),
+         "all", ("slice_formats.py",)),
     Part("startup", "start-up and imports", "startup_cost.py", (), ("--rounds", "2"), "option"),
     Part("scaling", "cost against size", "scaling.py", (), ("--quick", "--repeats", "1"),
          beside=("scaling_stages.py", "evaluation_cost.py", "prepare.py")),

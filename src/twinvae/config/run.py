@@ -128,6 +128,10 @@ class ComputeConfig(Documented):
     deterministic: bool = False
     """On a GPU: only kernels that give the same bits every time, some of them slower; what has no
     such kernel is an error. A CPU always gives the same bits."""
+    compile: bool = False
+    """Train with passes that torch.compile has compiled; scoring is as without. It needs a C++
+    compiler and some minutes, and gains nothing on a CPU (docs/architecture.md). Meant for GPUs,
+    where it has not been measured."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads for torch; by default one per core."""
     jobs: int | None = Field(default=None, ge=1)

@@ -162,7 +162,8 @@ class Run:
             for name in STAGES[: STAGES.index(stage)]
         }
         settings = {key: self._plain[key] for key in _SETTINGS[stage]}
-        compute = self._plain["compute"]["precision"] if stage in ("train", "score") else None
+        matters = {"train": ("precision", "compile"), "score": ("precision",)}.get(stage, ())
+        compute = {key: self._plain["compute"][key] for key in matters}
         return digest([settings, compute, sums, extra, code_digest(STAGE_CODE[stage])])
 
     def stage(

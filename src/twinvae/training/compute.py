@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ from twinvae.vocabulary import FULL_SCALE
 
 PASSES = ("features", "encode", "decode", "reconstruct", "examine")
 """Methods of a model that are passes of its network; everything else is arithmetic."""
+_COMPILED = ("encode", "decode", "last")
+"""Those that training compiles; they draw nothing. ``last`` is that of the U-Nets."""
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -32,6 +36,7 @@ class Compute:
 
     device: torch.device
     bf16: bool
+    compile: bool = False
 
     @classmethod
     def resolve(cls, options: ComputeConfig) -> Compute:
@@ -41,7 +46,7 @@ class Compute:
         name = "cuda" if gpus(options.device) else "cpu"
         torch.set_num_threads(min(options.threads or cores(), cores()))
         set_arithmetic(deterministic=options.deterministic)
-        return cls(torch.device(name), options.precision == "bf16")
+        return cls(torch.device(name), options.precision == "bf16", options.compile)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision context of training's forward passes.
@@ -54,6 +59,27 @@ class Compute:
     def arithmetic(self) -> AbstractContextManager[None]:
         """The context of all that is not a network's pass: float32, whatever is around it."""
         return torch.autocast(self.device.type, enabled=False)
+
+    @property
+    def kind(self) -> str:
+        """What a training's bits depend on, besides the machine."""
+        return ("bf16" if self.bf16 else "fp32") + (", compiled" if self.compile else "")
+
+    def trained(self, model: _Network) -> _Network:
+        """``model`` as its training asks it: itself, or a view whose passes are compiled.
+
+        The view shares all weights and leaves their names alone. Batches of each size are compiled
+        apart, for a training has two at most. Raises ``ConfigError`` without a C++ compiler.
+        """
+        if not self.compile:
+            return model
+        _require_compiler()
+        torch.compiler.reset()  # what other trainings compiled counts against torch's limit
+        view = copy.copy(model)
+        for name in _COMPILED:
+            if hasattr(model, name):
+                setattr(view, name, torch.compile(getattr(model, name), dynamic=False))
+        return view
 
     def network(self, model: _Network) -> _Network:
         """``model``, its passes in this precision and their results in float32.
@@ -111,3 +137,12 @@ def _in_float32(found: Any) -> Any:
     if isinstance(found, DiagonalGaussian):
         return DiagonalGaussian(found.mean.float(), found.variance.float())
     return type(found)(_in_float32(each) for each in found)
+
+
+def _require_compiler() -> None:
+    wanted = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(wanted) is None:
+        raise ConfigError(
+            f"compute.compile: expected a C++ compiler, found no {wanted}; install one, name it in "
+            f"the environment variable CXX, or leave the setting out"
+        )

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +129,7 @@ def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fre
     done = load_checkpoint(folder, model, optimisers, fingerprint)
     log = _resumed_log(folder / "log.jsonl", done)
     steps = math.ceil(len(training.data.train) / options.batch_size)
-
-    def task() -> _Task:
-        return _Task.of(training, fingerprint, folder, done)
-
+    task = partial(_Task.of, training, fingerprint, folder, done)
     bars = progress_bar(label, options.epochs * steps)
     with helped(task, compute.device, DivergedError), bars as bar:
         bar.already(done * steps)
@@ -173,6 +171,11 @@ class _Training:
         model.to(compute.device).train()
         near = _near(data, compute.device)
         return cls(model, _optimisers(model, options), near, options, compute, seed)
+
+    @cached_property
+    def network(self) -> Model:
+        """``model`` as its steps ask it."""
+        return self.compute.trained(self.model)
 
     def epoch(self, epoch: int, bar: Bar) -> dict[str, Any]:
         """One pass through the training slices; returns its line of the log."""
@@ -220,12 +223,12 @@ class _Training:
         batch = self.batch(rows, generator, own)
         samples = self.options.posterior_samples
         with self.compute.autocast():
-            loss = self.model.loss(batch, samples=samples, kl_weight=kl_weight, generator=own)
+            loss = self.network.loss(batch, samples=samples, kl_weight=kl_weight, generator=own)
         terms = torch.stack(loss).detach()
         self.descend(MAIN, loss.objective, share, terms)
         if ADVERSARY in self.optimisers:
             with self.compute.autocast():
-                against = self.model.adversary_loss(batch.x, own)
+                against = self.network.adversary_loss(batch.x, own)
             self.descend(ADVERSARY, against, share)
         return terms
 
@@ -381,7 +384,7 @@ def _fingerprint(training: _Training, start: str) -> str:
             "training": dump_config(training.options),
             "seed": training.seed,
             "start": start,
-            "precision": "bf16" if training.compute.bf16 else "fp32",
+            "compute": training.compute.kind,
             "train": data.content(data.train),
             "val": data.content(data.val),
         }
