@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -108,33 +108,26 @@ def detect(
 
     Exit code 6: scans were skipped; 8: none were, but some are out of domain, without a verdict.
     """
-    chosen: dict[str, Any] = {
-        "brain_masks": brain_mask or (),
-        "participants": participant_label or (),
-        "sessions": session_label or (),
-        "skull_strip": _stripping(skull_strip_method) or skull_strip,
-        "maps": [name.strip() for name in maps.split(",")] if maps else (),
-    }
-    same = {"trust_grid": trust_grid, "strict": strict, "force": force, "again": again,
-            "dicom": dicom, "layout": output_layout, "device": device, "threads": threads,
-            "jobs": jobs}  # fmt: skip
-    _detect(bundle, scans, out, chosen | same, dry_run=dry_run, as_json=as_json)
-
-
-def _detect(
-    bundle: Path,
-    scans: list[Path],
-    out: Path,
-    chosen: dict[str, Any],
-    *,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    from twinvae.detection.options import DetectOptions
+    from twinvae.detection.options import DetectOptions, Layout
     from twinvae.detection.plan import plan_detection
     from twinvae.detection.shipped import is_composite
 
-    options = DetectOptions(**chosen)
+    options = DetectOptions(
+        brain_masks=brain_mask or (),
+        participants=participant_label or (),
+        sessions=session_label or (),
+        trust_grid=trust_grid,
+        skull_strip=_stripping(skull_strip_method) or skull_strip,
+        maps=[name.strip() for name in maps.split(",")] if maps else (),
+        strict=strict,
+        force=force,
+        again=again,
+        dicom=dicom,
+        layout=cast(Layout, output_layout),  # which DetectOptions checks
+        device=device,
+        threads=threads,
+        jobs=jobs,
+    )
     plan = plan_detection(bundle, scans, out, options, together=is_composite(bundle))
     judge_as_planned(plan, dry_run=dry_run, as_json=as_json)
 
