@@ -71,8 +71,8 @@ def detect_scans(
     kept as they are and read back, unless ``again``: so a call that was cut off goes on.
 
     Raises ``DataError`` when a scan or mask is not there, and ``OutputError`` when ``out`` or a
-    folder in it holds anything else, or lies within an input, both before anything is done, and
-    ``StageError`` while another process writes there.
+    folder in it holds anything else, or lies within an input, both before anything is done. Other
+    processes may fill ``out`` at the same time.
     """
     plan = plan_detection(bundle, scans, out, DetectOptions(**options), together=False)
     report = judge_scans(plan)
