@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from twinvae.errors import OutputError, StageError
+from twinvae.errors import OutputError, StageError, some_of
 from twinvae.files import TEMPORARY, new_folder, read_json, temporary_folder, write_json
 
 MARKER = ".twinvae.json"
@@ -281,10 +281,9 @@ def _keep_from(output: Path, given: Path) -> None:
 def _refuse(folder: Path, kind: Kind, foreign: list[str]) -> None:
     if not foreign:
         return
-    more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
     raise OutputError(
         f"{folder}: expected a new or empty folder, or a {kind} with nothing of anybody else's, "
-        f"found {', '.join(foreign[:3])}{more}, which twinvae did not write here; nothing was "
+        f"found {some_of(foreign, 3)}, which twinvae did not write here; nothing was "
         f"changed, choose another folder or move it away"
     )
 

@@ -9,7 +9,7 @@ import typer
 
 from twinvae.commands import completing
 from twinvae.commands.options import Device, Threads, TrustGrid, example
-from twinvae.errors import ConfigError, NoVerdictError
+from twinvae.errors import ConfigError, NoVerdictError, some_of
 from twinvae.files import json_text
 from twinvae.progress import say
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _METHODS: dict[str, Stripping] = {"hd_bet": "hd_bet", "template": "template"}
 _WORDS = {"abnormal": "ABNORMAL", "healthy": "no abnormality found"}
-_NAMED = 5  # scans that a message names
 
 Bundle = Annotated[
     Path,
@@ -188,10 +187,9 @@ def _require_verdicts(report: Report[Found]) -> None:
     """Raise ``NoVerdictError`` when some scans got none."""
     none = [one.name for one in report.found if one.verdict is None]
     if none:
-        more = f" and {len(none) - _NAMED} more" if len(none) > _NAMED else ""
         raise NoVerdictError(
             f"{len(none)} of {len(report.found)} got no verdict, out of domain: "
-            f"{', '.join(none[:_NAMED])}{more}; --force judges them all the same"
+            f"{some_of(none)}; --force judges them all the same"
         )
 
 

@@ -19,13 +19,13 @@ from twinvae.cohort.manifest import validate_manifest
 from twinvae.cohort.patients import contrast_file, file_of
 from twinvae.config.contrast import standard_contrast
 from twinvae.detection.privacy import Cover
-from twinvae.errors import ConfigError, DataError
+from twinvae.errors import ConfigError, DataError, some_of
 from twinvae.files import file_and_volume
 from twinvae.outputs import kind_of
 
 _IMAGES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 _OURS = ("detections", "results of a scan", "maps")
-_NAMED = 5  # how many of a kind a message names
+_NAMED = 5  # studies whose choice of series is said
 
 
 @dataclass(frozen=True)
@@ -379,6 +379,4 @@ def _told(image: Path) -> str:
 
 
 def _some(names: Iterable[str]) -> str:
-    listed = sorted(set(names))
-    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
-    return ", ".join(listed[:_NAMED]) + more
+    return some_of(sorted(set(names)))
