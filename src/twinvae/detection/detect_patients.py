@@ -6,6 +6,7 @@ Which files are which patient's is ``cohort.patients.patients_of``'s and ``gathe
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -88,6 +89,7 @@ def _written(
     one, calibration = judge_patient(
         composite, of, looked, broken, task.name, task.place.folder, force=force
     )
+    one = replace(one, warnings=(*task.left, *one.warnings))
     with task.place.replaced() as room:
         lacking = write_patient(
             room, one, composite, calibration, looked, task.place, dicom=job.dicom

@@ -52,6 +52,8 @@ class Gathered:
     """Number, description and shape of a DICOM series."""
     alone: bool = True
     """Whether it was given by itself, not by a folder or a table."""
+    instead_of: tuple[Path, ...] = ()
+    """Where contrasts are judged together: scans of the same that were left for this one."""
 
     @property
     def said(self) -> str:
@@ -313,6 +315,9 @@ def _one_of_each(where: str, scans: Sequence[Gathered], wanted: Wanted) -> list[
     for one in scans:
         patient = _visit(one, several)
         if (patient, one.contrast) in first:
+            taken = first[patient, one.contrast]
+            left = (*taken.instead_of, one.image)
+            first[patient, one.contrast] = replace(taken, instead_of=left)
             again.append(" ".join(filter(None, (patient, one.contrast, one.detail))))
         else:
             first[patient, one.contrast] = replace(one, name=patient)
