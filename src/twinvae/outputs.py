@@ -31,7 +31,7 @@ _NOBODYS = frozenset({MARKER, LOCK, ".DS_Store", "Thumbs.db", "desktop.ini"})
 Kind = Literal[
     "run", "cross-validation", "study", "generated cohort", "evaluation", "detections",
     "results of a scan", "bundle", "fusion", "figures", "maps", "contact sheets",
-    "BIDS derivatives", "tables of a data set",
+    "BIDS derivatives", "tables of a data set", "training log",
 ]  # fmt: skip
 
 Alone = Callable[[], AbstractContextManager[None]]
@@ -182,7 +182,7 @@ def spread(
 def _take_places(home: Path, kind: Kind, of: str, places: Mapping[Path, Path]) -> None:
     """Move files to their places, those in ``home`` last, and remove what was there before."""
     old = own_files(home)
-    _mark(home, kind, of, {*old, *places.values()})
+    mark(home, kind, of, {*old, *places.values()})
     for path in old:
         if path.parent == home:
             path.unlink(missing_ok=True)
@@ -191,7 +191,7 @@ def _take_places(home: Path, kind: Kind, of: str, places: Mapping[Path, Path]) -
         os.replace(path, places[path])
     gone = set(old) - set(places.values())
     remove(Path(os.path.commonpath([home, *places.values()])), gone)
-    _mark(home, kind, of, places.values())
+    mark(home, kind, of, places.values())
 
 
 def check_spread(home: Path, kind: Kind, places: Iterable[Path], *, of: str = "") -> None:
@@ -211,7 +211,8 @@ def check_spread(home: Path, kind: Kind, places: Iterable[Path], *, of: str = ""
             )
 
 
-def _mark(home: Path, kind: Kind, of: str, files: Iterable[Path]) -> None:
+def mark(home: Path, kind: Kind, of: str, files: Iterable[Path]) -> None:
+    """Say in the marker of ``home`` that ``files`` are ours."""
     home.mkdir(parents=True, exist_ok=True)
     names = sorted(os.path.relpath(path, home) for path in files)
     write_json(home / MARKER, {"made_by": "twinvae", "kind": kind, "of": of, "files": names})

@@ -32,6 +32,8 @@ class Compute:
 
     device: torch.device
     bf16: bool
+    log: str = "none"
+    """Where else a training's log goes: ``none`` or ``tensorboard``."""
 
     @classmethod
     def resolve(cls, options: ComputeConfig) -> Compute:
@@ -41,7 +43,7 @@ class Compute:
         name = "cuda" if gpus(options.device) else "cpu"
         torch.set_num_threads(min(options.threads or cores(), cores()))
         set_arithmetic(deterministic=options.deterministic)
-        return cls(torch.device(name), options.precision == "bf16")
+        return cls(torch.device(name), options.precision == "bf16", options.log)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision context of training's forward passes.
