@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from contrasts import card, composite, fused, runs
+from dicom_series import abnormal_scan
 from tiny import tiny_config
 from twinvae.runs.folder import Run
 from twinvae.runs.stages import run_stages
 
-__all__ = ["card", "composite", "fused", "runs"]  # fixtures
+__all__ = ["abnormal_scan", "card", "composite", "fused", "runs"]  # fixtures
 
 torch.set_num_threads(1)
 

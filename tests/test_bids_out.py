@@ -241,11 +241,17 @@ def test_contrasts_judged_together_are_told_apart(
     for contrast, run in runs.items():
         scan = next((run / "cohort/mixed").glob(f"sub-*/anat/*_{contrast}.nii.gz"))
         put(scan, root, f"sub-01/ses-1/anat/sub-01_ses-1_{contrast}.nii.gz")
+    run_2 = f"sub-01/ses-1/anat/sub-01_ses-1_run-2_{contrast}.nii.gz"
+    put(scan, root, run_2)
     out = root / "derivatives/twinvae"
     (one,) = detect_patients(composite, root, out, threads=1, force=True)
     (again,) = detect_patients(composite, root, out, threads=1, force=True)
     assert one.summary() == again.summary()
     assert one.name == "sub-01_ses-1"
+    assert f"{root / run_2} was left out, since only one scan" in one.warnings[0]
+    assert read_json(one.folder / "sub-01_ses-1_desc-verdict_fused.json")["warnings"] == list(
+        one.warnings
+    )
     page = (out / "sub-01_ses-1.html").read_text()
     for contrast in runs:
         assert f'href="sub-01_ses-1_{contrast}.html"' in page

@@ -88,6 +88,13 @@ def test_contrasts_of_a_subject_and_session_are_joined(bids: Path) -> None:
         "left 1, of which there is another of that contrast: sub-02_ses-1 T2w run-2"
         in (wanted.notes[0])
     )
+    (twice,) = (one for one in found if one.instead_of)
+    assert [path.name for path in twice.instead_of] == ["sub-02_ses-1_run-2_T2w.nii.gz"]
+    assert twice.image.name == "sub-02_ses-1_T2w.nii.gz"
+    plan = plan_detection("any", bids, "out", DetectOptions(), together=True)
+    (said,) = (line for task in plan.tasks for line in task.left)
+    assert said.startswith("T2w: ")
+    assert "sub-02_ses-1_run-2_T2w.nii.gz was left out, since only one scan" in said
     named = planned(bids, bundle="any")
     assert set(named["sub-01_ses-1"]) == {"T2w", "FLAIR"}
     assert set(named["sub-03"]) == {"T1w"}

@@ -1,8 +1,7 @@
-"""DICOM out: on the source's grid to the voxel, what it says, and whose name is nowhere else."""
+"""DICOM out: on the source's grid to the voxel, and what it says."""
 
 from __future__ import annotations
 
-import gzip
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,61 +13,15 @@ import pandas as pd
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from typer.testing import CliRunner
 
-from dicom_files import classic, enhanced, uid
+from dicom_series import series_of
 from twinvae import __version__
-from twinvae.commands.app import app
 from twinvae.detection import dicom_out
 from twinvae.detection.detect import detect_scans
-from twinvae.errors import ConfigError, PartialFailureError
+from twinvae.errors import ConfigError
 from twinvae.runs.folder import Run
 
 MARK = "RESEARCH ONLY - NOT FOR CLINICAL USE"
-WHO = {
-    "PatientName": "Zwiebelkuchen^Kunigunde",
-    "PatientID": "MRN-0815-X",
-    "PatientBirthDate": "19340517",
-    "PatientSex": "F",
-    "AccessionNumber": "ACC4711",
-    "StudyID": "77",
-    "StudyDate": "20240131",
-    "FrameOfReferenceUID": uid("frame of reference"),
-}
-TELLING = ("zwiebelkuchen", "kunigunde", "0815", "19340517", "1934-05-17", "acc4711", "20240131")
-
-
-def _turned(affine: np.ndarray) -> np.ndarray:
-    """Oblique: ten degrees about x, then five about z, and elsewhere."""
-    a, b = np.radians((10.0, 5.0))
-    about_x = [[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]]
-    about_z = [[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]]
-    turn = np.eye(4)
-    turn[:3, :3] = np.array(about_z) @ np.array(about_x)
-    return turn @ affine
-
-
-def _series(kind: str, scan: Path, folder: Path, **more: object) -> Path:
-    """The scan as DICOM: its voxels stay in place but for ``oblique``, which turns the head."""
-    image = nib.load(scan)
-    data, affine = np.asarray(image.dataobj).astype(np.int16), image.affine
-    if kind == "oblique":
-        affine = _turned(affine)
-    if kind == "reversed":  # slices from the top down, columns from the back forwards
-        affine = affine @ np.diag([1.0, -1, -1, 1])
-        affine[:3, 3] = image.affine[:3, 3] + image.affine[:3, 1:3] @ (np.array(data.shape[1:]) - 1)
-        data = data[:, ::-1, ::-1]
-    if kind == "coronal":
-        data, affine = data.transpose(0, 2, 1)[:, ::-1], affine[:, [0, 2, 1, 3]]
-        affine = affine @ np.array(
-            [[1.0, 0, 0, 0], [0, -1, 0, data.shape[1] - 1], [0, 0, 1, 0], [0, 0, 0, 1]]
-        )
-    values = WHO | more
-    if kind == "flipped":  # dark becomes bright, as from T2w to T1w
-        data = np.where(data > 0, data.max() + 1 - data, 0).astype(np.int16)
-    if kind == "enhanced":
-        return enhanced(folder / "all.dcm", data, affine, **values)
-    return classic(folder, data, affine, **values)
 
 
 class Judged:
@@ -90,22 +43,11 @@ class Judged:
         return [pydicom.dcmread(file) for file in sorted(self.folder.glob(pattern))]
 
 
-@pytest.fixture(scope="module")
-def abnormal(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run's scan that is called abnormal with most abnormal slices."""
-    scans = sorted((tiny_run.folder / "cohort/mixed").glob("sub-*/anat/*_T2w.nii.gz"))[:6]
-    out = tmp_path_factory.mktemp("looked")
-    found = detect_scans(tiny_run.bundle, scans, out, force=True, threads=1)
-    best = max(found, key=lambda one: (one.verdict.abnormal, int(one.slices["abnormal"].sum())))
-    assert best.verdict.abnormal
-    return best.image
-
-
 @pytest.fixture(scope="module", params=["classic", "oblique", "reversed", "coronal", "enhanced"])
-def judged(tiny_run: Run, abnormal: Path, tmp_path_factory, request) -> Judged:
+def judged(tiny_run: Run, abnormal_scan: Path, tmp_path_factory, request) -> Judged:
     folder = tmp_path_factory.mktemp(request.param)
     with pytest.MonkeyPatch.context() as patch:
-        source = _series(request.param, abnormal, folder / "series")
+        source = series_of(request.param, abnormal_scan, folder / "series")
         return Judged(tiny_run, source, folder / "out", patch)
 
 
@@ -266,7 +208,7 @@ def test_a_scan_called_healthy_gets_a_report_and_no_segmentation(
     tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan = _healthy(tiny_run, tmp_path / "looked")
-    series = _series("classic", scan, tmp_path / "t2")
+    series = series_of("classic", scan, tmp_path / "t2")
     judged = Judged(tiny_run, series, tmp_path / "out", monkeypatch)
     names = {file.name for file in judged.folder.iterdir()}
     assert "seg.dcm" not in names
@@ -278,9 +220,9 @@ def test_a_scan_called_healthy_gets_a_report_and_no_segmentation(
 
 
 def test_a_scan_out_of_domain_gets_no_number_and_no_region(
-    tiny_run: Run, abnormal: Path, tmp_path: Path
+    tiny_run: Run, abnormal_scan: Path, tmp_path: Path
 ) -> None:
-    series = _series("flipped", abnormal, tmp_path / "t2")
+    series = series_of("flipped", abnormal_scan, tmp_path / "t2")
     (one,) = detect_scans(tiny_run.bundle, [series], tmp_path / "out", threads=1)
     assert one.verdict is None
     assert not (one.folder / "dicom/seg.dcm").exists()
@@ -293,82 +235,10 @@ def test_a_scan_out_of_domain_gets_no_number_and_no_region(
     assert any("OUT OF DOMAIN" in text for text in texts)
 
 
-def _everything(folder: Path) -> str:
-    """Names and content of all files but the DICOM objects, and the names of these, too."""
-    said = []
-    for path in sorted(folder.rglob("*")):
-        said.append(str(path.relative_to(folder)))
-        if path.is_file() and path.parent.name != "dicom":
-            raw = path.read_bytes()
-            said.append((gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("latin-1"))
-    return "\n".join(said).casefold()
-
-
-@pytest.mark.parametrize("kind", ["classic", "enhanced", "broken", "one of two"])
-def test_no_patient_is_named_outside_the_objects(
-    tiny_run: Run, abnormal: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
-) -> None:
-    export = tmp_path / "Zwiebelkuchen, Kunigunde 1934-05-17" / "mrn0815x_t2"
-    name = "Kunigunde Zwiebelkuchen"  # not as the standard has names, which libraries remark on
-    form = "enhanced" if kind == "enhanced" else "classic"
-    given = _series(form, abnormal, export, PatientName=name)
-    if kind == "broken":
-        slices = sorted(given.iterdir())
-        slices[3].unlink()
-        slices[5].rename(slices[5].with_name("Kunigunde5"))
-    name = str(given)
-    if kind == "one of two":
-        _series("classic", abnormal, export / "a", series="2", PatientName="Someone^Else")
-        name += f"#{uid('series', '1')}"
-    out = tmp_path / "out"
-    done = CliRunner().invoke(
-        app, ["detect", str(tiny_run.bundle), name, "-o", str(out), "--force", "--threads", "1"]
-    )
-    said = done.output + str(done.exception or "") + caplog.text
-    if kind == "broken":
-        assert "missing slice" in said
-    else:
-        assert (out / _only_folder(out) / "dicom/sr.dcm").is_file()
-        assert (out / "summary.tsv").is_file()
-        assert "report.html" in done.output
-    everything = _everything(out) + said.casefold() if out.exists() else said.casefold()
-    for word in TELLING:
-        assert word not in everything, word
-
-
-def _only_folder(out: Path) -> str:
-    (name,) = [path.name for path in out.iterdir() if path.is_dir()]
-    return name
-
-
-def test_hidden_names_still_tell_scans_apart_and_are_found_again(
-    tiny_run: Run, abnormal: Path, tmp_path: Path
-) -> None:
-    scans = [
-        _series("classic", abnormal, tmp_path / f"Kunigunde_{n}", series=str(n)) for n in (1, 2)
-    ]
-    out = tmp_path / "out"
-    first = detect_scans(tiny_run.bundle, scans, out, force=True, dicom=False, threads=1)
-    assert len({one.name for one in first}) == 2
-    again = detect_scans(tiny_run.bundle, scans[1:], out, force=True, dicom=False, threads=1)
-    assert again[0].name == first[1].name
-    assert len((out / "summary.tsv").read_text().splitlines()) == 3
-
-
-def test_what_is_said_to_be_de_identified_keeps_its_name(
-    tiny_run: Run, abnormal: Path, tmp_path: Path
-) -> None:
-    named = tmp_path / "sub-0815X"
-    scan = _series("classic", abnormal, named, PatientID="0815X", PatientIdentityRemoved="YES")
-    (one,) = detect_scans(tiny_run.bundle, [scan], tmp_path / "out", force=True, threads=1)
-    assert one.name == "sub-0815X"
-    assert str(scan) in (tmp_path / "out/summary.tsv").read_text()
-
-
 def test_without_highdicom_it_is_said_once_and_scans_are_judged(
-    tiny_run: Run, abnormal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    tiny_run: Run, abnormal_scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    scans = [_series("classic", abnormal, tmp_path / name, series=name) for name in "34"]
+    scans = [series_of("classic", abnormal_scan, tmp_path / name, series=name) for name in "34"]
     monkeypatch.setattr(dicom_out, "find_spec", lambda name: None)
     found = detect_scans(tiny_run.bundle, scans, tmp_path / "out", force=True, threads=1)
     assert capsys.readouterr().err.count('pip install "twinvae[dicom]"') == 1
@@ -380,20 +250,20 @@ def test_without_highdicom_it_is_said_once_and_scans_are_judged(
 
 
 def test_dicom_can_be_refused_and_needs_a_series(
-    tiny_run: Run, abnormal: Path, tmp_path: Path
+    tiny_run: Run, abnormal_scan: Path, tmp_path: Path
 ) -> None:
-    scan = _series("classic", abnormal, tmp_path / "t2")
+    scan = series_of("classic", abnormal_scan, tmp_path / "t2")
     detect_scans(tiny_run.bundle, [scan], tmp_path / "out", dicom=False, force=True, threads=1)
     assert (tmp_path / "out/t2/verdict.json").is_file()
     assert not (tmp_path / "out/t2/dicom").exists()
     with pytest.raises(ConfigError, match="expected a DICOM series among the scans"):
-        detect_scans(tiny_run.bundle, [abnormal], tmp_path / "no", dicom=True, threads=1)
+        detect_scans(tiny_run.bundle, [abnormal_scan], tmp_path / "no", dicom=True, threads=1)
 
 
 def test_a_series_that_cannot_be_referred_to_keeps_its_verdict(
-    tiny_run: Run, abnormal: Path, tmp_path: Path, capsys
+    tiny_run: Run, abnormal_scan: Path, tmp_path: Path, capsys
 ) -> None:
-    scan = _series("classic", abnormal, tmp_path / "t2", FrameOfReferenceUID=None)
+    scan = series_of("classic", abnormal_scan, tmp_path / "t2", FrameOfReferenceUID=None)
     (one,) = detect_scans(tiny_run.bundle, [scan], tmp_path / "out", force=True, threads=1)
     assert one.verdict is not None
     assert (one.folder / "verdict.json").is_file()
@@ -401,14 +271,3 @@ def test_a_series_that_cannot_be_referred_to_keeps_its_verdict(
     said = " ".join(capsys.readouterr().err.split())
     assert "No DICOM objects were written" in said
     assert "expected FrameOfReferenceUID, found none" in said
-
-
-def test_a_broken_series_among_others_is_named_without_its_patient(
-    tiny_run: Run, abnormal: Path, tmp_path: Path
-) -> None:
-    bad = _series("classic", abnormal, tmp_path / "Kunigunde", series="2")
-    sorted(bad.iterdir())[3].write_bytes(b"")
-    good = _series("classic", abnormal, tmp_path / "t2")
-    with pytest.raises(PartialFailureError, match="1 of 2 scans skipped") as error:
-        detect_scans(tiny_run.bundle, [bad, good], tmp_path / "out", force=True, threads=1)
-    assert "Kunigunde" not in str(error.value)

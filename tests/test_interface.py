@@ -8,8 +8,12 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
+
+import pytest
 
 import twinvae
+from twinvae.detection.options import Chosen, DetectOptions
 
 
 def test_everything_exported_is_there_under_its_name() -> None:
@@ -47,3 +51,10 @@ def test_import_is_quick() -> None:
 
 def test_what_is_not_exported_is_an_attribute_error() -> None:
     assert not hasattr(twinvae, "no_such_name")
+
+
+@pytest.mark.parametrize("function", [twinvae.detect_scans, twinvae.detect_patients])
+def test_what_may_be_chosen_is_typed_as_the_options_are(function) -> None:
+    assert get_type_hints(Chosen) == get_type_hints(DetectOptions)
+    assert Chosen.__required_keys__ == frozenset()
+    assert function.__annotations__["options"] == "Unpack[Chosen]"

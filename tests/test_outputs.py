@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from tiny import TINY, tiny_config
 from twinvae import __main__, outputs
 from twinvae.commands.app import app
+from twinvae.detection import place
 from twinvae.detection.detect import detect_scans
 from twinvae.detection.plan import scan_names
 from twinvae.errors import OutputError, PartialFailureError, StageError
@@ -291,7 +292,10 @@ def test_a_run_does_not_write_over_the_manifest_it_reads(tiny_run: Run, tmp_path
     assert own.read_bytes() == tiny_run.manifest.read_bytes()
 
 
-def test_two_processes_do_not_share_an_output(given: Given, tmp_path: Path) -> None:
+def test_two_processes_do_not_write_at_once(
+    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "_WAIT_S", 0.1)
     run = Run.create(tiny_config(), tmp_path / "run")
     with run.alone(), pytest.raises(StageError, match="found another twinvae at work"):
         run_stages(run)

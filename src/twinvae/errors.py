@@ -1,6 +1,10 @@
-"""The errors a user can cause, each with the exit code the command line returns for it."""
+"""The errors a user can cause, each with the exit code the command line returns for it; and how
+messages list many things.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class TwinvaeError(Exception):
@@ -59,3 +63,22 @@ def reason_of(error: Exception, what: object) -> str:
     if isinstance(error, TwinvaeError):
         return str(error)
     return f"{what}: {type(error).__name__}: {error}"
+
+
+def some_of(
+    items: Sequence[object], at_most: int = 5, *, total: int | None = None, joint: str = ", "
+) -> str:
+    """The first ``at_most`` of ``items``, and how many more there are, for a message.
+
+    ``total``: how many there are where ``items`` are only the first. ``joint``: between them; with
+    a line break what is left has a line of its own, too.
+
+    >>> some_of("abcdefg"), some_of("abc")
+    ('a, b, c, d, e and 2 more', 'a, b, c')
+    """
+    listed = joint.join(map(str, items[:at_most]))
+    left = (len(items) if total is None else total) - at_most
+    if left <= 0:
+        return listed
+    between = joint if joint.startswith("\n") else " "
+    return f"{listed}{between}and {left} more"

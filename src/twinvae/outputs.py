@@ -13,14 +13,14 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from twinvae.errors import OutputError, StageError
+from twinvae.errors import OutputError, StageError, some_of
 from twinvae.files import TEMPORARY, new_folder, read_json, temporary_folder, write_json
 
 MARKER = ".twinvae.json"
@@ -31,8 +31,11 @@ _NOBODYS = frozenset({MARKER, LOCK, ".DS_Store", "Thumbs.db", "desktop.ini"})
 Kind = Literal[
     "run", "cross-validation", "study", "generated cohort", "evaluation", "detections",
     "results of a scan", "bundle", "fusion", "figures", "maps", "contact sheets",
-    "BIDS derivatives", "tables of a data set",
+    "BIDS derivatives", "tables of a data set", "training log",
 ]  # fmt: skip
+
+Alone = Callable[[], AbstractContextManager[None]]
+"""Keeps other processes away while it is entered."""
 
 
 def claim(folder: Path, kind: Kind, inputs: Iterable[Path] = ()) -> None:
@@ -44,17 +47,19 @@ def claim(folder: Path, kind: Kind, inputs: Iterable[Path] = ()) -> None:
     check_claimable(folder, kind, inputs)
     if kind_of(folder) is None:
         write_json(folder / MARKER, {"made_by": "twinvae", "kind": kind})
-    for left in list(folder.rglob(f"{TEMPORARY}*")):
-        if _abandoned(left):
-            shutil.rmtree(left, ignore_errors=True)
+    for where, names, _ in os.walk(folder):  # others' folders may go meanwhile: that is no error
+        for left in [Path(where, name) for name in names if name.startswith(TEMPORARY)]:
+            if _abandoned(left):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def check_claimable(folder: Path, kind: Kind, inputs: Iterable[Path] = ()) -> None:
     """Raise ``OutputError`` as ``claim`` does; nothing is touched."""
     _keep_apart(folder, inputs)
+    entries = _entries(folder)  # before the marker: another process may be claiming it, too
     found = kind_of(folder)
     if found is None:
-        _refuse(folder, kind, _entries(folder))
+        _refuse(folder, kind, entries)
     elif found != kind:
         raise OutputError(f"{folder}: expected a new folder or a {kind}, found a {found}")
 
@@ -83,17 +88,52 @@ def locked(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
 
 
 @contextmanager
+def shared(folder: Path, kind: Kind, inputs: Iterable[Path] = ()) -> Iterator[None]:
+    """Claim ``folder`` and work in it, as other processes may at the same time.
+
+    Where nothing was written in a folder that was new it is removed, unless another still works
+    there. What one may write alone is done within ``locked``.
+    """
+    check_claimable(folder, kind, inputs)
+    new = not folder.exists()
+    try:
+        with temporary_folder(folder / "at work"):  # by which others know of this process
+            claim(folder, kind, inputs)
+            yield
+    finally:
+        if new:
+            _give_up(folder)
+
+
+def _give_up(folder: Path) -> None:
+    """Remove ``folder`` unless something lies, or somebody works, in it."""
+    if not folder.is_dir() or {path.name for path in folder.iterdir()} - _NOBODYS:
+        return
+    marker = _marker(folder)
+    for name in _NOBODYS:
+        (folder / name).unlink(missing_ok=True)
+    try:
+        folder.rmdir()
+    except OSError:  # somebody has come, who found the marker there
+        write_json(folder / MARKER, marker)
+
+
+@contextmanager
 def replaced(
-    folder: Path, kind: Kind, *, of: str = "", inputs: Iterable[Path] = ()
-) -> Iterator[Path]:
+    folder: Path, kind: Kind, *, of: str = "", inputs: Iterable[Path] = (),
+    alone: Alone = nullcontext,
+) -> Iterator[Path]:  # fmt: skip
     """Yield an empty folder that takes the place of ``folder`` when the block succeeds.
 
     ``of`` says what it was made from, such as a scan: results of something else are not replaced.
+    ``alone``: what keeps others away who may write the same folder, while it takes its place.
     Raises ``OutputError`` as ``check_replaceable`` does, before and after the block.
     """
-    check_replaceable(folder, kind, of=of, inputs=inputs)
-    with new_folder(folder) as room:
+    with alone():
+        check_replaceable(folder, kind, of=of, inputs=inputs)
+    with ExitStack() as taking, new_folder(folder) as room:
         yield room
+        taking.enter_context(alone())
         files = sorted(str(p.relative_to(room)) for p in room.rglob("*") if p.is_file())
         write_json(room / MARKER, {"made_by": "twinvae", "kind": kind, "of": of, "files": files})
         check_replaceable(folder, kind, of=of)
@@ -116,32 +156,42 @@ def check_replaceable(
 
 
 @contextmanager
-def spread(home: Path, kind: Kind, where: Callable[[str], Path], *, of: str = "") -> Iterator[Path]:
+def spread(
+    home: Path, kind: Kind, where: Callable[[str], Path], *, of: str = "",
+    alone: Alone = nullcontext,
+) -> Iterator[Path]:  # fmt: skip
     """Yield an empty folder whose files take their own places when the block succeeds.
 
     For results that lie among others' in one tree. ``where``: a file's path in the yielded folder →
     its place. ``home``: the folder of their marker, on the same disk; files that go there vouch for
     the others: they are taken away first and put back last. What an earlier call wrote, and this
-    one did not, is removed. Raises ``OutputError`` as ``check_spread`` does.
+    one did not, is removed. ``alone``: what keeps others away who may write there, while they
+    take their places. Raises ``OutputError`` as ``check_spread`` does.
     """
     with temporary_folder(home) as room:
         made = room / home.name
         made.mkdir()
         yield made
         files = sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
-        places = {path: where(path.as_posix()) for path in files}
-        check_spread(home, kind, places.values(), of=of)
-        old = own_files(home)
-        _mark(home, kind, of, {*old, *places.values()})
-        for path in old:
-            if path.parent == home:
-                path.unlink(missing_ok=True)
-        for path in sorted(files, key=lambda each: places[each].parent == home):
-            places[path].parent.mkdir(parents=True, exist_ok=True)
-            os.replace(made / path, places[path])
-        gone = set(old) - set(places.values())
-        remove(Path(os.path.commonpath([home, *places.values()])), gone)
-        _mark(home, kind, of, places.values())
+        places = {made / path: where(path.as_posix()) for path in files}
+        with alone():
+            check_spread(home, kind, places.values(), of=of)
+            _take_places(home, kind, of, places)
+
+
+def _take_places(home: Path, kind: Kind, of: str, places: Mapping[Path, Path]) -> None:
+    """Move files to their places, those in ``home`` last, and remove what was there before."""
+    old = own_files(home)
+    mark(home, kind, of, {*old, *places.values()})
+    for path in old:
+        if path.parent == home:
+            path.unlink(missing_ok=True)
+    for path in sorted(places, key=lambda each: places[each].parent == home):
+        places[path].parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, places[path])
+    gone = set(old) - set(places.values())
+    remove(Path(os.path.commonpath([home, *places.values()])), gone)
+    mark(home, kind, of, places.values())
 
 
 def check_spread(home: Path, kind: Kind, places: Iterable[Path], *, of: str = "") -> None:
@@ -161,7 +211,8 @@ def check_spread(home: Path, kind: Kind, places: Iterable[Path], *, of: str = ""
             )
 
 
-def _mark(home: Path, kind: Kind, of: str, files: Iterable[Path]) -> None:
+def mark(home: Path, kind: Kind, of: str, files: Iterable[Path]) -> None:
+    """Say in the marker of ``home`` that ``files`` are ours."""
     home.mkdir(parents=True, exist_ok=True)
     names = sorted(os.path.relpath(path, home) for path in files)
     write_json(home / MARKER, {"made_by": "twinvae", "kind": kind, "of": of, "files": names})
@@ -231,10 +282,9 @@ def _keep_from(output: Path, given: Path) -> None:
 def _refuse(folder: Path, kind: Kind, foreign: list[str]) -> None:
     if not foreign:
         return
-    more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
     raise OutputError(
         f"{folder}: expected a new or empty folder, or a {kind} with nothing of anybody else's, "
-        f"found {', '.join(foreign[:3])}{more}, which twinvae did not write here; nothing was "
+        f"found {some_of(foreign, 3)}, which twinvae did not write here; nothing was "
         f"changed, choose another folder or move it away"
     )
 

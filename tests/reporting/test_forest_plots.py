@@ -10,6 +10,7 @@ import numpy as np
 from twinvae.reporting.forest_plots import figure_false_positives, figure_strata
 from twinvae.reporting.metric_cells import strata_of, stratum_label
 from twinvae.reporting.report_tables import strata_table
+from twinvae.reporting.style import picture
 
 
 def test_strata_are_named_for_readers() -> None:
@@ -49,6 +50,22 @@ def test_the_strata_figure_holds_the_metrics(fake: Any) -> None:
             values = chosen.set_index("subset")["value"][strata_of(fake.metrics, 50)]
             np.testing.assert_array_equal(line.get_xdata(), values)
     assert figure.axes[0].get_yticklabels()[0].get_text().startswith("all (")
+
+
+def test_long_names_do_not_run_into_each_other(fake: Any) -> None:
+    longest = {
+        "residual_local": "residual_mirror_zscore_negative_local_context",
+        "trivial_asymmetry": "trivial_asymmetry_3d_window_negative_context",
+    }
+    metrics = fake.metrics.assign(score=fake.metrics["score"].replace(longest))
+    name, rival = longest.values()
+    figure = figure_strata(metrics, name, dict.fromkeys(("raw", "matched", "adjusted"), rival), 50)
+    picture(figure)
+    boxes = [axes.get_legend().get_window_extent() for axes in figure.axes]
+    assert boxes[0].x1 < boxes[1].x0
+    assert boxes[1].x1 < boxes[2].x0
+    assert min(box.y0 for box in boxes) >= 0
+    assert boxes[2].x1 <= figure.bbox.x1
 
 
 def test_the_strata_table_names_a_stratum_once(fake: Any) -> None:

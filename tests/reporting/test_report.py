@@ -49,7 +49,8 @@ def test_report_is_one_page_with_everything_inside(
     path = write_report(full, tmp_path)
     page = parsed(path.read_text(encoding="utf-8"))
     assert len(page.addresses) == len(FIGURES) + 5
-    assert "Local residual sees tumours, and does so better than any trivial rival" in page.text
+    sees = "sees tumours, and does so better than any trivial rival"
+    assert f"Difference from healthy version {sees}" in page.text
     assert "beats the best trivial rival, raw, matched and adjusted" in page.text
     assert "wrongly call" in page.text
     assert all(warning in page.text for warning in fake.audit["warnings"])
@@ -103,7 +104,7 @@ def test_figure_4_is_described_as_what_it_is(fake: Any) -> None:
     assert "Figure 4. The two statistics" in report_html(both, {"figure4": PICTURE})
     one = ReportMaterial(**{**vars(both), "scores": fake.scores.drop(columns="healthy_mean_norm")})
     said = report_html(one, {"figure4": PICTURE})
-    assert "Figure 4. Image L2, one of the two statistics that the paper compares with" in said
+    assert "Figure 4. Total image difference, one of the two statistics that the paper" in said
     assert "healthy model alone" not in said
 
 

@@ -13,6 +13,7 @@ from twinvae.decision import calibrate, called
 from twinvae.evaluation.resampling import interval, multiplicities
 from twinvae.evaluation.subsets import known_mixed, subject_codes
 from twinvae.reporting.roc_curves import GRID, RocCurves, figure_roc, roc_points
+from twinvae.reporting.style import picture
 
 NAMES = {"raw": ["residual_local", "trivial_position"], "adjusted": ["residual_local"]}
 
@@ -92,7 +93,7 @@ def test_the_figure_quotes_aurocs_and_draws_verdicts(fake: Any) -> None:
     found = fake.audit["scores"]["residual_local"]["auroc"]
     for axes, kind in ((raw, "raw"), (adjusted, "adjusted")):
         text = axes.get_legend().get_texts()[0].get_text()
-        assert text.startswith(f"Local residual: {found[kind]['value']:.2f} (")
+        assert text.startswith(f"Difference from healthy version: {found[kind]['value']:.2f} (")
     rows = known_mixed(fake.scores, "test")
     abnormal = called(calibration, rows, "residual_local")[0][1]
     tumour = (rows["tumour_px"] > 50).to_numpy()
@@ -106,3 +107,17 @@ def test_the_figure_says_so_without_two_classes(fake: Any) -> None:
     unknown = fake.scores.assign(tumour_px=np.nan)
     figure = figure_roc(unknown, NAMES, fake.calibration, fake.audit, EvaluationConfig())
     assert all("needs tumour" in axes.texts[0].get_text() for axes in figure.axes)
+
+
+def test_a_legend_of_long_names_stays_in_the_figure(fake: Any) -> None:
+    name, rival = "residual_mirror_zscore_negative_local_context", "trivial_asymmetry"
+    scores = fake.scores.rename(columns={"residual_local": name})
+    audit = {**fake.audit, "scores": {**fake.audit["scores"]}}
+    audit["scores"][name] = audit["scores"]["residual_local"]
+    names = {"raw": [name, rival, "latent_l2"], "adjusted": [name]}
+    options = EvaluationConfig(resamples=50)
+    figure = figure_roc(scores, names, {"scores": {}}, audit, options)
+    picture(figure)
+    raw, adjusted = (axes.get_legend().get_window_extent() for axes in figure.axes)
+    assert raw.x1 < adjusted.x0
+    assert min(raw.y0, adjusted.y0) >= 0

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from twinvae.config import load_config
+from twinvae.decision.fusion import FUSED
 from twinvae.evaluation.what_it_sees import BRAIN_SIZE, NOTHING, SCANNER, TUMOURS, UNKNOWN
 from twinvae.reporting.metric_cells import AUROCS
 from twinvae.reporting.report_tables import (
@@ -24,9 +26,12 @@ from twinvae.reporting.wording import (
     what_it_sees,
     which_slice_statement,
 )
+from twinvae.scoring.registry import SCORES
+from twinvae.scoring.table import CONTEXT_SUFFIX
 
 Ends = tuple[float | None, float | None]
 NOWHERE: Ends = (None, None)
+LABEL = "Difference from healthy version"
 
 
 def with_leads(fake: Any, **ends: Ends) -> dict:
@@ -44,7 +49,7 @@ def test_a_clear_lead_is_a_win(fake: Any) -> None:
     statement = against_rivals(fake, fake.audit)
     assert statement.tone == "good"
     assert statement.headline == (
-        "Local residual beats the best trivial rival, raw, matched and adjusted."
+        "Difference from healthy version beats the best trivial rival, raw, matched and adjusted."
     )
 
 
@@ -79,13 +84,13 @@ def test_every_outcome_has_its_words(
 @pytest.mark.parametrize(
     ("sees", "lead", "tone", "headline"),
     [
-        (TUMOURS, AHEAD, "good", "Local residual sees tumours, and does so better than any tri"),
-        (TUMOURS, EVEN, "unclear", "Local residual sees tumours, but not surely better than the"),
-        (TUMOURS, BEHIND, "bad", "Local residual sees tumours, but worse than the best trivial"),
-        (BRAIN_SIZE, AHEAD, "bad", "Local residual mostly sees brain size."),
-        (SCANNER, AHEAD, "bad", "Local residual mostly sees the scanner."),
-        (NOTHING, EVEN, "unclear", "Local residual sees nothing reliably."),
-        (UNKNOWN, NOWHERE, "unclear", "What Local residual sees could not be judged."),
+        (TUMOURS, AHEAD, "good", f"{LABEL} sees tumours, and does so better than any tri"),
+        (TUMOURS, EVEN, "unclear", f"{LABEL} sees tumours, but not surely better than the"),
+        (TUMOURS, BEHIND, "bad", f"{LABEL} sees tumours, but worse than the best trivial"),
+        (BRAIN_SIZE, AHEAD, "bad", f"{LABEL} mostly sees brain size."),
+        (SCANNER, AHEAD, "bad", f"{LABEL} mostly sees the scanner."),
+        (NOTHING, EVEN, "unclear", f"{LABEL} sees nothing reliably."),
+        (UNKNOWN, NOWHERE, "unclear", f"What {LABEL} sees could not be judged."),
     ],
 )
 def test_the_verdict_on_top_is_the_audits(
@@ -116,7 +121,7 @@ def test_a_trivial_score_is_named_without_its_mark(fake: Any) -> None:
     audit = copy.deepcopy(fake.audit)
     audit["scores"]["trivial_position"].update(sees=UNKNOWN, because="no interval")
     statement = what_it_sees("trivial_position", audit)
-    assert statement.headline == "What position sees could not be judged."
+    assert statement.headline == "What place in the brain sees could not be judged."
     assert statement.detail == "No interval."
 
 
@@ -243,7 +248,7 @@ def test_every_score_has_its_verdict_and_every_threshold_its_rate(fake: Any) -> 
     sees = sees_lines(fake.audit, "residual_local")
     assert len(sees) == 6
     assert (sees[0]["label"], sees[0]["sees"], sees[0]["tone"]) == (
-        "Local residual",
+        "Difference from healthy version",
         "sees tumours",
         "good",
     )
@@ -251,7 +256,11 @@ def test_every_score_has_its_verdict_and_every_threshold_its_rate(fake: Any) -> 
     assert sees[0]["cells"][2].value == entry["auroc"]["adjusted"]["value"]
     assert sees[0]["cells"][5].value == entry["source_gap_auroc_adjusted"]["value"]
     lines = rate_lines(fake.audit, "residual_local")
-    assert [line["label"] for line in lines[:3]] == ["Local residual", "", "Latent L2 (paper)"]
+    assert [line["label"] for line in lines[:3]] == [
+        LABEL,
+        "",
+        "Distance between encodings (paper)",
+    ]
     assert len(lines) == 2 * 6
 
 
@@ -299,3 +308,15 @@ def test_numbers_for_readers() -> None:
         "11th",
     ]
     assert score_label("my_score") == "my score"
+
+
+def test_every_score_has_a_name_of_its_own() -> None:
+    """A run may hold each in context, too; whatever is named by hand fits in a figure."""
+    names = [*SCORES, FUSED]
+    labels = [score_label(name) for one in names for name in (one, f"{one}{CONTEXT_SUFFIX}")]
+    assert len(set(labels)) == len(labels)
+    by_hand = [score_label(name) for name in names if score_label(name) != name.replace("_", " ")]
+    assert len(by_hand) > 25
+    assert all(len(f"{label}, smoothed") <= 45 for label in by_hand)
+    best = load_config("best")
+    assert score_label(best.decision.score) == "Difference from 3 healthy versions, smoothed"

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 from twinvae import __version__
 from twinvae.commands.app import exits
 from twinvae.commands.detect import judge_as_planned
-from twinvae.errors import ConfigError, DataError
+from twinvae.errors import ConfigError, DataError, some_of
 from twinvae.progress import say
 
 if TYPE_CHECKING:
     from twinvae.detection.plan import Plan
 
 VALIDATOR = "bids-validator-deno"
-_NAMED = 5  # errors of the validator that a message names
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -154,12 +153,9 @@ def _validate(root: Path) -> None:
         ) from None
     errors = [f"{one['code']} {one.get('location', '')}" for one in issues if _is_error(one)]
     if errors:
-        more = f"\n  and {len(errors) - _NAMED} more" if len(errors) > _NAMED else ""
         raise DataError(
             f"{root}: expected a valid BIDS data set, found {len(errors)} errors "
-            f"(--skip-bids-validation goes on all the same):\n  "
-            + "\n  ".join(errors[:_NAMED])
-            + more
+            f"(--skip-bids-validation goes on all the same):\n  " + some_of(errors, joint="\n  ")
         )
 
 

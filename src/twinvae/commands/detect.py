@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from twinvae.commands import completing
 from twinvae.commands.options import Device, Threads, TrustGrid, example
-from twinvae.errors import ConfigError, NoVerdictError
+from twinvae.errors import ConfigError, NoVerdictError, some_of
 from twinvae.files import json_text
 from twinvae.progress import say
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _METHODS: dict[str, Stripping] = {"hd_bet": "hd_bet", "template": "template"}
 _WORDS = {"abnormal": "ABNORMAL", "healthy": "no abnormality found"}
-_NAMED = 5  # scans that a message names
 
 Bundle = Annotated[
     Path,
@@ -108,33 +107,26 @@ def detect(
 
     Exit code 6: scans were skipped; 8: none were, but some are out of domain, without a verdict.
     """
-    chosen: dict[str, Any] = {
-        "brain_masks": brain_mask or (),
-        "participants": participant_label or (),
-        "sessions": session_label or (),
-        "skull_strip": _stripping(skull_strip_method) or skull_strip,
-        "maps": [name.strip() for name in maps.split(",")] if maps else (),
-    }
-    same = {"trust_grid": trust_grid, "strict": strict, "force": force, "again": again,
-            "dicom": dicom, "layout": output_layout, "device": device, "threads": threads,
-            "jobs": jobs}  # fmt: skip
-    _detect(bundle, scans, out, chosen | same, dry_run=dry_run, as_json=as_json)
-
-
-def _detect(
-    bundle: Path,
-    scans: list[Path],
-    out: Path,
-    chosen: dict[str, Any],
-    *,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    from twinvae.detection.options import DetectOptions
+    from twinvae.detection.options import DetectOptions, Layout
     from twinvae.detection.plan import plan_detection
     from twinvae.detection.shipped import is_composite
 
-    options = DetectOptions(**chosen)
+    options = DetectOptions(
+        brain_masks=brain_mask or (),
+        participants=participant_label or (),
+        sessions=session_label or (),
+        trust_grid=trust_grid,
+        skull_strip=_stripping(skull_strip_method) or skull_strip,
+        maps=[name.strip() for name in maps.split(",")] if maps else (),
+        strict=strict,
+        force=force,
+        again=again,
+        dicom=dicom,
+        layout=cast(Layout, output_layout),  # which DetectOptions checks
+        device=device,
+        threads=threads,
+        jobs=jobs,
+    )
     plan = plan_detection(bundle, scans, out, options, together=is_composite(bundle))
     judge_as_planned(plan, dry_run=dry_run, as_json=as_json)
 
@@ -195,10 +187,9 @@ def _require_verdicts(report: Report[Found]) -> None:
     """Raise ``NoVerdictError`` when some scans got none."""
     none = [one.name for one in report.found if one.verdict is None]
     if none:
-        more = f" and {len(none) - _NAMED} more" if len(none) > _NAMED else ""
         raise NoVerdictError(
             f"{len(none)} of {len(report.found)} got no verdict, out of domain: "
-            f"{', '.join(none[:_NAMED])}{more}; --force judges them all the same"
+            f"{some_of(none)}; --force judges them all the same"
         )
 
 

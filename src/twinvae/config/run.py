@@ -136,6 +136,9 @@ class ComputeConfig(Documented):
     """CPU threads for torch; by default one per core."""
     jobs: int | None = Field(default=None, ge=1)
     """Processes for preparing scans; by default one per core."""
+    log: Literal["none", "tensorboard"] = "none"
+    """`tensorboard`: while a model trains, also write its log as event files, to
+    `models/ROLE/tensorboard` (`pip install "twinvae[tensorboard]"`)."""
 
 
 SCORE_GROUPS = {"all": ("*",), "latent": ("latent_*",), "image": ("image_*", "residual*")}

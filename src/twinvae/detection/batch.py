@@ -6,7 +6,7 @@ What is done with one task (``Work``) is ``detect``'s or ``detect_patients``'s t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from twinvae.detection.composite import Composite, read_composite
 from twinvae.detection.kept import made_from
 from twinvae.detection.look import Reader
 from twinvae.detection.options import DetectOptions
+from twinvae.detection.place import alone
 from twinvae.detection.plan import Plan, Task
 from twinvae.detection.privacy import Cover, called
 from twinvae.detection.results import add_to_summary, results, say_warnings
@@ -99,11 +100,13 @@ class Report(Generic[One]):
     def to_json(self) -> dict[str, Any]:
         """All of it as plain values; of each result what its own verdict.json says, in short."""
         tasks = {task.name: task for task in self.plan.tasks}
+        with alone(self.plan.out) if self.found else nullcontext():
+            found = [_short(one, tasks[one.name]) for one in self.found]
         return {
             "twinvae": __version__,
             "bundle": str(self.plan.bundle),
             "note": "Research software, not for clinical use.",
-            "results": [_short(one, tasks[one.name]) for one in self.found],
+            "results": found,
             "skipped": [vars(one) for one in self.skipped],
         }
 
@@ -201,9 +204,10 @@ def run(plan: Plan, work: Work[One], recall: Callable[[Task], One]) -> Report[On
     jobs = [Job(task, plan.bundle, plan.options, plan.dicom, among) for task in todo]
     outcomes: dict[str, Outcome[One]] = {}
     with results(plan.out, list(plan.places.values()), plan.inputs, plan.dataset):
-        for task in plan.tasks:
-            if task.kept:
-                outcomes[task.name] = Outcome(recall(task))
+        with alone(plan.out):
+            for task in plan.tasks:
+                if task.kept:
+                    outcomes[task.name] = Outcome(recall(task))
         if outcomes:
             say(f"kept {len(outcomes)} of {len(plan.tasks)} results of an earlier call (--again)")
         try:
@@ -220,7 +224,7 @@ def run(plan: Plan, work: Work[One], recall: Callable[[Task], One]) -> Report[On
             _desk.cache_clear()
             inorder = [outcomes[task.name] for task in plan.tasks if task.name in outcomes]
             found = [one.found for one in inorder if one.found is not None]
-            add_to_summary(plan.out, [one.summary() for one in found], plan.dataset)
+            add_to_summary(plan.out, [plan.places[one.name] for one in found], plan.dataset)
     return Report(plan, found, [each for one in inorder for each in one.skipped])
 
 

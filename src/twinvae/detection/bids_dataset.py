@@ -14,7 +14,7 @@ import pandas as pd
 
 from twinvae import __version__
 from twinvae.detection.bids_columns import PARTICIPANTS, SCANS, SUMMARY_COLUMNS
-from twinvae.detection.place import HOME, MADE_FROM, PAGE, THUMBNAIL, Place, bids_path, dataset_lock
+from twinvae.detection.place import HOME, MADE_FROM, PAGE, THUMBNAIL, Place, alone, bids_path
 from twinvae.errors import DataError
 from twinvae.files import read_json, write_json, write_table, write_text
 from twinvae.outputs import check_spread, spread
@@ -82,7 +82,7 @@ def write_dataset(out: Path, source: Path) -> None:
 
     Raises ``DataError`` when there are none, and ``OutputError`` as ``check_dataset`` does.
     """
-    with dataset_lock(out):
+    with alone(out):
         found = stored(out, source)
         if not found:
             raise DataError(f"{out}: expected results of some participant, found none")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ from twinvae.detection.batch import Job, Outcome, Report, run, skipped_all
 from twinvae.detection.bids_sidecars import describe
 from twinvae.detection.kept import read_judgement, write_made_from
 from twinvae.detection.look import look
-from twinvae.detection.options import DetectOptions
+from twinvae.detection.options import Chosen, DetectOptions
 from twinvae.detection.plan import Plan, Scans, Task, plan_detection
 from twinvae.detection.privacy import called, raise_told, told
 from twinvae.detection.verdict import Judgement, summary
@@ -45,7 +45,7 @@ class Detection:
 
 
 def detect_scans(
-    bundle: Path | str, scans: Scans | Path | str, out: Path | str, **options: Any
+    bundle: Path | str, scans: Scans | Path | str, out: Path | str, **options: Unpack[Chosen]
 ) -> list[Detection]:
     """Judge scans and write ``out/NAME/`` for each, and for all of them ``out/summary.tsv`` and
     ``out/index.html``. ``options``: those of ``DetectOptions``, by their names.
@@ -71,8 +71,8 @@ def detect_scans(
     kept as they are and read back, unless ``again``: so a call that was cut off goes on.
 
     Raises ``DataError`` when a scan or mask is not there, and ``OutputError`` when ``out`` or a
-    folder in it holds anything else, or lies within an input, both before anything is done, and
-    ``StageError`` while another process writes there.
+    folder in it holds anything else, or lies within an input, both before anything is done. Other
+    processes may fill ``out`` at the same time.
     """
     plan = plan_detection(bundle, scans, out, DetectOptions(**options), together=False)
     report = judge_scans(plan)

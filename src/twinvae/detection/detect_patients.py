@@ -6,8 +6,9 @@ Which files are which patient's is ``cohort.patients.patients_of``'s and ``gathe
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from twinvae.decision import Calibration
 from twinvae.decision.fusion import FUSED
@@ -16,7 +17,7 @@ from twinvae.detection.bids_sidecars import describe
 from twinvae.detection.composite import Composite
 from twinvae.detection.kept import read_judgement, write_made_from
 from twinvae.detection.look import Looked, Reader, look
-from twinvae.detection.options import DetectOptions
+from twinvae.detection.options import Chosen, DetectOptions
 from twinvae.detection.plan import Plan, Scans, Task, plan_detection
 from twinvae.detection.privacy import called, raise_told, told
 from twinvae.detection.verdict import Judgement, judge
@@ -29,7 +30,7 @@ Patient = Mapping[str, ScanFiles]
 
 
 def detect_patients(
-    bundle: Path | str, scans: Scans | Path | str, out: Path | str, **options: Any
+    bundle: Path | str, scans: Scans | Path | str, out: Path | str, **options: Unpack[Chosen]
 ) -> list[PatientDetection]:
     """Judge each patient by a composite bundle and write ``out/PATIENT/``, and ``out/summary.tsv``.
 
@@ -88,6 +89,7 @@ def _written(
     one, calibration = judge_patient(
         composite, of, looked, broken, task.name, task.place.folder, force=force
     )
+    one = replace(one, warnings=(*task.left, *one.warnings))
     with task.place.replaced() as room:
         lacking = write_patient(
             room, one, composite, calibration, looked, task.place, dicom=job.dicom

@@ -19,13 +19,13 @@ from twinvae.cohort.manifest import validate_manifest
 from twinvae.cohort.patients import contrast_file, file_of
 from twinvae.config.contrast import standard_contrast
 from twinvae.detection.privacy import Cover
-from twinvae.errors import ConfigError, DataError
+from twinvae.errors import ConfigError, DataError, some_of
 from twinvae.files import file_and_volume
 from twinvae.outputs import kind_of
 
 _IMAGES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 _OURS = ("detections", "results of a scan", "maps")
-_NAMED = 5  # how many of a kind a message names
+_NAMED = 5  # studies whose choice of series is said
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Gathered:
     """Number, description and shape of a DICOM series."""
     alone: bool = True
     """Whether it was given by itself, not by a folder or a table."""
+    instead_of: tuple[Path, ...] = ()
+    """Where contrasts are judged together: scans of the same that were left for this one."""
 
     @property
     def said(self) -> str:
@@ -313,6 +315,9 @@ def _one_of_each(where: str, scans: Sequence[Gathered], wanted: Wanted) -> list[
     for one in scans:
         patient = _visit(one, several)
         if (patient, one.contrast) in first:
+            taken = first[patient, one.contrast]
+            left = (*taken.instead_of, one.image)
+            first[patient, one.contrast] = replace(taken, instead_of=left)
             again.append(" ".join(filter(None, (patient, one.contrast, one.detail))))
         else:
             first[patient, one.contrast] = replace(one, name=patient)
@@ -379,6 +384,4 @@ def _told(image: Path) -> str:
 
 
 def _some(names: Iterable[str]) -> str:
-    listed = sorted(set(names))
-    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
-    return ", ".join(listed[:_NAMED]) + more
+    return some_of(sorted(set(names)))

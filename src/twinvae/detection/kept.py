@@ -73,6 +73,13 @@ def may_be_kept(place: Place, key: str, *, force: bool) -> bool:
 
     ``force`` matters to scans out of domain alone.
     """
+    try:
+        return _is_whole(place, key, force=force)
+    except (DataError, OSError):  # another process is replacing them
+        return False
+
+
+def _is_whole(place: Place, key: str, *, force: bool) -> bool:
     found, files = made_from(place), place.own_files()
     if found.get("fingerprint") != key or not files or not all(file.is_file() for file in files):
         return False

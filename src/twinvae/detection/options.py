@@ -5,12 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from twinvae.errors import ConfigError
 from twinvae.imaging import Stripping
 
 Layout = Literal["auto", "bids", "folders"]
+
+
+class Chosen(TypedDict, total=False):
+    """The fields of ``DetectOptions`` as keywords of a function (PEP 692); all may be left out."""
+
+    brain_masks: Sequence[Path | str]
+    participants: Sequence[str]
+    sessions: Sequence[str]
+    trust_grid: bool
+    skull_strip: bool | Stripping
+    maps: Sequence[str]
+    strict: bool
+    force: bool
+    again: bool
+    dicom: bool | None
+    layout: Layout
+    device: str | None
+    threads: int | None
+    jobs: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock
-
-from twinvae.outputs import check_replaceable, check_spread, own_files, replaced, spread
+from twinvae.outputs import check_replaceable, check_spread, locked, own_files, replaced, spread
 
 PAGE, THUMBNAIL, MADE_FROM = "report.html", "thumbnail.png", "made_from.json"
 HOME = ".twinvae"
@@ -37,7 +37,7 @@ _BIDS = {
 _ALWAYS = (PAGE, THUMBNAIL, "verdict.json", "slices.tsv", "lesions.tsv", "healthy.nii.gz",
            "residual.nii.gz")  # fmt: skip
 _TOGETHER = "fused"  # suffix of what is said of several contrasts
-_WAIT_S = 60.0  # for another process that writes results of the same scan
+_WAIT_S = 600.0  # for other processes, which are at it for some seconds each
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,16 @@ class Place:
     def replaced(self) -> Iterator[Path]:
         """Yield an empty folder whose files, called by their roles, become the results.
 
-        Raises ``OutputError`` as ``check`` does.
+        They do so while no other process writes in ``out``, so nobody sees some of them. Raises
+        ``OutputError`` as ``check`` does, and ``StageError`` as ``alone`` does.
         """
+        how: Any = {"of": self.of, "alone": partial(alone, self.out)}
         if self.dataset is None:
-            with replaced(self.out / self.name, "results of a scan", of=self.of) as room:
+            with replaced(self.out / self.name, "results of a scan", **how) as room:
                 yield room
             return
         self.home.parent.mkdir(parents=True, exist_ok=True)
-        with spread(self.home, "results of a scan", self.path, of=self.of) as room:
+        with spread(self.home, "results of a scan", self.path, **how) as room:
             yield room
 
     def check(self, inputs: Iterable[Path] = ()) -> None:
@@ -126,9 +128,9 @@ def bids_path(stem: str, role: str) -> Path:
     return Path(f"{pattern.format(**known, subject=subject, visit=visit)}.{ending}")
 
 
-@contextmanager
-def dataset_lock(out: Path) -> Iterator[None]:
-    """Write what is of a whole derivative data set alone; another process is waited for."""
-    (out / HOME).mkdir(parents=True, exist_ok=True)
-    with FileLock(out / HOME / ".lock", timeout=_WAIT_S):
-        yield
+def alone(out: Path) -> AbstractContextManager[None]:
+    """Read or write results in ``out`` while no other process does; others are waited for.
+
+    Never within itself. Raises ``StageError`` after ten minutes.
+    """
+    return locked(out, wait_s=_WAIT_S)

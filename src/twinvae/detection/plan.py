@@ -49,6 +49,16 @@ class Task:
         """What the results are called."""
         return self.place.name
 
+    @property
+    def left(self) -> tuple[str, ...]:
+        """A sentence for each scan that was left, since there is another of its contrast."""
+        return tuple(
+            f"{contrast}: {called(image)} was left out, since only one scan of a contrast is "
+            f"judged, here {called(scan.image)}."
+            for contrast, scan in self.scans.items()
+            for image in scan.instead_of
+        )
+
     def files(self, contrast: str) -> ScanFiles:
         """One of the scans, as it is prepared."""
         return _files(self.name, self.scans[contrast])
@@ -214,6 +224,8 @@ def _task(
     own = {**made_by, "dicom": dicom and any(is_dicom_scan(one.image) for one in scans.values())}
     if place.dataset is not None:
         own["stems"] = dict(place.stems)
+    if any(one.instead_of for one in scans.values()):
+        own["left"] = [called(path) for one in scans.values() for path in one.instead_of]
     states = [(_files(place.name, scan), _stripping(scan, options)) for scan in scans.values()]
     key = fingerprint(own, states)
     return Task(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,12 @@ from rich.markup import escape
 
 from twinvae.cohort.manifest import read_strings
 from twinvae.detection.bids_dataset import check_dataset, write_dataset
-from twinvae.detection.place import PAGE, THUMBNAIL, Place
+from twinvae.detection.kept import made_from
+from twinvae.detection.place import PAGE, THUMBNAIL, Place, alone
 from twinvae.detection.privacy import Cover
 from twinvae.errors import DataError
 from twinvae.files import file_and_volume, write_table
-from twinvae.outputs import (
-    LOCK,
-    MARKER,
-    Kind,
-    check_claimable,
-    claim,
-    locked,
-    remove,
-)
+from twinvae.outputs import LOCK, MARKER, Kind, check_claimable, shared
 from twinvae.progress import console
 from twinvae.reporting.index_page import INDEX, check_index, write_index
 
@@ -40,18 +33,13 @@ def results(
     """Claim ``out``; nothing is left there when nothing was written.
 
     ``places``: where results are to be written; ``dataset``: the BIDS data set whose derivatives
-    they are. Plain folders are claimed for this process alone; in a derivative data set several may
-    work, since it is usual to judge participants in jobs of their own.
+    they are. Other calls may fill ``out`` at the same time: it is usual to judge scans in jobs of
+    their own.
     """
-    new = not out.exists()
-    claim(out, _kind(dataset), inputs)
-    try:
-        with locked(out) if dataset is None else nullcontext():
+    with shared(out, _kind(dataset), inputs):
+        with alone(out):
             check_results(out, places, inputs, dataset)
-            yield
-    finally:
-        if new:
-            remove(out, [])
+        yield
 
 
 def check_results(
@@ -78,19 +66,20 @@ def identity(image: Path) -> str:
     return Cover.of(image).identity(place)
 
 
-def add_to_summary(
-    out: Path, found: Sequence[Mapping[str, Any]], dataset: Path | None = None
-) -> None:
-    """Write the summary and its index: rows of earlier calls, less those judged anew, then these.
+def add_to_summary(out: Path, places: Sequence[Place], dataset: Path | None = None) -> None:
+    """Write the summary and its index: rows of other calls, then those of what lies in ``places``.
 
-    Nothing is written when nothing was ``found``. Of derivatives of ``dataset`` everything that is
-    said of all scans is written, from what lies there.
+    Nothing is written when there are none. Of derivatives of ``dataset`` everything that is said
+    of all scans is written, from what lies there.
     """
-    if not found:
-        return
-    if dataset is not None:
+    if dataset is not None and places:
         write_dataset(out, dataset)
-        return
+    elif places:
+        with alone(out):
+            _add_rows(out, [made_from(place)["summary"] for place in places])
+
+
+def _add_rows(out: Path, found: Sequence[Mapping[str, Any]]) -> None:
     path, rows = out / SUMMARY, pd.DataFrame(list(found))
     if path.is_file():
         earlier = read_strings(path, "\t")

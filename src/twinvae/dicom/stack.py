@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from twinvae.dicom.headers import Series, list_series, read_dataset, value_of
 from twinvae.dicom.pixels import decode
-from twinvae.errors import DataError
+from twinvae.errors import DataError, some_of
 
 Vector = NDArray[np.float64]
 
@@ -114,11 +114,11 @@ def _the_series(path: Path, uid: str | None) -> Series:
     found = list_series(path)
     if not found:
         raise DataError(f"{path}: expected a DICOM series, found no DICOM image")
-    listed = "; ".join(
+    about = [
         f"{s.uid} ({s.text('SeriesDescription') or 'no description'}, {s.images} images)"
-        for s in found[:_NAMED]
-    )
-    listed += f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        for s in found
+    ]
+    listed = some_of(about, _NAMED, joint="; ")
     if uid is None and len(found) > 1:
         raise DataError(
             f"{path}: expected one series, found {len(found)}: {listed}; "

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from twinvae.cohort import TUMOUR_FREE, read_manifest
 from twinvae.cohort.manifest import read_strings
 from twinvae.config import BrainMask, Reorient
-from twinvae.errors import TwinvaeError
+from twinvae.errors import TwinvaeError, some_of
 from twinvae.imaging.fitted_recipe import run_steps
 from twinvae.imaging.scan import Look, ScanFiles
 from twinvae.parallel import DIED, ways
@@ -292,9 +292,8 @@ def _duplicates(table: pd.DataFrame, rows: Rows) -> Found:
         flag = "duplicate_across_splits" if len(splits) > 1 else "duplicate"
         first = {other: _name(twins.loc[other]) for other in twins.index[:4]}
         for row in twins.index:
-            others = [name for other, name in first.items() if other != row][:3]
-            more = f" and {len(twins) - 4} more" if len(twins) > 4 else ""
-            said = ", ".join(others) + more
+            others = [name for other, name in first.items() if other != row]
+            said = some_of(others, 3, total=len(twins) - 1)
             table.loc[row, "duplicate_of"] = said
             yield int(row), (flag, f"same voxels as {said}")
 

@@ -16,6 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from twinvae.errors import some_of
 from twinvae.imaging import SliceStore, unit_images
 from twinvae.imaging.quality import FLAGS, flag_counts, leaks
 from twinvae.outputs import replaced
@@ -28,7 +29,6 @@ POSITIONS = (0.25, 0.4, 0.55, 0.7, 0.85)
 """Where the slices lie in the brain, from its lowest slice (0) to its highest (1)."""
 PER_PAGE = 60
 _COLUMNS, _LINE, _GAP, _DPI = 3, 22, 10, 100
-_NAMED = 5  # scans of a flag that are named
 _SAME_SCAN = list(SCAN_KEY)
 
 
@@ -151,8 +151,7 @@ def summarise_flags(table: pd.DataFrame) -> FlagSummary:
     lines = []
     for name, count in flag_counts(table).items():
         has = [name in str(flags).split(",") for flags in table["flags"]]
-        named = [f"{row['source']}/{row['subject']}" for _, row in table[has].iterrows()][:_NAMED]
-        more = f" and {count - _NAMED} more" if count > _NAMED else ""
-        lines.append((name.replace("_", " "), FLAGS[name], count, ", ".join(named) + more))
+        named = [f"{row['source']}/{row['subject']}" for _, row in table[has].iterrows()]
+        lines.append((name.replace("_", " "), FLAGS[name], count, some_of(named)))
     flagged = int((table["flags"] != "").sum())
     return FlagSummary(len(table), flagged, tuple(lines), tuple(leaks(table)))

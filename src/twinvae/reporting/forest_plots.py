@@ -21,7 +21,7 @@ from twinvae.reporting.metric_cells import (
     stratum_label,
 )
 from twinvae.reporting.style import BLUE, GREEN, GREY, INK, SKY, VERMILLION, styled
-from twinvae.reporting.text import ordinal, percent, score_label
+from twinvae.reporting.text import ordinal, percent, score_label, wrapped
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def figure_strata(
     for axes, (kind, metric) in zip(panels, AUROCS.items(), strict=True):
         looks = ((name, VERMILLION, "o"), (rivals.get(kind), GREEN, "D"))
         series = [
-            _Series(score_label(score), colour, marker,
+            _Series(wrapped(score_label(score)), colour, marker,
                     [table.get(score, metric, min_tumour_px) for table in tables])
             for score, colour, marker in looks
             if score is not None

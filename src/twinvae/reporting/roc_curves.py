@@ -25,11 +25,12 @@ from twinvae.evaluation.resampling import (
 )
 from twinvae.evaluation.subsets import Sample, known_mixed, sample_of
 from twinvae.reporting.style import BLUE, GREEN, GREY, VERMILLION, show_nothing, styled
-from twinvae.reporting.text import number, score_label, span
+from twinvae.reporting.text import number, score_label, span, wrapped
 from twinvae.scoring.table import is_trivial
 
 GRID = np.linspace(0, 1, 201)
 """False-positive rates at which bands are computed."""
+_LINE_IN = 0.18  # that a name on two lines takes more of the legend
 _PANELS = {
     "raw": ("Over all slices", "false-positive rate"),
     "adjusted": (
@@ -176,6 +177,9 @@ def figure_roc(
                 abnormal = called(calibration, rows, name)[0][1]
                 _dot(axes, abnormal, positive, colour)
         _finish(axes, kind)
+    further = [sum(label.count("\n") for label in axes.get_legend_handles_labels()[1])
+               for axes in panels.values()]  # fmt: skip
+    figure.set_figheight(figure.get_figheight() + _LINE_IN * max(further))
     return figure
 
 
@@ -188,7 +192,8 @@ def _look(name: str, *, first: bool) -> tuple[str, str]:
 
 def _label(name: str, found: Mapping[str, Any]) -> str:
     interval = span(found["ci_low"], found["ci_high"], 2).replace(" to ", "–")
-    return f"{score_label(name)}: {number(found['value'], 2)}" + (f" ({interval})" * bool(interval))
+    label = wrapped(score_label(name), 36)
+    return f"{label}: {number(found['value'], 2)}" + (f" ({interval})" * bool(interval))
 
 
 def _draw(axes: Axes, curve: RocCurve, label: str, colour: str, line: str) -> None:
@@ -211,6 +216,7 @@ def _finish(axes: Axes, kind: str) -> None:
         xlim=(-0.012, 1.012),
         ylim=(-0.012, 1.012),
         aspect="equal",
+        anchor="N",  # what is left of the height is the legend's
     )
     if axes.get_legend_handles_labels()[0]:
         legend = axes.legend(loc="upper left", bbox_to_anchor=(0, -0.11), title=f"{kind} AUROC")

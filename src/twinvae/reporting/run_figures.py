@@ -17,7 +17,7 @@ from twinvae.decision import called, slice_thresholds
 from twinvae.decision.thresholds import BRAIN_MM2, BRAIN_PX, places_of, size_column
 from twinvae.evaluation.resampling import FloatArray
 from twinvae.reporting.style import BLUE, GREY, INK, SKY, VERMILLION, show_nothing, styled
-from twinvae.reporting.text import ordinal, percent, score_label
+from twinvae.reporting.text import ordinal, percent, score_label, wrapped
 from twinvae.reporting.wording import threshold_varies
 from twinvae.scoring.table import SPACING
 
@@ -98,7 +98,7 @@ def _histogram(
         axes.stairs(share, edges, fill=True, color=colour, alpha=alpha, linewidth=0)
         axes.stairs(share, edges, color=colour, linestyle=line, linewidth=1.6, label=legend)
     axes.set(
-        xlabel=f"{score_label(name)} (score of a slice, no unit)", ylabel="slices (% of group)"
+        xlabel=f"{score_label(name)}\n(score of a slice, no unit)", ylabel="slices (% of group)"
     )
     axes.set_xlim(edges[0], edges[-1])
     if bound is not None:
@@ -163,7 +163,7 @@ def figure_area(
         _draw_thresholds(axes, bounds, calibration, name)
         axes.set_title(f"{label}\n{_called(calibration, rows, name)}", fontsize=9)
         axes.set(xlabel=f"brain area of the slice ({unit})", ylim=(low, high))
-    panels[0].set_ylabel(f"{score_label(name)} (no unit)")
+    panels[0].set_ylabel(f"{wrapped(score_label(name))}\n(no unit)")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center")
     return figure

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import math
+import textwrap
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,15 +15,39 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from twinvae.scoring.table import CONTEXT_SUFFIX, PAPER_SCORE, TRIVIAL_PREFIX
 
 _SCORES = {
-    PAPER_SCORE: "Latent L2 (paper)",
-    "image_l2": "Image L2",
-    "fused": "Contrasts fused",
-    "healthy_mean_norm": "Norm of VAE-H mean",
-    "residual_local": "Local residual",
-    "residual_or_mirror_local": "Residual or mirror",
-    "residual_mirror_zscore_local": "Three counterparts",
-    "residual_or_window_local": "Residual or mirror, local means",
+    PAPER_SCORE: "Distance between encodings (paper)",
+    "image_l2": "Total image difference",
+    "fused": "All contrasts together",
+    "healthy_mean_norm": "Length of healthy encoding",
+    "residual_local": "Difference from healthy version",
+    "residual_negative_local": "Darkness against healthy version",
+    "residual_mirrored_local": "Both healthy versions differ",
+    "residual_or_mirror_local": "Difference from 2 healthy versions",
+    "residual_or_mirror_negative_local": "Darkness against 2 healthy versions",
+    "residual_mirror_zscore_local": "Difference from 3 healthy versions",
+    "residual_mirror_zscore_negative_local": "Darkness against 3 healthy versions",
+    "residual_or_window_local": "Difference from 2 healthy areas",
+    "residual_or_window_negative_local": "Darkness against 2 healthy areas",
+    "lesion_local": "Lesion probability",
+    "learned_local": "Learned sum of differences",
+    "learned_agreed_local": "Learned and plain difference agree",
+    "learned_agreed_negative_local": "Learned and plain darkness agree",
+    "trivial_zscore": "Trivial: above healthy average",
+    "trivial_zscore_mean": "Trivial: unlike healthy average",
+    "trivial_position": "Trivial: place in the brain",
+    "trivial_brain_area": "Trivial: brain area",
+    "trivial_mean_intensity": "Trivial: mean brightness",
+    "trivial_p99_intensity": "Trivial: brightest hundredth",
+    "trivial_hyperintense": "Trivial: share of bright pixels",
+    "trivial_smoothed_max": "Trivial: brightest spot",
+    "trivial_asymmetry": "Trivial: slice's own flip",
+    "trivial_asymmetry_3d": "Trivial: aligned mirror",
+    "trivial_asymmetry_3d_window": "Trivial: aligned mirror, areas",
+    "trivial_asymmetry_3d_negative": "Trivial: aligned mirror, dark",
+    "trivial_asymmetry_3d_window_negative": "Trivial: aligned mirror, dark areas",
 }
+"""A healthy version of a slice: its healthy reconstruction, its mirror image, or the average of
+healthy slices at its place."""
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -32,12 +57,22 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def score_label(name: str) -> str:
-    """A score's name as a reader would say it; trivial rivals are marked as such."""
+    """A score's name as a reader would say it; trivial rivals are marked as such.
+
+    ``smoothed``: over neighbouring slices, what else is called in context.
+    """
     if name.endswith(CONTEXT_SUFFIX):
-        return f"{score_label(name.removesuffix(CONTEXT_SUFFIX))} in context"
+        return f"{score_label(name.removesuffix(CONTEXT_SUFFIX))}, smoothed"
+    if name in _SCORES:
+        return _SCORES[name]
     if name.startswith(TRIVIAL_PREFIX):
         return f"Trivial: {name.removeprefix(TRIVIAL_PREFIX).replace('_', ' ')}"
-    return _SCORES.get(name, name.replace("_", " "))
+    return name.replace("_", " ")
+
+
+def wrapped(label: str, width: int = 30) -> str:
+    """``label`` on lines of at most ``width`` characters, for where a figure has little room."""
+    return textwrap.fill(label, width)
 
 
 def number(value: object, digits: int = 3) -> str:

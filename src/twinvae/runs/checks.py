@@ -15,7 +15,7 @@ from rich.markup import escape
 from twinvae.config import RunConfig
 from twinvae.config.contrast import NEGATIVE, lesions_are_dark, planted_contrast
 from twinvae.detection.seen import Seen
-from twinvae.errors import ConfigError, DataError
+from twinvae.errors import ConfigError, DataError, some_of
 from twinvae.files import write_table
 from twinvae.imaging.quality import check_cohort, flag_counts, leaks, read_flags, tested_on_training
 from twinvae.outputs import check_new_file
@@ -76,12 +76,10 @@ def refuse_leaks(path: Path, starts: Iterable[Path]) -> None:
         names = known["source"] + "/" + known["subject"]
         found += [f"{name} (test) is a scan that {folder} was trained on" for name in names]
     if found:
-        more = [f"… and {len(found) - 10} more"] if len(found) > 10 else []
-        lines = "\n  ".join([*found[:10], *more])
         raise DataError(
             f"{path}: expected test scans that no model was trained on, found {len(found)} with "
             f"the voxels of training scans; take them out of the manifest, or put both in one "
-            f"split\n  {lines}"
+            f"split\n  " + some_of(found, 10, joint="\n  ")
         )
 
 

@@ -29,7 +29,7 @@ from twinvae.cohort import (
 from twinvae.config import SourceConfig, SplitConfig, recipe_files
 from twinvae.decision import Calibration, calibrate
 from twinvae.detection.seen import Seen
-from twinvae.errors import ConfigError, DataError, PartialFailureError
+from twinvae.errors import ConfigError, DataError, PartialFailureError, some_of
 from twinvae.evaluation import MaskedSlices, audit, evaluate, evaluate_pixels, write_metrics
 from twinvae.files import checksum, file_state, read_json, write_json
 from twinvae.imaging import Shard, SliceStore, merge_shards, prepare_cohort, prepare_shard
@@ -292,11 +292,8 @@ def raise_if_skipped(run: Run) -> None:
 
 def _raise_if_lost(reasons: Sequence[str], where: str) -> None:
     if reasons:
-        lines = [f"  {reason}" for reason in reasons[:10]]
-        more = [f"  … and {len(reasons) - 10} more"] if len(reasons) > 10 else []
-        raise PartialFailureError(
-            f"{len(reasons)} scans were skipped, {where}\n" + "\n".join(lines + more)
-        )
+        listed = some_of(reasons, 10, joint="\n  ")
+        raise PartialFailureError(f"{len(reasons)} scans were skipped, {where}\n  {listed}")
 
 
 def _generated(run: Run) -> bool:

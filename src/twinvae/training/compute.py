@@ -37,6 +37,8 @@ class Compute:
     device: torch.device
     bf16: bool
     compile: bool = False
+    log: str = "none"
+    """Where else a training's log goes: ``none`` or ``tensorboard``."""
 
     @classmethod
     def resolve(cls, options: ComputeConfig) -> Compute:
@@ -46,7 +48,8 @@ class Compute:
         name = "cuda" if gpus(options.device) else "cpu"
         torch.set_num_threads(min(options.threads or cores(), cores()))
         set_arithmetic(deterministic=options.deterministic)
-        return cls(torch.device(name), options.precision == "bf16", options.compile)
+        bf16 = options.precision == "bf16"
+        return cls(torch.device(name), bf16, options.compile, options.log)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision context of training's forward passes.

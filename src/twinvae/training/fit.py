@@ -42,6 +42,7 @@ from twinvae.training.checkpoint import (
 )
 from twinvae.training.compute import Compute
 from twinvae.training.data import SliceData, TrainingData, augment
+from twinvae.training.event_files import watched
 from twinvae.training.ranks import Ranks, helped, ranks, told
 from twinvae.training.schedule import batches, kl_weight, learning_rate, seeded
 
@@ -131,13 +132,15 @@ def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fre
     steps = math.ceil(len(training.data.train) / options.batch_size)
     task = partial(_Task.of, training, fingerprint, folder, done)
     bars = progress_bar(label, options.epochs * steps)
-    with helped(task, compute.device, DivergedError), bars as bar:
+    told_on = watched(folder, log, compute.log)
+    with helped(task, compute.device, DivergedError), told_on as tell, bars as bar:
         bar.already(done * steps)
         for epoch in range(done, options.epochs):
             log.append(training.epoch(epoch, bar))
             # The log first: a kill between the two then leaves a line too many, which is cut.
             write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in log))
             save_checkpoint(folder, model, optimisers, Checkpoint(epoch + 1, fingerprint))
+            tell(log[-1])
     model.eval()
     if options.half:
         round_weights(model)

@@ -31,6 +31,7 @@ from twinvae.training.data import (
     role_slices,
     with_reconstructions,
 )
+from twinvae.training.event_files import forget_events, keep_events, require_tensorboard
 from twinvae.training.fit import MODEL_FILES, fit, size_of
 from twinvae.training.painted import PaintedSlabs
 from twinvae.vocabulary import ROLES
@@ -77,15 +78,18 @@ class _Work:
         folder: Path, start: str = "",
     ) -> Model:  # fmt: skip
         """Train ``network`` as that of ``role`` and store it in ``folder``."""
-        return fit(
+        model = fit(
             network, data, options, self.compute, seed=seed, folder=folder, start=start,
             label=f"train {'both' if role == SHARED else role}", pool=self.pool, fresh=self.fresh,
         )  # fmt: skip
+        keep_events(folder, self.compute.log)
+        return model
 
 
 def _forget(folder: Path) -> None:
     """Remove the model in ``folder``, and nothing else."""
     delete_checkpoint(folder)
+    forget_events(folder)
     remove(folder, [folder / name for name in MODEL_FILES])
 
 
@@ -95,10 +99,11 @@ def is_shared(config: RunConfig) -> bool:
 
 
 def check_networks(config: RunConfig) -> None:
-    """Raise ``ConfigError`` unless both models can be built and trained as configured.
+    """Raise ``ConfigError`` unless both models can be built, trained and logged as configured.
 
     Nothing is allocated, so that a run can fail before its scans are prepared.
     """
+    require_tensorboard(config.compute)
     models, training = config.models, config.training
     with torch.device("meta"):
         twins = [build_model(each, seed=0) for each in (models.healthy, models.mixed)]

@@ -11,12 +11,11 @@ import pandas as pd
 
 from twinvae.cohort.manifest import manifest_table
 from twinvae.config.contrast import standard_contrast
-from twinvae.errors import DataError
+from twinvae.errors import DataError, some_of
 from twinvae.progress import console
 from twinvae.vocabulary import Role
 
 _FEWEST = 3  # subjects of a part that is a source of its own: one for each split
-_NAMED = 5  # how many visits a note names
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,4 @@ def _with_part(source: str, part: str) -> str:
 
 
 def _note(path: Path, what: str, names: Iterable[str]) -> None:
-    listed = sorted(names)
-    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
-    console.print(
-        f"{path}: {what}: {', '.join(listed[:_NAMED])}{more}", markup=False, soft_wrap=True
-    )
+    console.print(f"{path}: {what}: {some_of(sorted(names))}", markup=False, soft_wrap=True)
