@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twinvae.config import EvaluationConfig
-from twinvae.evaluation.auroc import MatchedPairs, Matching, close_pairs, match_pairs, pair_wins
+from twinvae.evaluation.auroc import MatchedPairs, Matching, close_pairs, match_pairs, raw_auroc
 from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray, Resampled, ratio
 from twinvae.evaluation.subsets import Sample
 
@@ -241,8 +241,8 @@ class ThreeAurocs:
         self, sample: Sample, positive: BoolArray, draws: FloatArray, config: EvaluationConfig
     ) -> None:
         """``positive``: (n,); ``draws``: (resamples, subjects)."""
-        people = (positive, sample.subject, sample.n_subjects)
-        places = (*people, sample.log_area, sample.position)
+        people = (positive, sample.subject)
+        places = (*people, sample.n_subjects, sample.log_area, sample.position)
         self._sample, self._people, self._draws = sample, people, draws
         similar = Matching(config.match_log_area, config.match_position)
         self.pairs: MatchedPairs = match_pairs(*places, similar)
@@ -253,11 +253,13 @@ class ThreeAurocs:
 
     def of(self, name: str) -> Iterator[tuple[str, Resampled]]:
         """Each of ``KINDS`` with that AUROC of the score ``name``."""
+        yield "raw", raw_auroc(self._sample.scores[name], *self._people, self._draws)
+        yield from self.among_similar(name)
+
+    def among_similar(self, name: str) -> Iterator[tuple[str, Resampled]]:
+        """Those of slices of similar area and position alone."""
         score = self._sample.scores[name]
-        for kind, wins in (
-            ("raw", pair_wins(score, *self._people)),
-            ("matched", self.pairs.wins(score)),
-        ):
-            yield kind, Resampled(wins.auroc(), wins.resampled(self._draws))
+        wins = self.pairs.wins(score)
+        yield "matched", Resampled(wins.auroc(), wins.resampled(self._draws))
         placed = self.neighbours.wins(score)
         yield "adjusted", Resampled(auroc_adjusted(placed), self._adjusted.resampled(placed))

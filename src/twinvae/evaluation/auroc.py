@@ -1,9 +1,10 @@
 """Area under the ROC curve: the chance that a tumour slice scores above a tumour-free one.
 
-Raw over all pairs of a positive and a negative slice, matched over pairs of similar slices. Equal
-scores count one half. Kept as wins between pairs of subjects: ``wins[s, t]`` of the positive
-slices of subject s over the negative slices of subject t, out of ``pairs[s, t]``. With subject s
-drawn c_s times, AUROC is cᵀ·wins·c / cᵀ·pairs·c, so that thousands of resamples cost one product.
+Raw over all pairs of a positive and a negative slice (``sweep`` counts them), matched over pairs of
+similar slices. Equal scores count one half. Matched pairs are kept as wins between pairs of
+subjects: ``wins[s, t]`` of the positive slices of subject s over the negative slices of subject t,
+out of ``pairs[s, t]``. With subject s drawn c_s times, AUROC is cᵀ·wins·c / cᵀ·pairs·c, so that
+thousands of resamples cost one product.
 
 At the end, variances without resampling and the test of a difference: DeLong, DeLong and
 Clarke-Pearson, "Comparing the areas under two or more correlated receiver operating characteristic
@@ -22,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray, ratio
+from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray, Resampled, ratio
+from twinvae.evaluation.sweep import swept
 
 _BLOCK = 2_000_000  # candidate pairs looked at together
 _NO_SPREAD = 1e-12  # a difference whose standard error is no larger is not tested
@@ -47,25 +49,18 @@ class PairWins:
         return ratio(wins, ((draws @ self.pairs) * draws).sum(axis=1))
 
 
-def pair_wins(
-    score: FloatArray, positive: BoolArray, subject: IntArray, n_subjects: int
-) -> PairWins:
-    """All pairs of one positive and one negative slice, by sorting.
+def raw_auroc(
+    score: FloatArray, positive: BoolArray, subject: IntArray, draws: FloatArray
+) -> Resampled:
+    """Over all pairs of one positive and one negative slice.
 
-    ``score``, ``positive``, ``subject`` (codes below ``n_subjects``): (n,). Time and memory grow
-    with n · subjects, not with n².
+    ``score``, ``positive``, ``subject`` (codes): (n,); ``draws``: (resamples, subjects). Time grows
+    with n · resamples.
     """
-    order = np.argsort(score[~positive], kind="stable")
-    negatives = score[~positive][order]
-    below = np.zeros((n_subjects, len(negatives) + 1))
-    below[subject[~positive][order], np.arange(1, len(negatives) + 1)] = 1.0
-    np.cumsum(below, axis=1, out=below)
-    left = np.searchsorted(negatives, score[positive], side="left")
-    right = np.searchsorted(negatives, score[positive], side="right")
-    owner = np.zeros((n_subjects, int(positive.sum())))
-    owner[subject[positive], np.arange(owner.shape[1])] = 1.0
-    wins = owner @ (below[:, left] + below[:, right]).T / 2
-    return PairWins(wins, np.outer(owner.sum(axis=1), below[:, -1]))
+    people = (score, positive, subject)
+    once = swept(*people, np.ones((1, draws.shape[1])), curves=False)
+    drawn = swept(*people, draws.astype(np.float32), curves=False)
+    return Resampled(float(once.auroc[0]), drawn.auroc)
 
 
 @dataclass(frozen=True)
