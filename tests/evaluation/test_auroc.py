@@ -9,8 +9,9 @@ import pytest
 from repeated import repeated
 from sklearn.metrics import roc_auc_score
 
-from twinvae.evaluation.auroc import Matching, match_pairs, raw_auroc
+from twinvae.evaluation.auroc import match_pairs, raw_auroc
 from twinvae.evaluation.resampling import multiplicities
+from twinvae.evaluation.similar import Matching
 
 
 def draw(seed: int, n: int = 200, people: int = 7) -> tuple[np.ndarray, ...]:
@@ -71,7 +72,7 @@ def test_resample_without_a_class_is_undefined() -> None:
 
 @pytest.mark.parametrize("block", [3, 2_000_000])
 def test_matched_pairs_agree_with_brute_force(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twinvae.evaluation.auroc._BLOCK", block)
+    monkeypatch.setattr("twinvae.evaluation.similar._BLOCK", block)
     score, positive, subject = draw(3, n=120)
     rng = np.random.default_rng(0)
     # Few distinct places, so that many differences equal the limit exactly.

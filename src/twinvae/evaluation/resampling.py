@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from scipy.special import ndtr, stdtrit
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+AnyFloat = npt.NDArray[np.floating[Any]]
+"""In the precision that the caller chose."""
 
 LEVEL = 0.95
 """Coverage the intervals aim at."""

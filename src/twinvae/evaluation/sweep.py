@@ -12,12 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray, ratio
+from twinvae.evaluation.resampling import AnyFloat, BoolArray, FloatArray, IntArray, ratio
 
 MAX_FPR = 0.1
 """False-positive rate up to which the partial area looks."""
@@ -29,8 +27,6 @@ _COLUMNS = 2000  # resamples at most
 _FEW = 64  # resamples; with fewer, NumPy's own running sum is faster
 _EXACT = 2**24  # float32 holds whole numbers up to this
 _ROUNDING = 1e-3  # of a slice, when a count is held against a share of all slices
-
-AnyFloat = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
