@@ -134,7 +134,8 @@ class MatchedPairs:
     def _cells(self) -> tuple[IntArray, tuple[IntArray, ...]]:
         """The pairs of subjects that occur, rising, and the place of each block's among them."""
         cells = np.concatenate([np.empty(0, np.int64), *(block.cells for block in self.blocks)])
-        cells = np.unique(cells)
+        cells.sort()  # np.unique hashes whole numbers, ten times slower for so many
+        cells = cells[np.diff(cells, prepend=-1) != 0]
         return cells, tuple(np.searchsorted(cells, block.cells) for block in self.blocks)
 
     def _by_subjects(self, values: Iterable[FloatArray]) -> Matrix:
