@@ -1,7 +1,8 @@
 """Bootstrap over subjects: slices of one subject are not independent, so whole subjects are drawn.
 
 A resample is a row of multiplicities, how often each subject was drawn. Every metric here is a
-function of sums over subjects, or over pairs of subjects, so all resamples are matrix products.
+function of sums over subjects or over pairs of subjects, so that all resamples are matrix products,
+or of sums down the sorted slices (``sweep``).
 """
 
 from __future__ import annotations
