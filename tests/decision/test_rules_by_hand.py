@@ -11,7 +11,7 @@ from scipy.stats import false_discovery_control
 from twinvae.config import DecisionConfig
 from twinvae.decision import RULES, discoveries
 from twinvae.decision.rules import Healthy, _thinned, fit_rule, leave_one_out
-from twinvae.decision.thresholds import Places
+from twinvae.decision.thresholds import Places, Shape
 from twinvae.decision.transfer import level_and_spread
 
 CONFIG = DecisionConfig(percentiles=(50.0, 75.0), scan_percentile=50.0)
@@ -26,7 +26,8 @@ def test_groups_of_subjects_are_left_out_together() -> None:
     """Codes 2, 3, 5, 7, 8 in two groups: the first, third and fifth, and the others."""
     subject = [8, 2, 3, 5, 7, 2]
     given = healthy(subject, [10.0, 20.0, 30.0, 40.0, 50.0, 60.0])
-    in_two = leave_one_out(replace(RULES["percentile"], folds=2), given, CONFIG)
+    learned = replace(RULES["percentile"], shape=lambda *_: Shape(), folds=2)
+    in_two = leave_one_out(learned, given, CONFIG)
     assert in_two is not None
     # Of 30 and 50 the others are 10, 20, 40 and 60, and the other way round: medians 30 and 40.
     assert in_two.called[0].tolist() == [False, False, True, True, True, True]

@@ -7,9 +7,9 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.metrics import roc_auc_score
 
-from twinvae.evaluation.adjusted import RIDGE, AdjustedDraws, auroc_adjusted, find_neighbours
-from twinvae.evaluation.auroc import Matching
+from twinvae.evaluation.adjusted import RIDGE, Neighbours, adjusted_aurocs, find_neighbours
 from twinvae.evaluation.resampling import multiplicities
+from twinvae.evaluation.similar import Matching
 
 WINDOW = Matching(log_area=0.15, position=0.08)
 PEOPLE = 12
@@ -22,6 +22,10 @@ def small(seed: int, n: int = 260) -> tuple[np.ndarray, ...]:
     positive = rng.random(n) < np.exp(-(((position - 0.5) / 0.2) ** 2))
     score = np.round(area + rng.normal(0, 0.3, n) + 0.2 * positive, 1)  # many ties
     return score, positive, rng.integers(0, PEOPLE, n), area, position
+
+
+def value(found: Neighbours, score: np.ndarray) -> float:
+    return adjusted_aurocs(found, [score], np.empty((0, found.blocks[0].n_subjects)))[0].value
 
 
 def slow(
@@ -57,22 +61,23 @@ def slow(
 
 @pytest.mark.parametrize("block", [40, 2_000_000])
 def test_agrees_with_the_slow_calculation(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twinvae.evaluation.auroc._BLOCK", block)
+    monkeypatch.setattr("twinvae.evaluation.similar._BLOCK", block)
     score, positive, subject, area, position = small(0)
     found = find_neighbours(positive, subject, PEOPLE, area, position, WINDOW)
     expected, effective = slow(score, positive, area, position)
-    assert auroc_adjusted(found.wins(score)) == pytest.approx(expected, abs=1e-5)
+    assert value(found, score) == pytest.approx(expected, abs=1e-5)
     assert found.placed.tolist() == sorted(effective)
     np.testing.assert_allclose(found.effective[0], list(effective.values()), rtol=1e-3)
     assert found.typical[0] == pytest.approx(np.median(list(effective.values())), rel=1e-3)
-    np.testing.assert_allclose(found.weights.sum(axis=1), 1, atol=1e-5)
+    for part in found.blocks:
+        np.testing.assert_allclose(part.weights.sum(axis=1), 1, atol=1e-5)
 
 
 def test_resampled_is_that_of_the_slices_repeated_with_their_weights() -> None:
     score, positive, subject, area, position = small(1, n=120)
     found = find_neighbours(positive, subject, PEOPLE, area, position, WINDOW)
     draws = multiplicities(PEOPLE, 12, seed=0)
-    fast = AdjustedDraws(found, draws).resampled(found.wins(score))
+    fast = adjusted_aurocs(found, [score], draws)[0].draws
     for row, counts in enumerate(draws):
         expected, _ = slow(score, positive, area, position, count=counts[subject])
         assert fast[row] == pytest.approx(expected, abs=1e-5)
@@ -81,9 +86,9 @@ def test_resampled_is_that_of_the_slices_repeated_with_their_weights() -> None:
 def test_only_ranks_count() -> None:
     score, positive, subject, area, position = small(2)
     found = find_neighbours(positive, subject, PEOPLE, area, position, WINDOW)
-    plain = auroc_adjusted(found.wins(score))
-    assert auroc_adjusted(found.wins(np.exp(5 * score))) == plain
-    assert auroc_adjusted(found.wins(-score)) == pytest.approx(1 - plain, abs=1e-6)
+    plain = value(found, score)
+    assert value(found, np.exp(5 * score)) == plain
+    assert value(found, -score) == pytest.approx(1 - plain, abs=1e-6)
 
 
 def brains(seed: int, noise: float, lead: float, people: int = 60) -> tuple[np.ndarray, ...]:
@@ -108,7 +113,7 @@ def test_a_score_of_brain_area_alone_is_worth_nothing_once_adjusted() -> None:
         score, positive, subject, area, position = brains(seed, noise=0.12, lead=0.0)
         found = find_neighbours(positive, subject, 60, area, position, WINDOW)
         raw.append(roc_auc_score(positive, score))
-        adjusted.append(auroc_adjusted(found.wins(score)))
+        adjusted.append(value(found, score))
     assert np.mean(raw) == pytest.approx(0.9, abs=0.02)
     assert np.mean(adjusted) == pytest.approx(0.5, abs=0.015)
     assert np.abs(np.array(adjusted) - 0.5).max() < 0.05
@@ -121,7 +126,7 @@ def test_a_detector_keeps_nearly_its_true_adjusted_auroc(lead: float, truth: flo
     for seed in range(6):
         score, positive, subject, area, position = brains(seed, noise=0.13, lead=lead)
         near = find_neighbours(positive, subject, 60, area, position, WINDOW)
-        found.append(auroc_adjusted(near.wins(score)))
+        found.append(value(near, score))
     assert np.mean(found) == pytest.approx(truth, abs=0.02)
 
 
@@ -142,7 +147,7 @@ def test_nothing_near_is_undefined() -> None:
     positive = np.array([True, False, False])
     area = np.array([8.0, 8.0, -np.inf])
     far = find_neighbours(positive, np.arange(3), 3, area, np.array([0.1, 0.9, 0.1]), WINDOW)
-    wins = far.wins(np.array([1.0, 2.0, 3.0]))
-    assert np.isnan(auroc_adjusted(wins))
+    (found,) = adjusted_aurocs(far, [np.array([1.0, 2.0, 3.0])], np.ones((2, 3)))
+    assert np.isnan(found.value)
     assert (far.members, far.typical) == ((0, 0, 0), (0.0, 0.0))
-    assert np.isnan(AdjustedDraws(far, np.ones((2, 3))).resampled(wins)).all()
+    assert np.isnan(found.draws).all()

@@ -1,4 +1,4 @@
-"""Rank AUROC, wins between subjects and matched pairs against scikit-learn and brute force."""
+"""Raw AUROC and matched pairs against scikit-learn and brute force."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
+from repeated import repeated
 from sklearn.metrics import roc_auc_score
 
-from twinvae.evaluation.auroc import Matching, match_pairs, pair_wins
+from twinvae.evaluation.auroc import match_pairs, raw_auroc
 from twinvae.evaluation.resampling import multiplicities
+from twinvae.evaluation.similar import Matching
 
 
 def draw(seed: int, n: int = 200, people: int = 7) -> tuple[np.ndarray, ...]:
@@ -20,7 +22,7 @@ def draw(seed: int, n: int = 200, people: int = 7) -> tuple[np.ndarray, ...]:
 
 def of_slices(score: list[float], positive: list[int]) -> float:
     subject = np.zeros(len(score), dtype=np.int64)
-    return pair_wins(np.array(score), np.array(positive, dtype=bool), subject, 1).auroc()
+    return raw_auroc(np.array(score), np.array(positive, bool), subject, np.ones((0, 1))).value
 
 
 def test_by_hand() -> None:
@@ -33,42 +35,44 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_agrees_with_scikit_learn_with_ties(seed: int) -> None:
     score, positive, subject = draw(seed)
-    found = pair_wins(score, positive, subject, 7).auroc()
+    found = raw_auroc(score, positive, subject, np.ones((0, 7))).value
     assert found == pytest.approx(roc_auc_score(positive, score), abs=1e-12)
 
 
-def test_pair_wins_agree_with_brute_force() -> None:
-    score, positive, subject = draw(1)
-    found = pair_wins(score, positive, subject, 8)  # subject 7 has no slice
-    wins, pairs = np.zeros((8, 8)), np.zeros((8, 8))
+@pytest.mark.parametrize("people", [1, 7, 60])
+def test_resampled_is_exactly_what_wins_between_subjects_give(people: int) -> None:
+    """cᵀ·wins·c / cᵀ·pairs·c, subject s drawn c_s times; subject ``people`` has no slice."""
+    score, positive, subject = draw(1, n=250, people=people)
+    wins, pairs = np.zeros((2, people + 1, people + 1))
     for i, j in itertools.product(np.flatnonzero(positive), np.flatnonzero(~positive)):
         wins[subject[i], subject[j]] += (score[i] > score[j]) + 0.5 * (score[i] == score[j])
         pairs[subject[i], subject[j]] += 1
-    np.testing.assert_array_equal(found.wins, wins)
-    np.testing.assert_array_equal(found.pairs, pairs)
-    assert found.auroc() == pytest.approx(roc_auc_score(positive, score), abs=1e-12)
+    draws = multiplicities(people + 1, 200, seed=5)
+    found = raw_auroc(score, positive, subject, draws)
+    assert found.value == wins.sum() / pairs.sum()
+    with np.errstate(invalid="ignore"):
+        expected = ((draws @ wins) * draws).sum(axis=1) / ((draws @ pairs) * draws).sum(axis=1)
+    np.testing.assert_array_equal(found.draws, expected)
 
 
 def test_resampled_auroc_is_that_of_the_slices_repeated() -> None:
     score, positive, subject = draw(2)
     draws = multiplicities(7, 20, seed=5)
-    found = pair_wins(score, positive, subject, 7).resampled(draws)
-    for row, counts in enumerate(draws.astype(int)):
-        index = np.repeat(np.arange(len(score)), counts[subject])
-        expected = roc_auc_score(positive[index], score[index])
-        assert found[row] == pytest.approx(expected, abs=1e-12)
+    found = raw_auroc(score, positive, subject, draws).draws
+    expected = repeated(lambda s, p: roc_auc_score(p, s), score, positive, subject, draws)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_resample_without_a_class_is_undefined() -> None:
-    found = pair_wins(np.array([1.0, 0.0]), np.array([True, False]), np.array([0, 1]), 2)
-    np.testing.assert_array_equal(
-        found.resampled(np.array([[1.0, 1.0], [2.0, 0.0]])), [1.0, np.nan]
-    )
+    draws = np.array([[1.0, 1.0], [2.0, 0.0]])
+    people = (np.array([True, False]), np.array([0, 1]))
+    found = raw_auroc(np.array([1.0, 0.0]), *people, draws).draws
+    np.testing.assert_array_equal(found, [1.0, np.nan])
 
 
 @pytest.mark.parametrize("block", [3, 2_000_000])
 def test_matched_pairs_agree_with_brute_force(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twinvae.evaluation.auroc._BLOCK", block)
+    monkeypatch.setattr("twinvae.evaluation.similar._BLOCK", block)
     score, positive, subject = draw(3, n=120)
     rng = np.random.default_rng(0)
     # Few distinct places, so that many differences equal the limit exactly.

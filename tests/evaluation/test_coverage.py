@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
 
-from twinvae.evaluation.auroc import PairWins, pair_wins
+from twinvae.evaluation.auroc import raw_auroc
 from twinvae.evaluation.resampling import fewer_subjects, interval, multiplicities, tail_share
 
 PEOPLE, SLICES, REPEATS = 60, 8, 2000
@@ -25,9 +25,12 @@ def simulated(rng: np.random.Generator, within: bool, gap: float) -> tuple[np.nd
     return gap * positive + level + noise, positive
 
 
-def covered(wins: PairWins, positive: np.ndarray, truth: float) -> bool:
-    low, high = interval(wins.resampled(DRAWS), fewer_subjects(positive, SUBJECT))
-    return low <= truth <= high
+def interval_and_inside(score: np.ndarray, positive: np.ndarray) -> tuple[float, float, float]:
+    """The interval, and the share of pairs that lie within a subject."""
+    drawn = raw_auroc(score, positive, SUBJECT, DRAWS).draws
+    sizes = [np.bincount(SUBJECT[chosen], minlength=PEOPLE) for chosen in (positive, ~positive)]
+    inside = (sizes[0] @ sizes[1]) / (sizes[0].sum() * sizes[1].sum())
+    return *interval(drawn, fewer_subjects(positive, SUBJECT)), inside
 
 
 @pytest.mark.parametrize("auroc", [0.75, 0.85])
@@ -36,15 +39,12 @@ def test_intervals_over_subjects_cover_what_they_say(within: bool, auroc: float)
     """95 % ± 1.5 over 2,000 repetitions."""
     rng = np.random.default_rng(int(1000 * auroc) + within)
     gap = float(ndtri(auroc)) * np.sqrt(2)
-    all_wins, positives = [], []
-    for _ in range(REPEATS):
-        score, positive = simulated(rng, within, gap)
-        all_wins.append(pair_wins(score, positive, SUBJECT, PEOPLE))
-        positives.append(positive)
+    found = np.array([interval_and_inside(*simulated(rng, within, gap)) for _ in range(REPEATS)])
+    low, high, shares = found.T
     # Pairs of two subjects differ by the normal law; pairs within one lack the subject's level.
-    inside = float(np.mean([np.trace(w.pairs) / w.pairs.sum() for w in all_wins]))
+    inside = float(shares.mean())
     truth = (1 - inside) * auroc + inside * ndtr(gap / np.sqrt(2 * (1 - BETWEEN)))
-    hits = np.mean([covered(w, p, truth) for w, p in zip(all_wins, positives, strict=True)])
+    hits = np.mean((low <= truth) & (truth <= high))
     assert hits == pytest.approx(0.95, abs=0.015)
 
 

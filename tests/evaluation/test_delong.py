@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from twinvae.evaluation.auroc import auroc_covariance, auroc_difference
 from twinvae.evaluation.low_fpr import low_fpr_metrics
+from twinvae.evaluation.sweep import swept
 
 # The five points of the ROC curve of the WFNS grade that R's pROC (Robin et al., BMC Bioinformatics
 # 12 (2011) 77) publishes for its example, aSAH, as counts: patients with poor and with good outcome
@@ -22,7 +23,7 @@ def test_agrees_with_proc() -> None:
     aurocs, covariance = auroc_covariance([grade], poor)
     assert aurocs[0] == pytest.approx(0.823678861788618, abs=1e-14)
     assert covariance[0, 0] == pytest.approx(0.00146991470882363, abs=1e-16)
-    partial = low_fpr_metrics(grade, poor, np.zeros(len(grade), int), np.ones((1, 1)))
+    partial = low_fpr_metrics(swept(grade, poor, np.zeros(len(grade), int), np.ones((1, 1))))
     assert partial["partial_auroc"][0] == pytest.approx(0.649693339038653, abs=1e-14)
 
 

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from test_pixel_metrics import cohort
 
 from twinvae.config import EvaluationConfig
-from twinvae.evaluation import MaskedSlices, auroc, average_precision, low_fpr
+from twinvae.evaluation import MaskedSlices, auroc, similar, sweep
 from twinvae.evaluation import pixel_metrics as pixels
 from twinvae.evaluation.resampling import (
     Resampled,
@@ -209,7 +209,13 @@ def test_bins_come_from_pixels_spread_over_the_brain_of_every_slice(
 
 @pytest.mark.parametrize(
     ("module", "name", "value"),
-    [(auroc, "_BLOCK", 40), (low_fpr, "_ROWS", 7), (average_precision, "_ELEMENTS", 900)],
+    [
+        (similar, "_BLOCK", 40),
+        (similar, "_ROWS", 3),
+        (auroc, "_ROWS", 7),
+        (sweep, "_COLUMNS", 7),
+        (sweep, "_ELEMENTS", 900),
+    ],
 )
 def test_what_is_computed_together_does_not_matter(
     monkeypatch: pytest.MonkeyPatch, module: object, name: str, value: int
@@ -217,14 +223,13 @@ def test_what_is_computed_together_does_not_matter(
     sample = sample_of(known_mixed(simulated_scores(), "test"))
     positive, score = sample.positive(50), sample.scores["latent_l2"]
     draws = multiplicities(sample.n_subjects, 30, 0)
-    window = auroc.Matching(0.3, 0.1)
+    window = similar.Matching(0.3, 0.1)
 
     def found() -> list[np.ndarray]:
         places = (sample.n_subjects, sample.log_area, sample.position)
         wins = auroc.match_pairs(positive, sample.subject, *places, window).wins(score)
-        people = (score, positive, sample.subject, draws)
-        precision = average_precision.resampled_average_precision(*people)
-        return [wins.resampled(draws), precision, *low_fpr.low_fpr_metrics(*people).values()]
+        swept = sweep.swept(score, positive, sample.subject, draws)
+        return [wins.resampled(draws), swept.wins, swept.precision, swept.area, *swept.found]
 
     expected = found()
     monkeypatch.setattr(module, name, value)

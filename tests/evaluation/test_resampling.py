@@ -14,6 +14,7 @@ from twinvae.evaluation.resampling import (
     ratio,
     stratified_multiplicities,
 )
+from twinvae.evaluation.sweep import swept
 
 
 def test_draws_are_seeded_whole_and_fair() -> None:
@@ -65,21 +66,21 @@ def test_average_precision_agrees_with_scikit_learn(seed: int) -> None:
     expected = average_precision_score(positive, score)
     assert average_precision(score, positive) == pytest.approx(expected, abs=1e-12)
     draws = multiplicities(6, 25, seed)
-    found = resampled_average_precision(score, positive, subject, draws)
+    found = resampled_average_precision(swept(score, positive, subject, draws))
     for row, counts in enumerate(draws.astype(int)):
         index = np.repeat(np.arange(150), counts[subject])
         expected = average_precision_score(positive[index], score[index])
-        assert found[row] == pytest.approx(expected, abs=1e-5)
+        assert found[row] == pytest.approx(expected, abs=1e-12)
 
 
 def test_average_precision_needs_both_classes() -> None:
     score, subject, draws = np.array([1.0, 2.0]), np.array([0, 1]), np.array([[1.0, 1.0]])
     for positive in (np.array([True, True]), np.array([False, False])):
         assert np.isnan(average_precision(score, positive))
-        assert np.isnan(resampled_average_precision(score, positive, subject, draws)).all()
-    one_class = resampled_average_precision(
-        score, np.array([True, False]), subject, np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
-    )
+        found = resampled_average_precision(swept(score, positive, subject, draws))
+        assert np.isnan(found).all()
+    draws = np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    one_class = resampled_average_precision(swept(score, np.array([True, False]), subject, draws))
     np.testing.assert_array_equal(one_class, [np.nan, np.nan, 0.5])
 
 

@@ -95,6 +95,17 @@ def test_healthy_validation_subjects_are_scored_by_a_fit_without_them() -> None:
             np.testing.assert_allclose(table[name][:15][mine], values, rtol=2e-3, err_msg=name)
 
 
+def test_many_subjects_are_left_out_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twinvae.scoring.fitted._GROUPS", 2)
+    slices = Slices()
+    table, _ = scored(slices)
+    seen = differences(slices)
+    for together in ((0, 2), (1,)):  # the first subject and the third, then the second
+        mine = np.isin(np.arange(15) % 3, together)
+        for name, values in by_hand(seen[:15][mine], seen[:15][~mine]).items():
+            np.testing.assert_allclose(table[name][:15][mine], values, rtol=2e-3, err_msg=name)
+
+
 def test_only_subject_is_scored_by_its_own_fit() -> None:
     slices = Slices(healthy_subjects=1)
     table, _ = scored(slices)

@@ -50,6 +50,30 @@ def test_round_trip_is_exact_and_keeps_text_as_text(tmp_path: Path) -> None:
     assert path.read_text().splitlines()[4].startswith("003\tb\tmixed\ttrain\t8\t0.7\t400\t\t4.0")
 
 
+def test_a_table_longer_than_what_is_held_as_text_reads_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "scores.tsv"
+    rng = np.random.default_rng(0)
+    many = pd.concat([table()] * 25, ignore_index=True)
+    write_scores(path, many.assign(slice=np.arange(100), mine=rng.normal(size=100)))
+    whole = read_scores(path)
+    monkeypatch.setattr("twinvae.scoring.table._LINES", 7)
+    pd.testing.assert_frame_equal(read_scores(path), whole, check_exact=True)
+    lines = path.read_text().splitlines()
+    for cell, said in (("0.5x", "a number, found '0.5x'"), ("inf", "a finite number, found 'inf'")):
+        lines[53] = "\t".join([*lines[53].split("\t")[:-1], cell])
+        path.write_text("\n".join(lines) + "\n")
+        with pytest.raises(DataError, match=f"line 54, column mine: expected {said}"):
+            read_scores(path)
+
+
+def test_a_table_of_no_rows_has_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "scores.tsv"
+    path.write_text("\t".join([*KEY_COLUMNS, "mine"]) + "\n")
+    assert read_scores(path).columns.tolist() == [*KEY_COLUMNS, "mine"]
+
+
 def test_rewriting_gives_the_same_bytes(tmp_path: Path) -> None:
     write_scores(tmp_path / "a.tsv", table())
     write_scores(tmp_path / "b.tsv", read_scores(tmp_path / "a.tsv"))

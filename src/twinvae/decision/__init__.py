@@ -8,6 +8,7 @@ from twinvae.decision.apply import (
     discoveries,
     p_values,
     scan_verdict,
+    scan_verdicts,
     slice_thresholds,
 )
 from twinvae.decision.calibration import calibrate
@@ -24,6 +25,7 @@ __all__ = [
     "discoveries",
     "p_values",
     "scan_verdict",
+    "scan_verdicts",
     "slice_thresholds",
     "transfer",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from twinvae.decision.thresholds import (
     BoolArray,
     FittedRule,
     FloatArray,
+    IntArray,
     Places,
     Ranks,
     places_of,
@@ -205,34 +206,40 @@ def scan_verdict(
     Raises ``CalibrationError`` when the calibration does not know ``score``, ``ValueError`` for
     NaN or no rows.
     """
+    return next(scan_verdicts(calibration, rows, [np.arange(len(rows))], score))
+
+
+def scan_verdicts(
+    calibration: Mapping[str, Any],
+    rows: pd.DataFrame,
+    scans: Iterable[IntArray],
+    score: str | None = None,
+) -> Iterator[ScanVerdict]:
+    """As ``scan_verdict`` for each of ``scans``, places of its slices in ``rows``."""
     slices = _CalibratedRows.of(calibration, rows, score)
-    values = slices.values
-    if not len(values):
-        raise ValueError("expected at least one slice score")
-    order = np.argsort(rows["slice"].to_numpy(), kind="stable")
+    values, number = slices.values, rows["slice"].to_numpy(dtype=np.float64)
     p_value, least = slices.rule.p_values(values, slices.places)
-    scan = ScanSlices(
-        values[order],
-        rows["slice"].to_numpy(dtype=np.float64)[order],
-        slices.rule.called(values, slices.places)[0][order],
-        p_value[order],
-        least[order],
-    )
+    abnormal = slices.rule.called(values, slices.places)[0]
     how = slices.calibration["scan_rule"]
     statistic = how["statistic"]
-    value = STATISTICS[statistic].compute(scan, int(how["top_slices"]))
     bound = slices.calibration.entry(slices.score)["scan_statistics"][statistic]
     ranks = slices.calibration.scan_ranks(slices.score, statistic)
-    return ScanVerdict(
-        abnormal=bool(value >= bound["threshold"]),
-        statistic=statistic,
-        value=value,
-        threshold=float(bound["threshold"]),
-        p_value=float(ranks.p_values(np.array([value]))[0]),
-        highest=float(values.max()),
-        percentile=float(bound["percentile"]),
-        target_fpr=float(bound["target_fpr"]),
-    )
+    for places in scans:
+        if not len(places):
+            raise ValueError("expected at least one slice score")
+        at = places[np.argsort(number[places], kind="stable")]
+        scan = ScanSlices(values[at], number[at], abnormal[at], p_value[at], least[at])
+        value = STATISTICS[statistic].compute(scan, int(how["top_slices"]))
+        yield ScanVerdict(
+            abnormal=bool(value >= bound["threshold"]),
+            statistic=statistic,
+            value=value,
+            threshold=float(bound["threshold"]),
+            p_value=float(ranks.p_values(np.array([value]))[0]),
+            highest=float(scan.score.max()),
+            percentile=float(bound["percentile"]),
+            target_fpr=float(bound["target_fpr"]),
+        )
 
 
 def discoveries(p_values: FloatArray, level: float, method: Literal["bh", "by"]) -> BoolArray:

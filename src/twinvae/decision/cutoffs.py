@@ -6,7 +6,7 @@ Values count by weight: each slice for one observation, or each subject (``Ranks
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -76,7 +76,7 @@ def percentile_cutoffs(
         return np.asarray(np.percentile(values, percentiles, method=METHOD), dtype=np.float64)
     order = np.argsort(values, kind="stable")
     below = np.cumsum(weight[order]) / weight.sum()
-    places = np.searchsorted(below, np.asarray(percentiles) / 100.0 - _TINY)
+    places = np.searchsorted(below, [weight_limit(p) for p in percentiles])
     return values[order][np.minimum(places, len(values) - 1)]
 
 
@@ -89,11 +89,33 @@ def conformal_cutoffs(
     """
     at, reached = from_the_top(values, weight)
     p_values = (1.0 + reached) / (weight.sum() + 1.0)
-    alphas = 1.0 - np.asarray(percentiles, dtype=np.float64) / 100.0
+    limits = [tail_limit(p) for p in percentiles]
     least = 1.0 / (weight.sum() + 1.0)
-    places = np.searchsorted(p_values, alphas + _TINY, side="right")  # first with p > α
+    places = np.searchsorted(p_values, limits, side="right")  # first with p > α
     found = [
-        np.nextafter(at[place], np.inf) if len(at) and least <= alpha + _TINY else np.inf
-        for place, alpha in zip(places, alphas, strict=True)
+        np.nextafter(at[place], np.inf) if len(at) and least <= limit else np.inf
+        for place, limit in zip(places, limits, strict=True)
     ]
     return np.array(found, dtype=np.float64)
+
+
+def weight_limit(percentile: float) -> float:
+    """The share of the weight from which on a value is that percentile."""
+    return percentile / 100.0 - _TINY
+
+
+def tail_limit(percentile: float) -> float:
+    """The highest p-value that a conformal threshold at that percentile calls abnormal."""
+    return 1.0 - percentile / 100.0 + _TINY
+
+
+def interpolated(ordered: Callable[[int], float], count: int, percentile: float) -> float:
+    """The percentile of ``count`` values as ``METHOD`` says; ``ordered`` gives the k-th lowest.
+
+    To the bit what NumPy gives.
+    """
+    place = (count - 1) * (percentile / 100.0)
+    below = math.floor(place)
+    low, high = ordered(below), ordered(min(below + 1, count - 1))
+    share = place - below
+    return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)

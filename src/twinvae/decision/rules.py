@@ -9,7 +9,7 @@ in the configuration (``config/run.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from twinvae.decision.cutoffs import (
     require_supported,
     weights,
 )
+from twinvae.decision.left_out import Pool
 from twinvae.decision.thresholds import (
     BoolArray,
     Curve,
@@ -43,7 +44,7 @@ class Healthy:
     subject: IntArray
     """Code of the subject."""
 
-    def only(self, chosen: BoolArray) -> Healthy:
+    def only(self, chosen: BoolArray | IntArray) -> Healthy:
         """The chosen ones."""
         return Healthy(self.score[chosen], self.places.only(chosen), self.subject[chosen])
 
@@ -66,9 +67,9 @@ class Rule:
     """Whether thresholds are conformal, else percentiles."""
     unit: Unit = "slice"
     """What counts as one observation unless the configuration says."""
-    folds: int | None = None
-    """Subjects are left out in so many groups, for a rule that takes long to fit; by default, and
-    when there are fewer of them, one by one."""
+    folds: int = 100
+    """Subjects are left out one by one, or in so many groups when there are more of them. A rule
+    with the same threshold for every slice leaves them out one by one in any case."""
 
 
 def flat(healthy: Healthy, config: DecisionConfig) -> Shape:
@@ -280,18 +281,34 @@ class OutOfFold:
 def leave_one_out(rule: Rule, healthy: Healthy, config: DecisionConfig) -> OutOfFold | None:
     """Judge each subject's slices by the rule fitted on all others; None with one subject.
 
-    A rule may leave out several subjects at a time (``Rule.folds``).
+    A rule whose shape is learned leaves out several subjects at a time where they are more than
+    ``Rule.folds``.
     """
     codes, subject = np.unique(healthy.subject, return_inverse=True)
     if len(codes) < 2:
         return None
-    fold = subject % min(len(codes), rule.folds or len(codes))
     n = len(healthy.score)
     called = np.zeros((len(config.percentiles), n), bool)
     p_value, least = np.ones(n), np.ones(n)
-    for left_out in np.unique(fold):
-        mine = fold == left_out
-        fitted, own = fit_rule(rule, healthy.only(~mine), config), healthy.only(mine)
+    for mine, fitted in _without_each(rule, healthy, subject, config):
+        own = healthy.only(mine)
         called[:, mine] = fitted.called(own.score, own.places)
         p_value[mine], least[mine] = fitted.p_values(own.score, own.places)
     return OutOfFold(called, p_value, least)
+
+
+def _without_each(
+    rule: Rule, healthy: Healthy, subject: IntArray, config: DecisionConfig
+) -> Iterator[tuple[IntArray, FittedRule]]:
+    """Places of the slices left out, and the rule fitted without them."""
+    if rule.shape is flat:
+        for mine, rest in Pool(healthy.score, subject, unit_of(rule, config)).leave_each_out():
+            cut = rest.conformal if rule.conformal else rest.percentiles
+            cutoffs = cut(config.percentiles)
+            ranks = rest.ranks(keep=np.nextafter(cutoffs, -np.inf))
+            yield mine, FittedRule(Shape(), cutoffs[:, None], (ranks,))
+        return
+    fold = subject % min(len(np.unique(subject)), rule.folds)
+    for left_out in np.unique(fold):
+        mine = np.flatnonzero(fold == left_out)
+        yield mine, fit_rule(rule, healthy.only(fold != left_out), config)

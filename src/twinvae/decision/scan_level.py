@@ -11,11 +11,13 @@ import pandas as pd
 from twinvae.config import DecisionConfig
 from twinvae.decision.apply import STATISTICS, ScanSlices
 from twinvae.decision.cutoffs import (
+    Unit,
     conformal_cutoffs,
     percentile_cutoffs,
     require_supported,
     weights,
 )
+from twinvae.decision.left_out import Pool
 from twinvae.decision.rules import Healthy, OutOfFold
 from twinvae.decision.thresholds import FittedRule, FloatArray, IntArray, Ranks
 from twinvae.scoring.table import scan_key
@@ -91,26 +93,26 @@ def _slices(
 
 def _entry(values: FloatArray, subject: IntArray, config: DecisionConfig) -> dict[str, Any]:
     weight, _ = weights(subject, "subject")
-    codes = np.unique(subject)
-    exceeding = sum(
-        int((values[subject == code] >= _cutoff(values, subject, subject != code, config)).sum())
-        for code in (codes if len(codes) > 1 else ())
-    )
-    threshold = _cutoff(values, subject, np.ones(len(values), bool), config)
+    conformal, percentiles = config.scan_rule == "conformal", (config.scan_percentile,)
+    several = len(np.unique(subject)) > 1
+    exceeding = 0
+    if several:
+        for mine, rest in Pool(values, subject, _unit(config)).leave_each_out():
+            cut = rest.conformal if conformal else rest.percentiles
+            exceeding += int((values[mine] >= cut(percentiles)[0]).sum())
+    counting, _ = weights(subject, _unit(config))
+    find = conformal_cutoffs if conformal else percentile_cutoffs
+    threshold = float(find(values, counting, percentiles)[0])
     return {
         "n_scans": len(values),
         "percentile": config.scan_percentile,
         "threshold": threshold,
         "target_fpr": round((100.0 - config.scan_percentile) / 100.0, 10),
-        "cross_validated_fpr": exceeding / len(values) if len(codes) > 1 else None,
+        "cross_validated_fpr": exceeding / len(values) if several else None,
         "healthy": Ranks.of(values, weight, np.array([np.nextafter(threshold, -np.inf)])).to_json(),
     }
 
 
-def _cutoff(values: FloatArray, subject: IntArray, chosen: Any, config: DecisionConfig) -> float:
-    """Threshold on the statistic, from the ``chosen`` scans."""
-    percentiles = (config.scan_percentile,)
-    if config.scan_rule == "percentile":
-        return float(percentile_cutoffs(values[chosen], np.ones(chosen.sum()), percentiles)[0])
-    weight, _ = weights(subject[chosen], "subject")
-    return float(conformal_cutoffs(values[chosen], weight, percentiles)[0])
+def _unit(config: DecisionConfig) -> Unit:
+    """What counts as one observation among scans' statistics."""
+    return "subject" if config.scan_rule == "conformal" else "slice"

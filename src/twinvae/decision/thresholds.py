@@ -37,7 +37,7 @@ class Places:
     position: FloatArray
     """Relative position in the brain, 0 lowest to 1 highest."""
 
-    def only(self, chosen: BoolArray) -> Places:
+    def only(self, chosen: BoolArray | IntArray) -> Places:
         """The chosen ones."""
         return Places(self.size[chosen], self.position[chosen])
 
@@ -199,7 +199,8 @@ class Ranks:
         """From healthy ``values`` and their weights, both (n,); ``keep`` are never left out."""
         total = float(weight.sum())
         at, reached = from_the_top(values, weight)
-        chosen = _worth_keeping(at, keep)
+        known = np.isin(at, keep) if keep is not None else np.zeros(len(at), bool)
+        chosen = worth_keeping(len(at), np.flatnonzero(known))
         before = np.concatenate([[0.0], reached])[chosen]  # weight strictly above each kept value
         p_value = (1.0 + np.append(before[1:], total)) / (total + 1.0)
         return cls(at[chosen], p_value[: len(chosen)], 1.0 / (total + 1.0))
@@ -241,12 +242,14 @@ def from_the_top(values: FloatArray, weight: FloatArray) -> tuple[FloatArray, Fl
     return at[::-1], np.cumsum(mass[::-1])
 
 
-def _worth_keeping(at: FloatArray, keep: FloatArray | None) -> Any:
-    """Places of the highest values, of others spread evenly, of the last and of ``keep``."""
-    if len(at) <= _TAIL + _BODY:
-        return np.arange(len(at))
-    spread = np.linspace(_TAIL, len(at) - 1, _BODY).round().astype(np.int64)
-    special = np.flatnonzero(np.isin(at, keep)) if keep is not None else np.empty(0, np.int64)
+def worth_keeping(count: int, special: IntArray) -> IntArray:
+    """Of ``count`` falling values, places of the highest, of others spread evenly and the last.
+
+    ``special``: places that are kept in any case.
+    """
+    if count <= _TAIL + _BODY:
+        return np.arange(count)
+    spread = np.linspace(_TAIL, count - 1, _BODY).round().astype(np.int64)
     return np.unique(np.concatenate([np.arange(_TAIL), spread, special]))
 
 

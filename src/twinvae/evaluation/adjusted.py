@@ -21,7 +21,7 @@ AUROC is shown without the other two.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,8 +29,9 @@ import numpy as np
 import numpy.typing as npt
 
 from twinvae.config import EvaluationConfig
-from twinvae.evaluation.auroc import MatchedPairs, Matching, close_pairs, match_pairs, pair_wins
+from twinvae.evaluation.auroc import MatchedPairs, between, match_pairs, raw_auroc
 from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray, Resampled, ratio
+from twinvae.evaluation.similar import Matching, Matrix, matrix_of, similar_pairs
 from twinvae.evaluation.subsets import Sample
 
 KINDS = ("raw", "matched", "adjusted")
@@ -39,44 +40,63 @@ KINDS = ("raw", "matched", "adjusted")
 RIDGE = 0.05
 """Keeps the tilt finite; what it leaves of the difference in covariates is RIDGE · λ windows."""
 _STEPS = 25  # of Newton's method; from 0 it needs about 5
+_COLUMNS = 256  # resamples computed together: their draws stay in the processor's cache
 _CLOSE = 1e-6  # windows: a gradient this small counts as zero
-
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class _Block:
+class NeighbourBlock:
     """Some positive slices with all their neighbours, sorted by positive, then by subject."""
 
-    first: IntArray
+    placed: IntArray
+    """Numbers of the positive slices, each once; (placed,)."""
+    first: npt.NDArray[np.int32]
     """Numbers of the positive slices; (pairs,)."""
-    second: IntArray
+    second: npt.NDArray[np.int32]
     """Numbers of the negative slices; (pairs,)."""
     weight: FloatArray
     """(pairs,), above 0; 1 summed over each positive slice's neighbours."""
     starts: IntArray
     """Where each run of one positive slice and one subject of negatives starts; (runs,)."""
     row: IntArray
-    """Place of each run's positive slice among the placed ones; (runs,)."""
+    """Place of each run's positive slice among ``placed``; (runs,)."""
     column: IntArray
     """Each run's subject; (runs,)."""
+    n_subjects: int
+
+    @cached_property
+    def weights(self) -> Matrix:
+        """(placed, subjects): weight of each subject's slices, float32; rows sum to 1."""
+        return self._summed(self.weight)
+
+    def wins(self, ranks: npt.NDArray[np.int32]) -> Matrix:
+        """(placed, subjects): weight of each subject's slices that a score puts below, float32.
+
+        ``ranks``: (n,) of the score. Equal ones count one half. Rows sum to 1 less the placement
+        value.
+        """
+        return self._summed(self.weight * (1 + np.sign(ranks[self.first] - ranks[self.second])) / 2)
+
+    def _summed(self, values: FloatArray) -> Matrix:
+        sums = np.add.reduceat(values, self.starts).astype(np.float32)
+        return matrix_of(sums, self.row, self.column, (len(self.placed), self.n_subjects))
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """For each positive slice, the weighted negatives of similar area and position."""
+    """For each positive slice, the weighted negatives of similar area and position.
 
-    blocks: tuple[_Block, ...]
-    placed: IntArray
-    """Numbers of the positive slices that have a neighbour at all; (placed,), rising."""
+    Where there are very many, some stand for all (``similar``).
+    """
+
+    blocks: tuple[NeighbourBlock, ...]
     subject: IntArray
     """(n,) codes of the slices' subjects."""
-    n_subjects: int
 
     @cached_property
-    def weights(self) -> Float32Array:
-        """(placed, subjects): weight of each subject's slices; rows sum to 1."""
-        return self._summed([block.weight for block in self.blocks])
+    def placed(self) -> IntArray:
+        """Numbers of the positive slices that have a neighbour at all; (placed,), rising."""
+        return np.concatenate([np.empty(0, np.int64), *(block.placed for block in self.blocks)])
 
     @cached_property
     def effective(self) -> tuple[FloatArray, FloatArray]:
@@ -85,10 +105,13 @@ class Neighbours:
         (Σ w)² / Σ w², as Kish: n equal weights count n.
         """
         squares = np.zeros(len(self.subject))
+        by_subject: list[FloatArray] = [np.empty(0)]
         for block in self.blocks:
             squares += np.bincount(block.first, block.weight**2, minlength=len(squares))
-        by_subject = np.square(self.weights, dtype=np.float64).sum(axis=1)
-        return 1.0 / squares[self.placed], 1.0 / by_subject
+            runs = np.add.reduceat(block.weight, block.starts).astype(np.float32)
+            squared = np.bincount(block.row, runs.astype(np.float64) ** 2)
+            by_subject.append(np.asarray(squared, dtype=np.float64))
+        return 1.0 / squares[self.placed], 1.0 / np.concatenate(by_subject)
 
     @property
     def typical(self) -> tuple[float, float]:
@@ -105,50 +128,45 @@ class Neighbours:
         people = np.union1d(self.subject[negatives], self.subject[self.placed])
         return len(self.placed), int(negatives.sum()), len(people)
 
-    def wins(self, score: FloatArray) -> Float32Array:
-        """(placed, subjects): weight of each subject's slices that ``score`` (n,) puts below.
-
-        Equal scores count one half. Rows sum to 1 less the placement value.
-        """
-        ranks = np.unique(score, return_inverse=True)[1].astype(np.int32)
-        return self._summed(
-            [
-                block.weight * (1 + np.sign(ranks[block.first] - ranks[block.second])) / 2
-                for block in self.blocks
-            ]
-        )
-
-    def _summed(self, values: list[FloatArray]) -> Float32Array:
-        out = np.zeros((len(self.placed), self.n_subjects), dtype=np.float32)
-        for block, each in zip(self.blocks, values, strict=True):
-            out[block.row, block.column] = np.add.reduceat(each, block.starts)
-        return out
+    def placement(self, score: FloatArray) -> FloatArray:
+        """Placement values of the placed slices by ``score`` (n,); (placed,)."""
+        ranks = ranks_of(score)
+        wins = [block.wins(ranks).sum(axis=1, dtype=np.float64) for block in self.blocks]
+        return 1 - np.concatenate([np.empty(0), *wins])
 
 
-class AdjustedDraws:
-    """Resamples of subjects for adjusted AUROCs; what all scores share is computed once."""
-
-    def __init__(self, neighbours: Neighbours, draws: FloatArray) -> None:
-        """``draws``: (resamples, subjects), how often each subject is drawn."""
-        self._draws = draws.astype(np.float32)
-        drawn = self._draws[:, neighbours.subject[neighbours.placed]]
-        among = self._draws @ neighbours.weights.T
-        self._share = np.divide(drawn, among, out=np.zeros_like(drawn), where=among > 0)
-        self._count = np.where(among > 0, drawn, 0).sum(axis=1, dtype=np.float64)
-
-    def resampled(self, wins: Float32Array) -> FloatArray:
-        """Adjusted AUROC in each resample (resamples,), NaN where no slice is placed.
-
-        Both the positive slices and the negatives among which they are placed are resampled;
-        each negative keeps its weight.
-        """
-        total = np.einsum("rp,rp->r", self._share, self._draws @ wins.T)
-        return ratio(total, self._count)
+def ranks_of(score: FloatArray) -> npt.NDArray[np.int32]:
+    """Ranks (n,) from 0; equal scores have equal ones."""
+    return np.unique(score, return_inverse=True)[1].astype(np.int32)
 
 
-def auroc_adjusted(wins: Float32Array) -> float:
-    """The adjusted AUROC from ``Neighbours.wins``; NaN without a placed slice."""
-    return float(wins.sum(axis=1, dtype=np.float64).mean()) if len(wins) else float("nan")
+def adjusted_aurocs(
+    neighbours: Neighbours, scores: Sequence[FloatArray], draws: FloatArray
+) -> list[Resampled]:
+    """The adjusted AUROC of each of ``scores``, (n,) each; NaN without a placed slice.
+
+    ``draws``: (resamples, subjects). Both the positive slices and the negatives among which they
+    are placed are resampled; each negative keeps its weight. What all scores share is computed
+    once, one block of positive slices after the other.
+    """
+    parts = [slice(start, start + _COLUMNS) for start in range(0, len(draws), _COLUMNS)]
+    drawn = [np.ascontiguousarray(draws[part].T, dtype=np.float32) for part in parts]
+    ranks = [ranks_of(score) for score in scores]
+    count, value = np.zeros(len(draws)), np.zeros(len(scores))
+    total = np.zeros((len(scores), len(draws)))
+    for block in neighbours.blocks:
+        wins = [block.wins(rank) for rank in ranks]
+        value += [each.sum(dtype=np.float64) for each in wins]
+        for part, counts in zip(parts, drawn, strict=True):
+            times = counts[neighbours.subject[block.placed]]
+            among = block.weights @ counts
+            times[among == 0] = 0
+            count[part] += times.sum(axis=0, dtype=np.float64)
+            share = np.divide(times, among, out=times, where=among > 0)
+            for number, each in enumerate(wins):
+                total[number, part] += np.einsum("pr,pr->r", share, each @ counts)
+    values = ratio(value, len(neighbours.placed))
+    return [Resampled(float(v), ratio(t, count)) for v, t in zip(values, total, strict=True)]
 
 
 def find_neighbours(
@@ -165,16 +183,13 @@ def find_neighbours(
     Slices without brain (log area −inf) have no neighbours.
     """
     usable = np.isfinite(log_area) & np.isfinite(position)
-    blocks, placed = [], [np.empty(0, dtype=np.int64)]
-    pairs = close_pairs(
-        np.flatnonzero(positive & usable), np.flatnonzero(~positive & usable), log_area, position,
-        window,
-    )  # fmt: skip
-    before = 0
-    for first, second in pairs:
-        if not len(first):
+    numbers = np.flatnonzero(positive & usable), np.flatnonzero(~positive & usable)
+    blocks = []
+    for found in similar_pairs(*numbers, log_area, position, window):
+        if not len(found.first):
             continue
-        rows, row = np.unique(first, return_inverse=True)
+        first, second = found.first, found.second
+        placed, row = np.unique(first, return_inverse=True)
         apart = np.stack(
             [
                 (log_area[second] - log_area[first]) / window.log_area,
@@ -182,10 +197,8 @@ def find_neighbours(
             ]
         )
         weight = tilted_weights(apart, row.astype(np.int64))
-        blocks.append(_block(first, second, weight, row + before, subject))
-        placed.append(rows)
-        before += len(rows)
-    return Neighbours(tuple(blocks), np.concatenate(placed), subject, n_subjects)
+        blocks.append(_block(placed, row, second, weight, subject, n_subjects))
+    return Neighbours(tuple(blocks), subject)
 
 
 def tilted_weights(apart: FloatArray, row: IntArray) -> FloatArray:
@@ -220,13 +233,27 @@ def _tilted(
 
 
 def _block(
-    first: IntArray, second: IntArray, weight: FloatArray, row: IntArray, subject: IntArray
-) -> _Block:
+    placed: IntArray,
+    row: IntArray,
+    second: IntArray,
+    weight: FloatArray,
+    subject: IntArray,
+    n_subjects: int,
+) -> NeighbourBlock:
     column = subject[second]
     order = np.lexsort((column, row))
     row, column = row[order], column[order]
     starts = np.flatnonzero(np.diff(row, prepend=-1) | np.diff(column, prepend=-1))
-    return _Block(first[order], second[order], weight[order], starts, row[starts], column[starts])
+    return NeighbourBlock(
+        placed,
+        placed[row].astype(np.int32),
+        second[order].astype(np.int32),
+        weight[order],
+        starts,
+        row[starts],
+        column[starts],
+        n_subjects,
+    )
 
 
 def metric_of(kind: str) -> str:
@@ -241,23 +268,35 @@ class ThreeAurocs:
         self, sample: Sample, positive: BoolArray, draws: FloatArray, config: EvaluationConfig
     ) -> None:
         """``positive``: (n,); ``draws``: (resamples, subjects)."""
-        people = (positive, sample.subject, sample.n_subjects)
-        places = (*people, sample.log_area, sample.position)
+        people = (positive, sample.subject)
+        places = (*people, sample.n_subjects, sample.log_area, sample.position)
         self._sample, self._people, self._draws = sample, people, draws
         similar = Matching(config.match_log_area, config.match_position)
         self.pairs: MatchedPairs = match_pairs(*places, similar)
         """The matched pairs."""
         self.neighbours: Neighbours = find_neighbours(*places, similar)
         """The negatives that the adjusted AUROC places positive slices among."""
-        self._adjusted = AdjustedDraws(self.neighbours, draws)
 
     def of(self, name: str) -> Iterator[tuple[str, Resampled]]:
         """Each of ``KINDS`` with that AUROC of the score ``name``."""
-        score = self._sample.scores[name]
-        for kind, wins in (
-            ("raw", pair_wins(score, *self._people)),
-            ("matched", self.pairs.wins(score)),
-        ):
-            yield kind, Resampled(wins.auroc(), wins.resampled(self._draws))
-        placed = self.neighbours.wins(score)
-        yield "adjusted", Resampled(auroc_adjusted(placed), self._adjusted.resampled(placed))
+        yield "raw", raw_auroc(self._sample.scores[name], *self._people, self._draws)
+        yield from self.among_similar(name)
+
+    def among_similar(self, name: str) -> Iterator[tuple[str, Resampled]]:
+        """Those of slices of similar area and position alone."""
+        wins = self.pairs.wins(self._sample.scores[name])
+        drawn = ratio(between(wins.wins, self._draws), self._pairs_drawn)
+        yield "matched", Resampled(wins.auroc(), drawn)
+        yield "adjusted", self._adjusted[name]
+
+    @cached_property
+    def _pairs_drawn(self) -> FloatArray:
+        """Matched pairs in each resample."""
+        return between(self.pairs.pairs, self._draws)
+
+    @cached_property
+    def _adjusted(self) -> dict[str, Resampled]:
+        """Of all scores at once."""
+        scores = self._sample.scores
+        found = adjusted_aurocs(self.neighbours, list(scores.values()), self._draws)
+        return dict(zip(scores, found, strict=True))

@@ -1,9 +1,10 @@
 """Area under the ROC curve: the chance that a tumour slice scores above a tumour-free one.
 
-Raw over all pairs of a positive and a negative slice, matched over pairs of similar slices. Equal
-scores count one half. Kept as wins between pairs of subjects: ``wins[s, t]`` of the positive
-slices of subject s over the negative slices of subject t, out of ``pairs[s, t]``. With subject s
-drawn c_s times, AUROC is cᵀ·wins·c / cᵀ·pairs·c, so that thousands of resamples cost one product.
+Raw over all pairs of a positive and a negative slice (``sweep`` counts them), matched over pairs of
+similar slices. Equal scores count one half. Matched pairs are kept as wins between pairs of
+subjects: ``wins[s, t]`` of the positive slices of subject s over the negative slices of subject t,
+out of ``pairs[s, t]``. With subject s drawn c_s times, AUROC is cᵀ·wins·c / cᵀ·pairs·c, so that
+thousands of resamples cost one product.
 
 At the end, variances without resampling and the test of a difference: DeLong, DeLong and
 Clarke-Pearson, "Comparing the areas under two or more correlated receiver operating characteristic
@@ -14,7 +15,7 @@ slice a cluster the second is the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,9 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray, ratio
+from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray, Resampled, ratio
+from twinvae.evaluation.similar import Matching, Matrix, Similar, matrix_of, similar_pairs
+from twinvae.evaluation.sweep import swept
 
-_BLOCK = 2_000_000  # candidate pairs looked at together
+_ROWS = 500  # resamples computed together
 _NO_SPREAD = 1e-12  # a difference whose standard error is no larger is not tested
 
 
@@ -32,9 +35,9 @@ _NO_SPREAD = 1e-12  # a difference whose standard error is no larger is not test
 class PairWins:
     """Wins of positive over negative slices, by subject of the one and of the other."""
 
-    wins: FloatArray
+    wins: Matrix
     """(subjects, subjects): a win counts 1, equal scores one half."""
-    pairs: FloatArray
+    pairs: Matrix
     """(subjects, subjects): pairs compared."""
 
     def auroc(self) -> float:
@@ -43,39 +46,30 @@ class PairWins:
 
     def resampled(self, draws: FloatArray) -> FloatArray:
         """AUROC in each row of ``draws`` (resamples, subjects); NaN where a row has no pair."""
-        wins = ((draws @ self.wins) * draws).sum(axis=1)
-        return ratio(wins, ((draws @ self.pairs) * draws).sum(axis=1))
+        return ratio(between(self.wins, draws), between(self.pairs, draws))
 
 
-def pair_wins(
-    score: FloatArray, positive: BoolArray, subject: IntArray, n_subjects: int
-) -> PairWins:
-    """All pairs of one positive and one negative slice, by sorting.
+def between(matrix: Matrix, draws: FloatArray) -> FloatArray:
+    """cᵀ·matrix·c for each row c of ``draws``; (resamples,)."""
+    found = [
+        ((part @ matrix) * part).sum(axis=1)
+        for part in (draws[start : start + _ROWS] for start in range(0, len(draws), _ROWS))
+    ]
+    return np.concatenate(found) if found else np.empty(0)
 
-    ``score``, ``positive``, ``subject`` (codes below ``n_subjects``): (n,). Time and memory grow
-    with n · subjects, not with n².
+
+def raw_auroc(
+    score: FloatArray, positive: BoolArray, subject: IntArray, draws: FloatArray
+) -> Resampled:
+    """Over all pairs of one positive and one negative slice.
+
+    ``score``, ``positive``, ``subject`` (codes): (n,); ``draws``: (resamples, subjects). Time grows
+    with n · resamples.
     """
-    order = np.argsort(score[~positive], kind="stable")
-    negatives = score[~positive][order]
-    below = np.zeros((n_subjects, len(negatives) + 1))
-    below[subject[~positive][order], np.arange(1, len(negatives) + 1)] = 1.0
-    np.cumsum(below, axis=1, out=below)
-    left = np.searchsorted(negatives, score[positive], side="left")
-    right = np.searchsorted(negatives, score[positive], side="right")
-    owner = np.zeros((n_subjects, int(positive.sum())))
-    owner[subject[positive], np.arange(owner.shape[1])] = 1.0
-    wins = owner @ (below[:, left] + below[:, right]).T / 2
-    return PairWins(wins, np.outer(owner.sum(axis=1), below[:, -1]))
-
-
-@dataclass(frozen=True)
-class Matching:
-    """When two slices count as similar, so that neither area nor position tells them apart."""
-
-    log_area: float
-    """Their log brain areas differ by less than this, …"""
-    position: float
-    """… and their relative positions by less than this."""
+    people = (score, positive, subject)
+    once = swept(*people, np.ones((1, draws.shape[1])), curves=False)
+    drawn = swept(*people, draws.astype(np.float32), curves=False)
+    return Resampled(float(once.auroc[0]), drawn.auroc)
 
 
 @dataclass(frozen=True)
@@ -86,10 +80,10 @@ class _Block:
     """Numbers of the positive slices; (pairs,)."""
     second: npt.NDArray[np.int32]
     """Numbers of the negative slices; (pairs,)."""
+    stands_for: FloatArray
+    """How many pairs each stands for; (pairs,)."""
     starts: IntArray
     """Where each run of pairs of the same two subjects starts; (runs,)."""
-    sizes: IntArray
-    """How many pairs each run has; (runs,)."""
     cells: IntArray
     """subject of the positive · subjects + subject of the negative; (runs,), no two the same."""
 
@@ -98,7 +92,8 @@ class _Block:
 class MatchedPairs:
     """Pairs of one positive and one negative slice of similar area and position.
 
-    Pairs lie within and across subjects.
+    Pairs lie within and across subjects. Where there are very many, some stand for all
+    (``similar``).
     """
 
     blocks: tuple[_Block, ...]
@@ -108,7 +103,7 @@ class MatchedPairs:
 
     @property
     def count(self) -> int:
-        """Number of pairs."""
+        """Number of pairs that are compared."""
         return sum(len(block.first) for block in self.blocks)
 
     @cached_property
@@ -121,17 +116,35 @@ class MatchedPairs:
         people = np.unique(self.subject[chosen.any(axis=0)])
         return int(chosen[0].sum()), int(chosen[1].sum()), len(people)
 
+    @cached_property
+    def pairs(self) -> Matrix:
+        """How many there are, by subject of the positive and of the negative slice."""
+        return self._by_subjects(block.stands_for for block in self.blocks)
+
     def wins(self, score: FloatArray) -> PairWins:
         """Who wins each pair by ``score`` (n,), summed by subjects."""
         ranks = np.unique(score, return_inverse=True)[1].astype(np.int32)
-        twice = np.zeros(self.n_subjects**2)
-        pairs = np.zeros(self.n_subjects**2)
-        for block in self.blocks:
-            sign = np.sign(ranks[block.first] - ranks[block.second])
-            twice[block.cells] += np.add.reduceat(sign, block.starts, dtype=np.int64) + block.sizes
-            pairs[block.cells] += block.sizes
-        shape = (self.n_subjects, self.n_subjects)
-        return PairWins((twice / 2).reshape(shape), pairs.reshape(shape))
+        wins = self._by_subjects(
+            block.stands_for * ((1 + np.sign(ranks[block.first] - ranks[block.second])) / 2)
+            for block in self.blocks
+        )
+        return PairWins(wins, self.pairs)
+
+    @cached_property
+    def _cells(self) -> tuple[IntArray, tuple[IntArray, ...]]:
+        """The pairs of subjects that occur, rising, and the place of each block's among them."""
+        cells = np.concatenate([np.empty(0, np.int64), *(block.cells for block in self.blocks)])
+        cells.sort()  # np.unique hashes whole numbers, ten times slower for so many
+        cells = cells[np.diff(cells, prepend=-1) != 0]
+        return cells, tuple(np.searchsorted(cells, block.cells) for block in self.blocks)
+
+    def _by_subjects(self, values: Iterable[FloatArray]) -> Matrix:
+        cells, places = self._cells
+        sums = np.zeros(len(cells))
+        for block, place, each in zip(self.blocks, places, values, strict=True):
+            sums[place] += np.add.reduceat(each, block.starts)
+        row, column = np.divmod(cells, self.n_subjects)
+        return matrix_of(sums, row, column, (self.n_subjects, self.n_subjects))
 
 
 def match_pairs(
@@ -144,59 +157,25 @@ def match_pairs(
 ) -> MatchedPairs:
     """Find the similar pairs; all arrays (n,). Slices without brain (log area −inf) match none."""
     usable = np.isfinite(log_area) & np.isfinite(position)
+    numbers = np.flatnonzero(positive & usable), np.flatnonzero(~positive & usable)
     blocks = tuple(
-        _sorted_block(first, second, subject, n_subjects)
-        for first, second in close_pairs(
-            np.flatnonzero(positive & usable),
-            np.flatnonzero(~positive & usable),
-            log_area,
-            position,
-            matching,
-        )
-        if len(first)
+        _sorted_block(found, subject, n_subjects)
+        for found in similar_pairs(*numbers, log_area, position, matching)
+        if len(found.first)
     )
     return MatchedPairs(blocks, subject, n_subjects)
 
 
-def close_pairs(
-    positives: IntArray,
-    negatives: IntArray,
-    log_area: FloatArray,
-    position: FloatArray,
-    matching: Matching,
-) -> Iterator[tuple[IntArray, IntArray]]:
-    """Blocks of similar pairs, found among negatives sorted by position."""
-    negatives = negatives[np.argsort(position[negatives], kind="stable")]
-    places = position[negatives]
-    # A margin around the window, then the exact rule: rounding must not decide.
-    reach = matching.position * (1 + 1e-9) + 1e-12
-    low = np.searchsorted(places, position[positives] - reach, side="left")
-    high = np.searchsorted(places, position[positives] + reach, side="right")
-    ends = np.cumsum(high - low)
-    start = 0
-    while start < len(positives):
-        done = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, done + _BLOCK, side="right")))
-        counts = (high - low)[start:stop]
-        first = np.repeat(positives[start:stop], counts)
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        second = negatives[np.repeat(low[start:stop], counts) + within]
-        close = np.abs(position[first] - position[second]) < matching.position
-        close &= np.abs(log_area[first] - log_area[second]) < matching.log_area
-        yield first[close], second[close]
-        start = stop
-
-
-def _sorted_block(first: IntArray, second: IntArray, subject: IntArray, n_subjects: int) -> _Block:
-    cells = subject[first] * n_subjects + subject[second]
+def _sorted_block(found: Similar, subject: IntArray, n_subjects: int) -> _Block:
+    cells = subject[found.first] * n_subjects + subject[found.second]
     order = np.argsort(cells, kind="stable")
     cells = cells[order]
     starts = np.flatnonzero(np.diff(cells, prepend=-1))
     return _Block(
-        first[order].astype(np.int32),
-        second[order].astype(np.int32),
+        found.first[order].astype(np.int32),
+        found.second[order].astype(np.int32),
+        found.stands_for[order],
         starts,
-        np.diff(starts, append=len(cells)),
         cells[starts],
     )
 

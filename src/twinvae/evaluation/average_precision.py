@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray, ratio
-
-_ELEMENTS = 1_000_000  # numbers held at once while resampling
+from twinvae.evaluation.sweep import Swept
 
 
 def average_precision(score: FloatArray, positive: BoolArray) -> float:
@@ -22,35 +21,10 @@ def average_precision(score: FloatArray, positive: BoolArray) -> float:
     return float((steps * found / called).sum() / found[-1])
 
 
-def resampled_average_precision(
-    score: FloatArray, positive: BoolArray, subject: IntArray, draws: FloatArray
-) -> FloatArray:
-    """Average precision in each row of ``draws`` (resamples, subjects); NaN where undefined.
-
-    Computed in float32, which holds the counts exactly and the result to about 1e-6; intervals
-    need no more.
-    """
-    n_subjects = draws.shape[1]
-    order = np.argsort(-score, kind="stable")
-    ends = _ends_of_positive_groups(score[order], positive[order])
-    owner = np.zeros((n_subjects, len(score)), dtype=np.float32)
-    owner[subject[order], np.arange(len(score))] = 1.0
-    called = np.cumsum(owner, axis=1)
-    has_positive = np.unique(subject[positive])
-    found = np.cumsum(owner[has_positive] * positive[order], axis=1)[:, ends]
-    n_called, called = owner.sum(axis=1), called[:, ends]
-    counts = draws.astype(np.float32)
-    total = counts[:, has_positive] @ (found[:, -1] if len(ends) else np.zeros(len(has_positive)))
-    negatives = counts @ n_called - total
-    out = np.full(len(draws), np.nan)
-    rows = max(1, _ELEMENTS // max(1, len(ends)))
-    for start in range(0, len(draws), rows):
-        part = slice(start, start + rows)
-        above = counts[part][:, has_positive] @ found
-        precision = above / np.maximum(counts[part] @ called, 1.0)
-        above[:, 1:] -= above[:, :-1].copy()
-        out[part] = ratio(np.einsum("ru,ru->r", above, precision), total[part])
-    out[negatives == 0] = np.nan
+def resampled_average_precision(found: Swept) -> FloatArray:
+    """Average precision in each resample of a sweep; NaN unless both classes are there."""
+    out = ratio(found.precision, found.positives)
+    out[found.negatives == 0] = np.nan
     return out
 
 

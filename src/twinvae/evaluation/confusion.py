@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from twinvae.decision import Calibration, called, p_values, scan_verdict
+from twinvae.decision import Calibration, called, p_values, scan_verdicts
 from twinvae.evaluation.resampling import (
     BoolArray,
     Estimate,
@@ -111,8 +111,9 @@ def subject_verdicts(calibration: Calibration, rows: pd.DataFrame, score: str) -
         return {"": None}
     subject, n_subjects = subject_codes(rows)
     abnormal = np.zeros(n_subjects, dtype=bool)
-    for places in rows.groupby(scan_key(rows), sort=False).indices.values():
-        verdict = scan_verdict(calibration, rows.iloc[places], score)
+    groups = rows.groupby(scan_key(rows), sort=False).indices
+    scans = [np.asarray(places, dtype=np.int64) for places in groups.values()]
+    for places, verdict in zip(scans, scan_verdicts(calibration, rows, scans, score), strict=True):
         abnormal[subject[places[0]]] |= verdict.abnormal
     return {"": abnormal}
 

@@ -17,7 +17,6 @@ from twinvae.config import EvaluationConfig
 from twinvae.decision import Calibration
 from twinvae.errors import DataError
 from twinvae.evaluation.adjusted import ThreeAurocs, metric_of
-from twinvae.evaluation.auroc import pair_wins
 from twinvae.evaluation.average_precision import average_precision, resampled_average_precision
 from twinvae.evaluation.confusion import (
     VERDICT_METRICS,
@@ -44,6 +43,7 @@ from twinvae.evaluation.subsets import (
     sample_of,
     strata,
 )
+from twinvae.evaluation.sweep import swept
 from twinvae.files import write_table
 
 METRICS_COLUMNS = (
@@ -165,28 +165,25 @@ class _AtTumourSize:
         """Rows of all metrics of one score, without level, subset, size and score."""
         score, sample = self._sample.scores[name], self._sample
         people = (self._positive, sample.subject)
-        if self._aurocs is None:
-            wins = pair_wins(score, *people, sample.n_subjects)
-            yield self._row("auroc", wins.auroc(), wins.resampled(self._draws))
-        else:
-            yield from self._three_aurocs(name, self._aurocs)
-        once = low_fpr_metrics(score, *people, np.ones((1, sample.n_subjects)))
-        drawn = low_fpr_metrics(score, *people, self._draws32)
+        once = swept(score, *people, np.ones((1, sample.n_subjects)))
+        drawn = swept(score, *people, self._draws32)
+        yield self._row("auroc", float(once.auroc[0]), drawn.auroc)
+        if self._aurocs is not None:
+            yield from self._among_similar(name, self._aurocs)
+        values, resampled = low_fpr_metrics(once), low_fpr_metrics(drawn)
         for metric in LOW_FPR_METRICS:
-            yield self._row(metric, float(once[metric][0]), drawn[metric])
-        precision = resampled_average_precision(score, *people, self._draws)
+            yield self._row(metric, float(values[metric][0]), resampled[metric])
+        precision = resampled_average_precision(drawn)
         yield self._row("average_precision", average_precision(score, self._positive), precision)
         yield self._prevalence()
         for suffix, abnormal in verdicts.items():
             yield from self._of_verdicts(abnormal, suffix)
 
-    def _three_aurocs(self, name: str, aurocs: ThreeAurocs) -> Iterator[Row]:
+    def _among_similar(self, name: str, aurocs: ThreeAurocs) -> Iterator[Row]:
         members = {"matched": aurocs.pairs.members, "adjusted": aurocs.neighbours.members}
-        for kind, found in aurocs.of(name):
+        for kind, found in aurocs.among_similar(name):
             row = self._row(metric_of(kind), found.value, found.draws)
-            counts = dict(
-                zip(("n_pos", "n_neg", "n_subjects"), members.get(kind, ()), strict=False)
-            )
+            counts = dict(zip(("n_pos", "n_neg", "n_subjects"), members[kind], strict=True))
             yield {**row, **counts}
             for support, value in _support(kind, aurocs).items():
                 yield {**self._row(support, value, None), **counts}

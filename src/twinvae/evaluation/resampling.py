@@ -1,7 +1,8 @@
 """Bootstrap over subjects: slices of one subject are not independent, so whole subjects are drawn.
 
 A resample is a row of multiplicities, how often each subject was drawn. Every metric here is a
-function of sums over subjects, or over pairs of subjects, so all resamples are matrix products.
+function of sums over subjects or over pairs of subjects, so that all resamples are matrix products,
+or of sums down the sorted slices (``sweep``).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,8 @@ from scipy.special import ndtr, stdtrit
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+AnyFloat = npt.NDArray[np.floating[Any]]
+"""In the precision that the caller chose."""
 
 LEVEL = 0.95
 """Coverage the intervals aim at."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from twinvae.evaluation.adjusted import KINDS, ThreeAurocs
-from twinvae.evaluation.auroc import auroc_difference, pair_wins
+from twinvae.evaluation.auroc import auroc_difference, raw_auroc
 from twinvae.evaluation.resampling import (
     BoolArray,
     Estimate,
@@ -120,8 +120,7 @@ def which_slice(sample: Sample, positive: BoolArray, draws: FloatArray) -> dict[
         unseen[test] = model.decision_function(features[test])
     score = np.full(len(there), unseen.min() - 1)
     score[there] = unseen
-    wins = pair_wins(score, positive, sample.subject, sample.n_subjects)
-    found = Resampled(wins.auroc(), wins.resampled(draws))
+    found = raw_auroc(score, positive, sample.subject, draws)
     return {
         "folds": folds.get_n_splits(),
         **summary(found, fewer_subjects(positive, sample.subject)),

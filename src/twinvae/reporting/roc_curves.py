@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 
 from twinvae.config import EvaluationConfig
 from twinvae.decision import called
-from twinvae.evaluation.adjusted import Float32Array, Neighbours, find_neighbours
-from twinvae.evaluation.auroc import Matching
+from twinvae.evaluation.adjusted import Neighbours, find_neighbours, ranks_of
 from twinvae.evaluation.resampling import (
     BoolArray,
     FloatArray,
@@ -23,6 +22,7 @@ from twinvae.evaluation.resampling import (
     multiplicities,
     ratio,
 )
+from twinvae.evaluation.similar import Matching
 from twinvae.evaluation.subsets import Sample, known_mixed, sample_of
 from twinvae.reporting.style import BLUE, GREEN, GREY, VERMILLION, show_nothing, styled
 from twinvae.reporting.text import number, score_label, span, wrapped
@@ -93,13 +93,13 @@ class RocCurves:
         near = self._neighbours
         if not len(near.placed):
             return None
-        wins = near.wins(self._sample.scores[name])
-        placement = 1 - wins.sum(axis=1, dtype=np.float64)
+        score = self._sample.scores[name]
+        placement = near.placement(score)
         values, counts = np.unique(placement.round(6).clip(0, 1), return_counts=True)
         share = np.cumsum(counts) / len(placement)
         wrong = np.concatenate([[0.0], np.repeat(values, 2), [1.0]])
         found = np.repeat(np.concatenate([[0.0], share]), 2)
-        return self._with_band(wrong, found, self._adjusted_resampled(wins))
+        return self._with_band(wrong, found, self._adjusted_resampled(score))
 
     def _raw_resampled(self, score: FloatArray) -> Iterator[FloatArray]:
         """Sensitivity at ``GRID`` in each resample."""
@@ -116,16 +116,17 @@ class RocCurves:
             defined = np.isfinite(wrong[-1] + found[-1])
             yield np.interp(GRID, wrong, found) if defined else np.full(len(GRID), np.nan)
 
-    def _adjusted_resampled(self, wins: Float32Array) -> FloatArray:
+    def _adjusted_resampled(self, score: FloatArray) -> FloatArray:
         """The same among comparable slices; (resamples, grid)."""
-        near = self._neighbours
-        among = self._draws @ near.weights.T
-        placement = 1 - ratio(self._draws @ wins.T, among)
-        drawn = np.where(among > 0, self._draws[:, self._sample.subject[near.placed]], 0.0)
-        steps = len(GRID) - 1
-        reached = np.ceil((np.nan_to_num(placement) - _ROUNDING) * steps).clip(0, steps)
-        cell = reached.astype(np.int64) + len(GRID) * np.arange(len(drawn))[:, None]
-        counts = np.bincount(cell.ravel(), drawn.ravel(), minlength=len(drawn) * len(GRID))
+        ranks, draws, steps = ranks_of(score), self._draws, len(GRID) - 1
+        counts = np.zeros(len(draws) * len(GRID))
+        for block in self._neighbours.blocks:
+            among = draws @ block.weights.T
+            placement = 1 - ratio(draws @ block.wins(ranks).T, among)
+            drawn = np.where(among > 0, draws[:, self._sample.subject[block.placed]], 0.0)
+            reached = np.ceil((np.nan_to_num(placement) - _ROUNDING) * steps).clip(0, steps)
+            cell = reached.astype(np.int64) + len(GRID) * np.arange(len(draws))[:, None]
+            counts += np.bincount(cell.ravel(), drawn.ravel(), minlength=len(counts))
         share = counts.reshape(-1, len(GRID)).cumsum(axis=1)
         return ratio(share, share[:, -1:])
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from twinvae.config import RunConfig, ScoringConfig
 from twinvae.config.contrast import planted_contrast
 from twinvae.errors import CalibrationError
-from twinvae.evaluation.auroc import pair_wins
+from twinvae.evaluation.auroc import raw_auroc
 from twinvae.evaluation.resampling import interval, multiplicities
 from twinvae.evaluation.subsets import subject_codes
 from twinvae.imaging import SliceStore
@@ -115,11 +115,11 @@ def judge_planted(
     draws = multiplicities(n_subjects, resamples, seed=0)
     rows = []
     for name in score_columns(table):
-        wins = pair_wins(table[name].to_numpy(), positive, subject, n_subjects)
-        low, high = interval(wins.resampled(draws), n_subjects)
-        rows.append((name, wins.auroc(), low, high, int(positive.sum()), n_subjects))
-    found = pd.DataFrame(rows, columns=list(YARDSTICK_COLUMNS))
-    return found.sort_values("auroc", ascending=False, ignore_index=True)
+        found = raw_auroc(table[name].to_numpy(), positive, subject, draws)
+        low, high = interval(found.draws, n_subjects)
+        rows.append((name, found.value, low, high, int(positive.sum()), n_subjects))
+    table = pd.DataFrame(rows, columns=list(YARDSTICK_COLUMNS))
+    return table.sort_values("auroc", ascending=False, ignore_index=True)
 
 
 def _with_lesions(

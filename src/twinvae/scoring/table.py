@@ -43,6 +43,7 @@ CONTEXT_SUFFIX = "_context"
 PAPER_SCORE = "latent_l2"
 """The paper's score: L2 distance between the mixed model's encodings of x and of x_h."""
 AreaUnit = Literal["mm2", "px"]
+_LINES = 20_000  # of a table, held as text at a time
 
 
 def score_columns(scores: pd.DataFrame) -> tuple[str, ...]:
@@ -91,7 +92,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     """
     path = Path(path)
     try:
-        raw = pd.read_csv(
+        parts = pd.read_csv(
             path,
             sep="\t",
             dtype=str,
@@ -100,7 +101,9 @@ def read_scores(path: Path) -> pd.DataFrame:
             skip_blank_lines=False,
             quoting=csv.QUOTE_NONE,
             encoding="utf-8",
+            chunksize=_LINES,
         )
+        raw = pd.concat([_lighter(part) for part in parts], ignore_index=True)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -108,6 +111,18 @@ def read_scores(path: Path) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: expected a tab-separated table, found {error}") from None
     return check_scores(raw, str(path))
+
+
+def _lighter(part: pd.DataFrame) -> pd.DataFrame:
+    """Columns of scores as numbers, which take a fraction of the memory of their text.
+
+    Where one is no finite number the column stays text, so that an error can quote it.
+    """
+    for name in score_columns(part):
+        numbers = _as_numbers(part[name])
+        if numbers is not None:
+            part[name] = numbers
+    return part
 
 
 def check_scores(table: pd.DataFrame, where: str = "scores") -> pd.DataFrame:
@@ -172,8 +187,11 @@ def _text(
     values: pd.Series, where: str, column: str, allowed: tuple[str, ...] | None = None
 ) -> npt.NDArray[np.object_]:
     """Non-empty text, one of ``allowed`` when given."""
-    raw = values.to_numpy(dtype=object)
-    text = np.array(["" if pd.isna(value) else str(value) for value in raw], dtype=object)
+    codes, distinct = pd.factorize(values.to_numpy(dtype=object), use_na_sentinel=False)
+    named = np.array(["" if pd.isna(value) else str(value) for value in distinct], dtype=object)
+    text: npt.NDArray[np.object_] = named[codes]
+    if all(value.strip() and (allowed is None or value in allowed) for value in named):
+        return text
     for row, value in enumerate(text):
         if allowed is not None and value not in allowed:
             raise _fail(where, row, column, f"one of {', '.join(allowed)}", value)
@@ -191,6 +209,9 @@ def _numbers(
     empty_is_nan: bool = False,
 ) -> npt.NDArray[np.float64]:
     """Finite numbers; where ``empty_is_nan``, an empty or NaN cell becomes NaN instead."""
+    numbers = _as_numbers(values)
+    if numbers is not None and not (at_least_zero and (numbers < 0).any()):
+        return numbers
     raw = values.to_numpy(dtype=object)
     out = np.empty(len(raw), dtype=np.float64)
     for row, value in enumerate(raw):
@@ -206,6 +227,15 @@ def _numbers(
         if at_least_zero and out[row] < 0:
             raise _fail(where, row, column, "a number that is not negative", value)
     return out
+
+
+def _as_numbers(values: pd.Series) -> npt.NDArray[np.float64] | None:
+    """``values`` as Python's own conversion gives them; None unless all are finite numbers."""
+    try:
+        numbers = values.to_numpy(dtype=object).astype(np.float64)
+    except (TypeError, ValueError):
+        return None
+    return numbers if np.isfinite(numbers).all() else None
 
 
 def _integers(values: pd.Series, where: str, column: str) -> npt.NDArray[np.int64]:
