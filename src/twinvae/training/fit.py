@@ -119,11 +119,10 @@ def _is_finished(folder: Path, fingerprint: str) -> bool:
 
 def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fresh: bool) -> Model:
     """Go on with ``training`` in ``folder`` until it is finished, or load it if it is."""
-    model, optimisers = training.model, training.optimisers
-    options, compute = training.options, training.compute
-    finished = folder / _FINISHED
+    model, optimisers, options = training.model, training.optimisers, training.options
+    compute = training.compute
     if fresh:
-        finished.unlink(missing_ok=True)
+        (folder / _FINISHED).unlink(missing_ok=True)
         delete_checkpoint(folder)
     if _is_finished(folder, fingerprint):
         return load_model(folder).to(compute.device)
@@ -131,8 +130,7 @@ def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fre
     log = _resumed_log(folder / "log.jsonl", done)
     steps = math.ceil(len(training.data.train) / options.batch_size)
     task = partial(_Task.of, training, fingerprint, folder, done)
-    bars = progress_bar(label, options.epochs * steps)
-    told_on = watched(folder, log, compute.log)
+    bars, told_on = progress_bar(label, options.epochs * steps), watched(folder, log, compute.log)
     with helped(task, compute.device, DivergedError), told_on as tell, bars as bar:
         bar.already(done * steps)
         for epoch in range(done, options.epochs):
@@ -145,11 +143,11 @@ def _fit(training: _Training, fingerprint: str, folder: Path, label: str, *, fre
     if options.half:
         round_weights(model)
     save_model(model, folder)
-    seconds = sum(row["seconds"] for row in log)
-    facts = {"fingerprint": fingerprint, "seconds": seconds, **size_of(model)}
+    facts = {"fingerprint": fingerprint, "seconds": sum(row["seconds"] for row in log)}
+    facts |= size_of(model)
     if training.ranks.count > 1:
         facts["processes"] = training.ranks.count
-    write_json(finished, facts)
+    write_json(folder / _FINISHED, facts)
     delete_checkpoint(folder)
     return model
 
