@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from twinvae.evaluation.auroc import MatchedPairs, between, match_pairs, raw_aur
 from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray, Resampled, ratio
 from twinvae.evaluation.similar import Matching, Matrix, matrix_of, similar_pairs
 from twinvae.evaluation.subsets import Sample
+from twinvae.parallel import in_threads
 
 KINDS = ("raw", "matched", "adjusted")
 """Of AUROCs."""
@@ -155,7 +156,7 @@ def adjusted_aurocs(
     count, value = np.zeros(len(draws)), np.zeros(len(scores))
     total = np.zeros((len(scores), len(draws)))
     for block in neighbours.blocks:
-        wins = [block.wins(rank) for rank in ranks]
+        wins = in_threads(block.wins, ranks)
         value += [each.sum(dtype=np.float64) for each in wins]
         for part, counts in zip(parts, drawn, strict=True):
             times = counts[neighbours.subject[block.placed]]
@@ -163,10 +164,15 @@ def adjusted_aurocs(
             times[among == 0] = 0
             count[part] += times.sum(axis=0, dtype=np.float64)
             share = np.divide(times, among, out=times, where=among > 0)
-            for number, each in enumerate(wins):
-                total[number, part] += np.einsum("pr,pr->r", share, each @ counts)
+            total[:, part] += in_threads(partial(_won, share, counts), wins)
     values = ratio(value, len(neighbours.placed))
     return [Resampled(float(v), ratio(t, count)) for v, t in zip(values, total, strict=True)]
+
+
+def _won(share: Matrix, counts: Matrix, wins: Matrix) -> FloatArray:
+    """What the block's slices win in each resample, (resamples,)."""
+    won: FloatArray = np.einsum("pr,pr->r", share, wins @ counts)
+    return won
 
 
 def find_neighbours(
@@ -276,6 +282,9 @@ class ThreeAurocs:
         """The matched pairs."""
         self.neighbours: Neighbours = find_neighbours(*places, similar)
         """The negatives that the adjusted AUROC places positive slices among."""
+        found = adjusted_aurocs(self.neighbours, list(sample.scores.values()), draws)
+        self._adjusted = dict(zip(sample.scores, found, strict=True))
+        self._pairs_drawn = between(self.pairs.pairs, draws)
 
     def of(self, name: str) -> Iterator[tuple[str, Resampled]]:
         """Each of ``KINDS`` with that AUROC of the score ``name``."""
@@ -288,15 +297,3 @@ class ThreeAurocs:
         drawn = ratio(between(wins.wins, self._draws), self._pairs_drawn)
         yield "matched", Resampled(wins.auroc(), drawn)
         yield "adjusted", self._adjusted[name]
-
-    @cached_property
-    def _pairs_drawn(self) -> FloatArray:
-        """Matched pairs in each resample."""
-        return between(self.pairs.pairs, self._draws)
-
-    @cached_property
-    def _adjusted(self) -> dict[str, Resampled]:
-        """Of all scores at once."""
-        scores = self._sample.scores
-        found = adjusted_aurocs(self.neighbours, list(scores.values()), self._draws)
-        return dict(zip(scores, found, strict=True))

@@ -45,6 +45,7 @@ from twinvae.evaluation.subsets import (
 )
 from twinvae.evaluation.sweep import swept
 from twinvae.files import write_table
+from twinvae.parallel import in_threads
 
 METRICS_COLUMNS = (
     "split",
@@ -130,9 +131,11 @@ class _Subset:
         found = _AtTumourSize(
             sample, min_tumour_px, self._draws, self._config, of_slices=level == "slice"
         )
-        for name in sample.scores:
+        called = {name: self._called(level, name) for name in sample.scores}
+        all_rows = in_threads(lambda name: list(found.rows(name, called[name])), list(called))
+        for name, rows in zip(called, all_rows, strict=True):
             head = {"level": level, "min_tumour_px": min_tumour_px, "score": name}
-            for row in found.rows(name, self._called(level, name)):
+            for row in rows:
                 yield {**head, **row}
 
     def _called(self, level: str, name: str) -> Verdicts:
