@@ -36,14 +36,16 @@ demo: setup  ## generate a cohort; the paper's two models, then preset best on t
 	  --set training.healthy.epochs=4 --set training.mixed.epochs=5
 
 # Label maps of real anatomies, as SynthSeg offers its own under Apache-2.0; hours on two cores.
-bundles: setup  ## train and pack the bundles of the package: make bundles LABELS=DIR
+bundles: setup  ## train and pack the bundles of the package: make bundles LABELS=DIR UNLABELLED=DIR
 	@test -n "$(LABELS)" || { echo "bundles: expected LABELS=FOLDER of label maps"; exit 2; }
+	@test -n "$(UNLABELLED)" || { echo "bundles: expected UNLABELLED=FOLDER of scans (configs/bundle.yaml)"; exit 2; }
 	$(BIN)/twinvae phantom cohorts/random --labels $(LABELS) --contrast random --healthy 320 --mixed 40 --seed 11
 	TWINVAE_LABELS=$(abspath $(LABELS)) $(BIN)/twinvae run configs/slab.yaml --out runs/slab
 	for contrast in T2w FLAIR T1w; do \
 	  name=$$(echo $$contrast | tr A-Z a-z); \
 	  $(BIN)/twinvae phantom cohorts/$$contrast --labels $(LABELS) --contrast $$contrast --healthy 80 --mixed 30 --seed 21 && \
-	  TWINVAE_CONTRAST=$$contrast $(BIN)/twinvae run configs/bundle.yaml --out runs/$$name \
+	  TWINVAE_CONTRAST=$$contrast TWINVAE_UNLABELLED=$(abspath $(UNLABELLED)) \
+	  $(BIN)/twinvae run configs/bundle.yaml --out runs/$$name \
 	    --set contrast=$$contrast --set name=$$name && \
 	  $(BIN)/twinvae bundles pack runs/$$name --card docs/cards/$$name.md -o src/twinvae/bundles/$$name || exit 1; \
 	done

@@ -106,7 +106,8 @@ def test_it_is_listed_and_shown(
     trained = int((read_manifest(tiny_run.manifest)["split"] == "train").sum())
     assert shown.endswith(f"\nTrained on: {trained} scans of {trained} subjects.\n")
     assert run_main(monkeypatch, "bundles", "show", str(SHIPPED["t2w"])) == 0
-    assert "Trained on: unknown, for it was packed before" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "Trained on: 27 scans of 27 subjects; others unknown, for the healthy and the" in told
 
 
 def test_a_packed_bundle_names_no_place(packed: Path, tiny_run: Run) -> None:

@@ -84,13 +84,14 @@ def seen_by(flags: pd.DataFrame, starts: Mapping[str, Path]) -> Seen:
     ``starts``: role → folder of the model whose weights that role's training began with.
     """
     groups: list[Mapping[str, Any]] = [_group(flags)]
-    unknown: list[str] = []
+    lacking: list[str] = []
     for role, folder in starts.items():
         before = Seen.of_weights(folder)
         groups += [one for one in before.groups if one not in groups]
         if before.unknown:
-            unknown.append(f"the {role} model began with weights whose scans are not all known")
-    return Seen(tuple(groups), tuple(unknown))
+            lacking.append(role)
+    models = f"the {' and the '.join(lacking)} model began with weights whose scans are"
+    return Seen(tuple(groups), (f"{models} not all known",) if lacking else ())
 
 
 def _group(flags: pd.DataFrame) -> dict[str, Any]:
