@@ -50,11 +50,14 @@ def from_command_line(bundle: str, scans: list[Path], out: Path, threads: int) -
 
 
 def loops(bundle: str, scans: list[Path], rounds: int, threads: int, room: Path) -> None:
-    """Print the processor seconds a scan of ``detect_scan`` and of a plain loop, as JSON."""
+    """Print the processor seconds a scan of ``detect_scans`` and of a plain loop, as JSON.
+
+    Each call of the former reads the bundle, too.
+    """
     import torch
 
     from twinvae.detection.bundle import read_bundle
-    from twinvae.detection.detect import detect_scan
+    from twinvae.detection.detect import detect_scans
     from twinvae.detection.look import Reader
     from twinvae.detection.shipped import bundle_path
     from twinvae.imaging import ScanFiles, prepare_scan
@@ -71,16 +74,15 @@ def loops(bundle: str, scans: list[Path], rounds: int, threads: int, room: Path)
                 highest = max(highest, float((batch.x - batch.x_h).abs().amax()))
         return highest
 
+    def detect(scan: ScanFiles) -> None:
+        detect_scans(bundle, [scan.image], room / scan.subject, force=True, threads=threads)
+
     found: dict[str, list[float]] = {"detect": [], "plain": []}
     for number in range(-1, rounds):  # the first round warms up
-        scan = ScanFiles(f"scan-{number % DIFFERENT}", scans[number % DIFFERENT])
-        works = {
-            "detect": lambda: detect_scan(reader, scan, room / f"{number}", force=True),  # noqa: B023
-            "plain": lambda: plain(scan),  # noqa: B023
-        }
-        for name, work in works.items():
+        scan = ScanFiles(f"round-{number}", scans[number % DIFFERENT])
+        for name, work in (("detect", detect), ("plain", plain)):
             started = time.process_time()
-            work()
+            work(scan)
             if number >= 0:
                 found[name].append(time.process_time() - started)
     print(json.dumps(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import json
@@ -30,6 +31,17 @@ def bench() -> Any:
         patch.syspath_prepend(BENCHMARKS)
         patch.syspath_prepend(BENCHMARKS / "bench")
         yield module
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.rglob("*.py")), ids=lambda path: path.stem)
+def test_what_a_benchmark_takes_from_twinvae_is_there(path: Path) -> None:
+    """Also what a function imports, which else shows after minutes of measuring."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("twinvae"):
+            found = importlib.import_module(str(node.module))
+            for name in (alias.name for alias in node.names):
+                known = hasattr(found, name) or importlib.util.find_spec(f"{node.module}.{name}")
+                assert known, f"{path.name}:{node.lineno}: {node.module}.{name}"
 
 
 def points(costs: dict[int, float]) -> list[dict[str, Any]]:
