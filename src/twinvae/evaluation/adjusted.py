@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,6 @@ from twinvae.evaluation.auroc import MatchedPairs, between, match_pairs, raw_aur
 from twinvae.evaluation.resampling import BoolArray, FloatArray, IntArray, Resampled, ratio
 from twinvae.evaluation.similar import Matching, Matrix, matrix_of, similar_pairs
 from twinvae.evaluation.subsets import Sample
-from twinvae.parallel import in_threads
 
 KINDS = ("raw", "matched", "adjusted")
 """Of AUROCs."""
@@ -156,7 +155,7 @@ def adjusted_aurocs(
     count, value = np.zeros(len(draws)), np.zeros(len(scores))
     total = np.zeros((len(scores), len(draws)))
     for block in neighbours.blocks:
-        wins = in_threads(block.wins, ranks)
+        wins = [block.wins(rank) for rank in ranks]
         value += [each.sum(dtype=np.float64) for each in wins]
         for part, counts in zip(parts, drawn, strict=True):
             times = counts[neighbours.subject[block.placed]]
@@ -164,15 +163,10 @@ def adjusted_aurocs(
             times[among == 0] = 0
             count[part] += times.sum(axis=0, dtype=np.float64)
             share = np.divide(times, among, out=times, where=among > 0)
-            total[:, part] += in_threads(partial(_won, share, counts), wins)
+            for number, each in enumerate(wins):
+                total[number, part] += np.einsum("pr,pr->r", share, each @ counts)
     values = ratio(value, len(neighbours.placed))
     return [Resampled(float(v), ratio(t, count)) for v, t in zip(values, total, strict=True)]
-
-
-def _won(share: Matrix, counts: Matrix, wins: Matrix) -> FloatArray:
-    """What the block's slices win in each resample, (resamples,)."""
-    won: FloatArray = np.einsum("pr,pr->r", share, wins @ counts)
-    return won
 
 
 def find_neighbours(

@@ -45,7 +45,6 @@ from twinvae.evaluation.subsets import (
 )
 from twinvae.evaluation.sweep import swept
 from twinvae.files import write_table
-from twinvae.parallel import in_threads
 
 METRICS_COLUMNS = (
     "split",
@@ -131,11 +130,9 @@ class _Subset:
         found = _AtTumourSize(
             sample, min_tumour_px, self._draws, self._config, of_slices=level == "slice"
         )
-        called = {name: self._called(level, name) for name in sample.scores}
-        all_rows = in_threads(lambda name: list(found.rows(name, called[name])), list(called))
-        for name, rows in zip(called, all_rows, strict=True):
+        for name in sample.scores:
             head = {"level": level, "min_tumour_px": min_tumour_px, "score": name}
-            for row in rows:
+            for row in found.rows(name, self._called(level, name)):
                 yield {**head, **row}
 
     def _called(self, level: str, name: str) -> Verdicts:

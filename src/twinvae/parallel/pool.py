@@ -15,13 +15,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -172,15 +166,6 @@ def cores() -> int:
     """Cores this process may use, at least 1; where the system does not say, all there are."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (count or 1) // _among)
-
-
-def in_threads(work: Callable[[Job], Result], jobs: Iterable[Job]) -> list[Result]:
-    """``work`` of each of ``jobs``, in their order, in as many threads as there are cores.
-
-    For work within NumPy, which lets other threads run meanwhile.
-    """
-    with ThreadPoolExecutor(cores()) as pool:
-        return list(pool.map(work, jobs))
 
 
 def end_with_parent() -> None:
