@@ -17,7 +17,8 @@ matter. On a GPU they are of the wall clock.
 - Lightning, pythae: their trainers around the bare loop's loss (``trainers.py``), where they are
   installed: ``make bench`` gives them an environment of their own;
 - compiled: with ``--compile``, and then beside step alone, the same epoch whose network's passes
-  torch.compile made. It needs a C++ compiler. What it takes to compile is told apart.
+  torch.compile made (``compute.compile``). It needs a C++ compiler. What it takes to compile is
+  told apart.
 
 Shares of peak are of the FLOP of convolutions and products against those of a large matrix product
 measured in the same rounds.
@@ -31,6 +32,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +62,6 @@ NETWORKS = {
 }
 SLAB = "slab, healthy"
 SLAB_CONFIG = Path(__file__).parents[1] / "configs" / "slab.yaml"
-PASSES = ("encode", "decode", "last")  # what training asks of networks; last: of U-Nets
 Work = Callable[[], None]
 
 
@@ -171,66 +172,64 @@ def seconds(work: Work, device: torch.device) -> float:
     return time.process_time() - started
 
 
-def one_network(
-    name: str,
-    config: ModelConfig,
-    options: TrainConfig,
-    compute: Compute,
-    folder: Path,
-    rounds: int,
-) -> list[Row]:
+@dataclass(frozen=True)
+class Case:
+    """One network, how it is trained, and where and how often that is measured."""
+
+    name: str
+    config: ModelConfig
+    options: TrainConfig
+    compute: Compute
+    folder: Path
+    rounds: int
+
+    def data(self) -> SliceData:
+        """What an epoch trains on."""
+        return slices_on_disk(self.folder, STEPS * self.options.batch_size, self.config.image_size)
+
+    def network(self) -> Model:
+        """Untrained."""
+        return build_model(self.config, 0).to(self.compute.device).train()
+
+
+def one_network(case: Case) -> list[Row]:
     """The rows of one network."""
-    data = slices_on_disk(folder, STEPS * options.batch_size, config.image_size)
-    images = data.batch(data.train, compute.device)
+    data, options, device = case.data(), case.options, case.compute.device
+    images = data.batch(data.train, device)
     some = TrainingBatch(images[: options.batch_size], images[: options.batch_size], None)
-
-    def network() -> Model:
-        return build_model(config, 0).to(compute.device).train()
-
     works: dict[str, tuple[Work, int]] = {
-        "step": (one_epoch(network(), data, options, compute), STEPS),
-        "bare": (bare_loop(network(), images, options), STEPS),
-        "layers": (layers_alone(network(), some, options.posterior_samples), 1),
-        "product": (product(compute.device), 1),
+        "step": (one_epoch(case.network(), data, options, case.compute), STEPS),
+        "bare": (bare_loop(case.network(), images, options), STEPS),
+        "layers": (layers_alone(case.network(), some, options.posterior_samples), 1),
+        "product": (product(device), 1),
     }
     with ExitStack() as stack:
         for title, contestant in able()[0].items():
-            model = network()
+            model = case.network()
             turns = taking_turns(
                 contestant, model, objective_by_hand(model, options), images,
-                turns=rounds + 1, steps=STEPS, options=options, folder=folder / f"{title}, {name}",
+                turns=case.rounds + 1, steps=STEPS, options=options,
+                folder=case.folder / f"{title}, {case.name}",
             )  # fmt: skip
             works[title] = (stack.enter_context(turns), STEPS)
-        found = in_turns(name, works, compute.device, rounds)
-    flop = flop_of(network(), some, options.posterior_samples)
-    return rows_of(name, found, flop)
+        found = in_turns(case.name, works, device, case.rounds)
+    flop = flop_of(case.network(), some, options.posterior_samples)
+    return rows_of(case.name, found, flop)
 
 
-def compiled(
-    name: str,
-    config: ModelConfig,
-    options: TrainConfig,
-    compute: Compute,
-    folder: Path,
-    rounds: int,
-) -> list[Row]:
+def compiled(case: Case) -> list[Row]:
     """The row of one network whose passes are compiled, beside the same as it is."""
-    data = slices_on_disk(folder, STEPS * options.batch_size, config.image_size)
-    eager, other = (build_model(config, 0).to(compute.device).train() for _ in range(2))
-    for each in PASSES:
-        if hasattr(other, each):
-            setattr(other, each, torch.compile(getattr(other, each)))
-    step = one_epoch(eager, data, options, compute)
-    work = one_epoch(other, data, options, compute)
+    data, ways = case.data(), (case.compute, replace(case.compute, compile=True))
+    step, work = (one_epoch(case.network(), data, case.options, way) for way in ways)
     started = time.perf_counter()
     work()
     took = time.perf_counter() - started
     works = {"step": (step, STEPS), "compiled": (work, STEPS)}
-    found = in_turns(name, works, compute.device, rounds)
+    found = in_turns(case.name, works, case.compute.device, case.rounds)
     note = f"ms a step: {1e3 * statistics.median(found['step']):.0f}; compiled in {took:.0f} s"
     return [
         row(
-            f"the network's passes compiled, {name}",
+            f"the network's passes compiled, {case.name}",
             "twinvae's step",
             ratios(found["compiled"], found["step"]),
             most=0.9,
@@ -307,7 +306,8 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in [given.only] if given.only else NETWORKS:
-            rows += measure(name, *settings_of(name), compute, Path(folder), given.rounds)
+            case = Case(name, *settings_of(name), compute, Path(folder), given.rounds)
+            rows += measure(case)
     peak = row("memory of all contestants' training", "", [peak_gib()], "GiB")
     write_part(given.out, [*rows, peak], able()[1], torch=torch.__version__)
 
