@@ -229,7 +229,8 @@ def test_what_is_computed_together_does_not_matter(
         places = (sample.n_subjects, sample.log_area, sample.position)
         wins = auroc.match_pairs(positive, sample.subject, *places, window).wins(score)
         swept = sweep.swept(score, positive, sample.subject, draws)
-        return [wins.resampled(draws), swept.wins, swept.precision, swept.area, *swept.found]
+        matched = auroc.between(wins.wins, draws) / auroc.between(wins.pairs, draws)
+        return [matched, swept.wins, swept.precision, swept.area, *swept.found]
 
     expected = found()
     monkeypatch.setattr(module, name, value)

@@ -44,10 +44,6 @@ class PairWins:
         """The AUROC itself; NaN without a pair."""
         return float(ratio(self.wins.sum(), self.pairs.sum()))
 
-    def resampled(self, draws: FloatArray) -> FloatArray:
-        """AUROC in each row of ``draws`` (resamples, subjects); NaN where a row has no pair."""
-        return ratio(between(self.wins, draws), between(self.pairs, draws))
-
 
 def between(matrix: Matrix, draws: FloatArray) -> FloatArray:
     """cᵀ·matrix·c for each row c of ``draws``; (resamples,)."""

@@ -118,8 +118,8 @@ def judge_planted(
         found = raw_auroc(table[name].to_numpy(), positive, subject, draws)
         low, high = interval(found.draws, n_subjects)
         rows.append((name, found.value, low, high, int(positive.sum()), n_subjects))
-    table = pd.DataFrame(rows, columns=list(YARDSTICK_COLUMNS))
-    return table.sort_values("auroc", ascending=False, ignore_index=True)
+    judged = pd.DataFrame(rows, columns=list(YARDSTICK_COLUMNS))
+    return judged.sort_values("auroc", ascending=False, ignore_index=True)
 
 
 def _with_lesions(
