@@ -119,6 +119,20 @@ def test_code_counts_and_comments_do_not(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert len(set(digests)) == 3
 
 
+def test_results_are_kept_by_the_letter_of_the_code(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(provenance, "_HERE", tmp_path)
+    digests = []
+    for source in ("x = 1\n", "x = 1\n", "x = 1  # why\n", "x = 2\n"):
+        (tmp_path / "part.py").write_text(source)
+        provenance.source_digest.cache_clear()
+        digests.append(provenance.source_digest(("part.py",)))
+    provenance.source_digest.cache_clear()
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "stage"),
     [

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points
 from importlib.metadata import version as installed_version
@@ -53,13 +53,23 @@ def code_digest(parts: Sequence[str]) -> str:
     versions of packages that offer models or scores do.
     Raises ``FileNotFoundError`` for a part that does not exist.
     """
+    return _digest(parts, _meaning)
+
+
+@cache
+def source_digest(parts: Sequence[str]) -> str:
+    """As ``code_digest``, by the letter and a hundred times faster: comments count, too."""
+    return _digest(parts, str)
+
+
+def _digest(parts: Sequence[str], of: Callable[[str], str]) -> str:
     found = hashlib.sha256(f"{__version__} {_offered()}".encode())
     for part in parts:
         place = _HERE / part
         files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
         for file in files:
             found.update(str(file.relative_to(_HERE)).encode())
-            found.update(_meaning(file.read_text(encoding="utf-8")).encode())
+            found.update(of(file.read_text(encoding="utf-8")).encode())
     return found.hexdigest()[:16]
 
 

@@ -336,4 +336,4 @@ def test_gzip_header_holds_no_time(cohort):
 def test_missing_maps_are_named(monkeypatch):
     monkeypatch.setattr(maps_module, "find_spec", lambda name: None)
     with pytest.raises(DataError, match="nilearn: not installed"):
-        load_maps.__wrapped__()
+        maps_module.load_averages.__wrapped__()

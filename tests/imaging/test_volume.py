@@ -37,6 +37,16 @@ def test_written_volumes_read_back_the_same(array, tmp_path, suffix):
     assert [p.name for p in tmp_path.iterdir()] == [f"v{suffix}"]
 
 
+def test_a_gzipped_volume_has_no_date_and_any_gzip_reads_it(array, tmp_path):
+    for name in ("one.nii.gz", "two.nii.gz", "plain.nii"):
+        write_volume(Volume(array, np.eye(4)), tmp_path / name)
+    packed = (tmp_path / "one.nii.gz").read_bytes()
+    assert packed == (tmp_path / "two.nii.gz").read_bytes()
+    assert packed[:2] == b"\x1f\x8b"
+    assert packed[4:8] == bytes(4)  # RFC 1952: no time
+    assert gzip.decompress(packed) == (tmp_path / "plain.nii").read_bytes()
+
+
 def test_simpleitk_and_nibabel_agree_on_where_voxels_are(array, tmp_path):
     save(tmp_path / "v.nii", array, np.diag([-1.0, 2, 3, 1]), np.float32)
     sitk.WriteImage(sitk.ReadImage(str(tmp_path / "v.nii")), str(tmp_path / "v.mha"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import binary_erosion, gaussian_filter
+from scipy.ndimage import binary_erosion, gaussian_filter, maximum_filter
 from test_fitted import CPU, Slices
 from test_scores import MODELS
 
 from twinvae.config import ScoringConfig
 from twinvae.scoring import SCORES, SliceBatch
-from twinvae.scoring.batch import erode, gaussian_smooth
+from twinvae.scoring.batch import erode, gaussian_smooth, window_maximum
 from twinvae.scoring.loop import batches, scored_rows
 from twinvae.scoring.registry import local_maximum
 from twinvae.scoring.trivial import z_map
@@ -56,6 +56,15 @@ def test_a_rim_of_whole_pixels_is_taken_off_all_round(rim_mm: float, pixels: int
     found = erode(torch.tensor(brain)[:, None], rim_mm, torch.tensor([3.0, 5.0]))[:, 0].numpy()
     square = np.ones((2 * pixels + 1, 2 * pixels + 1))
     assert (found == [binary_erosion(each, square) for each in brain]).all()
+
+
+@pytest.mark.parametrize("reach", [0, 1, 2, 5])
+def test_the_maximum_in_a_square_is_that_of_scipy(reach: int) -> None:
+    image = torch.randn(3, 1, 9, 13, generator=torch.Generator().manual_seed(reach))
+    found = window_maximum(image, reach)[:, 0].numpy()
+    side = 2 * reach + 1
+    expected = [maximum_filter(each, side, mode="constant", cval=-np.inf) for each in image[:, 0]]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_each_slice_is_smoothed_by_its_own_width() -> None:

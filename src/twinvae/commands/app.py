@@ -16,6 +16,7 @@ from twinvae import __version__
 from twinvae.commands import lists, runs, scans
 from twinvae.commands.detect import detect
 from twinvae.errors import TwinvaeError
+from twinvae.parallel import keep_freed_memory
 from twinvae.progress import console
 
 app = typer.Typer(
@@ -98,6 +99,7 @@ for _name, (_about, _subcommands) in _LISTS.items():
 
 def main() -> None:
     """Run the command line."""
+    keep_freed_memory()
     with exits():
         if "TORCHELASTIC_RUN_ID" in os.environ:  # as torchrun sets it
             _among_ranks()

@@ -22,7 +22,7 @@ from twinvae.detection.verdict import Judgement
 from twinvae.errors import DataError
 from twinvae.files import checksum, digest, file_state, read_json, write_json
 from twinvae.imaging import ScanFiles
-from twinvae.provenance import code_digest
+from twinvae.provenance import source_digest
 
 _CODE = ("decision", "detection", "dicom", "imaging", "models", "reporting", "scoring")
 _READ_BACK = ("verdict.json", "slices.tsv")
@@ -38,7 +38,7 @@ def fingerprint(made_by: Mapping[str, Any], scans: Iterable[tuple[ScanFiles, str
         paths = [path for path in (scan.image, scan.brain_mask) if path is not None]
         places = [(str(path.absolute()), file_state(path)) for path in paths]
         states.append([places, scan.trust_grid and scan.brain_mask is not None, stripping])
-    return digest([code_digest(_CODE), dict(made_by), states])
+    return digest([source_digest(_CODE), dict(made_by), states])
 
 
 def write_made_from(

@@ -132,7 +132,7 @@ def find_lesions(
     ``relative``: (X, Y, Z), the map in times its level, its axes pointing right, anterior,
     superior; ``brain``: (X, Y, Z); ``affine``: from these voxels to mm in the world.
     """
-    found, count = ndimage.label(relative >= 1, _NEIGHBOURS)
+    found, count = _clusters(relative >= 1)
     voxels, voxel_ml = np.argwhere(found), abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     which, value = found[tuple(voxels.T)] - 1, relative[tuple(voxels.T)]
     size = np.bincount(which, minlength=count)
@@ -162,6 +162,15 @@ def find_lesions(
     return Lesions(table[list(COLUMNS)], peaks, number[found])
 
 
+def _clusters(high: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int32], int]:
+    """The number of each voxel's cluster, (X, Y, Z), or 0; and how many there are."""
+    found = np.zeros(high.shape, np.int32)
+    low, up = _extent(high).T.astype(np.int64)  # a small part of the volume, in most scans
+    box = tuple(slice(a, b + 1) for a, b in zip(low, up, strict=True))
+    found[box], count = ndimage.label(high[box], _NEIGHBOURS)
+    return found, count
+
+
 def in_words(voxel: npt.NDArray[np.float64], extent: npt.NDArray[np.float64]) -> str:
     """Where a voxel lies in the brain's extent, (3, 2): its side, then the outer thirds.
 
@@ -178,7 +187,7 @@ def in_words(voxel: npt.NDArray[np.float64], extent: npt.NDArray[np.float64]) ->
 
 
 def _extent(brain: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """First and last voxel of the brain along each axis, (3, 2)."""
+    """First and last voxel of a mask along each axis, (3, 2); all where it is empty."""
     ends = []
     for axis in range(3):
         inside = np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis)))

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import nibabel
 import numpy as np
+from numpy.typing import NDArray
 
 from twinvae.detection.dicom_out import FOLDER, dicom_beside
 from twinvae.detection.look import Looked
@@ -24,7 +24,7 @@ from twinvae.imaging import (
     whole_brain_on_scan,
     write_volume,
 )
-from twinvae.imaging.nifti import nifti_image
+from twinvae.imaging.nifti import write_nifti
 from twinvae.imaging.volume import turned_back
 
 _FILES = {"residual": "residual_positive"}  # residual.nii.gz, the signed one, is always written
@@ -47,7 +47,7 @@ def write_scan(room: Path, looked: Looked, *, dicom: bool = False, bids: bool = 
     write_page(room, looked, volumes["healthy"], volumes["residual"])
     if bids:
         write_volume(map_on_scan(looked), room / "abnormality.nii.gz")
-        nibabel.save(_lesions_on_scan(looked), room / "lesions.nii.gz")
+        write_nifti(room / "lesions.nii.gz", *_lesions_on_scan(looked))
     if dicom and is_dicom_scan(looked.prepared.files.image):
         return dicom_beside(room / FOLDER, looked)
     return []
@@ -70,11 +70,11 @@ def map_on_scan(looked: Looked) -> Volume:
     return Volume(turned_back(looked.places.on_scan, grid.orientation), grid.affine)
 
 
-def _lesions_on_scan(looked: Looked) -> nibabel.Nifti1Image:
-    """0, or the number of a lesion, on the scan's own grid."""
+def _lesions_on_scan(looked: Looked) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """0, or the number of a lesion, on the scan's own grid; and its affine."""
     grid = looked.prepared.grid
     labels = turned_back(looked.places.lesions.labels, grid.orientation).astype(np.int16)
-    return nifti_image(labels, grid.affine)
+    return labels, grid.affine
 
 
 def _write_maps(folder: Path, maps: Mapping[str, Volume]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from twinvae.cohort.phantom.mni152 import load_maps
+from twinvae.cohort.phantom.mni152 import brain_nearby, load_averages
 from twinvae.imaging.resample import apply_taps, resampling_taps
 from twinvae.imaging.volume import Bools
 
@@ -147,11 +147,11 @@ def _smoothness(images: NDArray[np.uint16], masks: Bools) -> float:
 
 @cache
 def _atlas() -> _Atlas:
-    maps = load_maps()
-    brain = maps.brain > 127
+    averages = load_averages()
+    brain = brain_nearby(averages.brain) > 127
     places = np.nonzero(brain)
     place = (_binned(places[0]), _binned(places[1]), _binned(places[2], whole=True))
-    grey, white = (share[brain] / 255.0 for share in maps.tissue[:2])
+    grey, white = (share[brain] / 255.0 for share in (averages.grey, averages.white))
     shape = _shape_cells(brain)
     inner = shape > _INNER
     white, fluid = (
@@ -186,9 +186,11 @@ def _box(counts: NDArray[np.int64]) -> tuple[float, float]:
 
 def _binned(index: NDArray[np.int64], *, whole: bool = False) -> NDArray[np.int64]:
     """The cell along one axis of each voxel of the brain, given its index along that axis."""
-    low, high = (float(index.min()), float(index.max() + 1)) if whole else _box(np.bincount(index))
-    cell = ((index + 0.5 - low) / (high - low) * _CELLS).astype(np.int64)
-    return np.clip(cell, 0, _CELLS - 1)
+    count = np.bincount(index)
+    inside = np.flatnonzero(count)
+    low, high = (inside[0], inside[-1] + 1) if whole else _box(count)
+    cell = ((np.arange(len(count)) + 0.5 - low) / (high - low) * _CELLS).astype(np.int64)
+    return np.clip(cell, 0, _CELLS - 1)[index]
 
 
 def _means(values: NDArray[np.float64], place: tuple[NDArray[np.int64], ...]) -> Cells:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinvae.errors import DataError
-from twinvae.files import file_and_volume
+from twinvae.files import file_and_volume, gzipped
 
 MOST_VOXELS = 2**30
 """A volume that claims more is taken for damage."""
@@ -105,9 +105,12 @@ def nifti_image(
     return found
 
 
-def write_nifti(path: Path, data: NDArray[np.float32], affine: NDArray[np.float64]) -> None:
-    """Write ``nifti_image``."""
-    _nib.save(nifti_image(data, affine), path)
+def write_nifti(
+    path: Path, data: NDArray[np.float32] | NDArray[np.int16], affine: NDArray[np.float64]
+) -> None:
+    """Write ``nifti_image``; gzipped where the name says so."""
+    raw = nifti_image(data, affine).to_bytes()
+    path.write_bytes(gzipped(raw) if path.name.lower().endswith(".gz") else raw)
 
 
 def check_number(path: Path, number: int, shape: Sequence[int]) -> None:

@@ -134,7 +134,7 @@ def back_to_scan(maps: NDArray[np.float32], prepared: PreparedScan) -> Volume:
     rows = _taps(maps.shape[1], y, grid.spacing_mm[1], grid.window.y_max_mm, grid.window.pixel_mm)
     cols = _taps(maps.shape[2], x, grid.spacing_mm[0], grid.window.x_max_mm, grid.window.pixel_mm)
     pictures = apply_taps(apply_taps(np.asarray(maps, np.float32), cols, 2), rows, 1)
-    data = np.zeros(grid.brain.shape, np.float32)
+    data = np.zeros(grid.brain.shape, np.float32, order="F")  # as the pictures lie, row by row
     data[:, :, grid.kept] = pictures[:, ::-1, ::-1].transpose(2, 1, 0)
     data *= grid.brain
     if grid.moved is not None:

@@ -1,6 +1,7 @@
 """Where pieces of work run, and on how many cores and GPUs and within which memory."""
 
 from twinvae.parallel.machine import Device, free_memory, gpus
+from twinvae.parallel.memory import keep_freed_memory
 from twinvae.parallel.pool import (
     DIED,
     Execute,
@@ -20,6 +21,7 @@ __all__ = [
     "end_with_parent",
     "free_memory",
     "gpus",
+    "keep_freed_memory",
     "share_cores",
     "sharing",
     "ways",

@@ -20,6 +20,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from twinvae.parallel.memory import keep_freed_memory
+
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
 
@@ -143,6 +145,7 @@ def _start_worker(started: Synchronized[int]) -> None:
         _number = started.value
         started.value += 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     end_with_parent()
 
 

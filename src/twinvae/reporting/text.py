@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import math
 import textwrap
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -118,11 +119,16 @@ def ordinal(percentile: float) -> str:
 
 def render(template: str, **values: Any) -> str:
     """Fill a template of this package; everything put in is escaped."""
-    environment = Environment(
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    """It keeps templates that it has read: a page is made for every scan."""
+    return Environment(
         loader=PackageLoader("twinvae.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from twinvae.files import gzipped
 from twinvae.reporting.pictures import HEAT
 
 Floats = npt.NDArray[np.float32]
@@ -24,7 +24,6 @@ own where ``low`` is −``high``."""
 _MARGIN_MM = 4.0  # of what surrounds the brain
 _FINEST_MM = 1.0  # a scan of smaller voxels is thinned out,
 _FINEST_MAP_MM = 2.0  # and so is a map, which the networks saw in no finer detail
-_SQUEEZE = 5  # gzip's level: 0.2 s a scan; higher ones take twice as long for 2 %
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def _layer(view: View, layer: Layer, box: Box) -> dict[str, Any]:
     values = layer.values[box][:: steps[0], :: steps[1], :: steps[2]].astype(np.float32)
     share = (values - layer.low) / (layer.high - layer.low)
     stored = np.rint(np.clip(share, 0, 1) * LEVELS).astype(np.uint8)
-    packed = gzip.compress(stored.tobytes(order="F"), _SQUEEZE, mtime=0)
+    packed = gzipped(stored.tobytes(order="F"))
     return {
         "key": layer.key,
         "label": layer.label,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 
 import torch
@@ -305,4 +305,19 @@ def erode(mask: Tensor, rim_mm: float, pixel_mm: Tensor) -> Tensor:
     if not reach:
         return mask
     outside = functional.pad((~mask).float(), (reach,) * 4, value=1.0)
-    return functional.max_pool2d(outside, 2 * reach + 1, stride=1) == 0
+    return window_maximum(outside, reach)[..., reach:-reach, reach:-reach] == 0
+
+
+def window_maximum(image: Tensor, reach: int) -> Tensor:
+    """Maximum of ``image`` (n, c, H, W) in the square of 2 · ``reach`` + 1 pixels around each.
+
+    By shifting it along one axis and then the other: as exact as max_pool2d, and on a CPU several
+    times faster.
+    """
+    for axis in (-2, -1):
+        size = image.shape[axis]
+        beyond = (0, 0, reach, reach) if axis == -2 else (reach, reach)
+        padded = functional.pad(image, beyond, value=-torch.inf)
+        shifts = (padded.narrow(axis, shift, size) for shift in range(2 * reach + 1))
+        image = reduce(torch.maximum, shifts)
+    return image

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from twinvae.models import mirror
-from twinvae.scoring.batch import SliceBatch, erode, gaussian_smooth
+from twinvae.scoring.batch import SliceBatch, erode, gaussian_smooth, window_maximum
 from twinvae.scoring.registry import Reference, local_maximum, score
 
 _RIM_MM = 6.0  # the brain's rim is never symmetric to the pixel
@@ -178,7 +177,7 @@ def window_excess(batch: SliceBatch, sign: float) -> Tensor:
     def compute(inner: SliceBatch) -> Tensor:
         own, other = inner.once("local means", _local_means)
         reach = round(_WINDOW_MM / float(inner.pixel_mm[0]))
-        best = functional.max_pool2d(sign * other, 2 * reach + 1, stride=1, padding=reach)
+        best = window_maximum(sign * other, reach)
         excess = (sign * own - best).clamp(min=0) * _both_halves(inner)
         width = inner.options.local_fwhm_mm / inner.pixel_mm
         return gaussian_smooth(excess, width * 0.75**0.5) * inner.inside

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from twinvae.config import ComputeConfig
 from twinvae.errors import ConfigError
 from twinvae.models import DiagonalGaussian
-from twinvae.parallel import cores, gpus
+from twinvae.parallel import cores, gpus, keep_freed_memory
 from twinvae.vocabulary import FULL_SCALE
 
 PASSES = ("features", "encode", "decode", "reconstruct", "examine")
@@ -42,10 +42,11 @@ class Compute:
 
     @classmethod
     def resolve(cls, options: ComputeConfig) -> Compute:
-        """Choose the device and set torch's threads; ``ConfigError`` when CUDA is not there."""
+        """Choose the device, set torch's threads; ``ConfigError`` when CUDA is not there."""
         if options.precision == "auto":
             raise ConfigError("compute.precision: expected fp32 or bf16 by now, found auto")
         name = "cuda" if gpus(options.device) else "cpu"
+        keep_freed_memory()
         torch.set_num_threads(min(options.threads or cores(), cores()))
         set_arithmetic(deterministic=options.deterministic)
         bf16 = options.precision == "bf16"
