@@ -40,7 +40,8 @@ KINDS = ("raw", "matched", "adjusted")
 RIDGE = 0.05
 """Keeps the tilt finite; what it leaves of the difference in covariates is RIDGE · λ windows."""
 _STEPS = 25  # of Newton's method; from 0 it needs about 5
-_COLUMNS = 256  # resamples computed together: their draws stay in the processor's cache
+_COLUMNS = 256  # resamples computed together,
+_RUNS = 512  # and runs: what they give stays in the processor's cache
 _CLOSE = 1e-6  # windows: a gradient this small counts as zero
 
 
@@ -67,19 +68,22 @@ class NeighbourBlock:
     @cached_property
     def weights(self) -> Matrix:
         """(placed, subjects): weight of each subject's slices, float32; rows sum to 1."""
-        return self._summed(self.weight)
+        return self.by_subject(self._summed(self.weight))
 
-    def wins(self, ranks: npt.NDArray[np.int32]) -> Matrix:
-        """(placed, subjects): weight of each subject's slices that a score puts below, float32.
+    def wins(self, ranks: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """(runs,): weight of the slices of each run that a score puts below the positive one.
 
-        ``ranks``: (n,) of the score. Equal ones count one half. Rows sum to 1 less the placement
-        value.
+        ``ranks``: (n,) of the score. Equal ones count one half. The runs of one positive slice sum
+        to 1 less its placement value.
         """
         return self._summed(self.weight * (1 + np.sign(ranks[self.first] - ranks[self.second])) / 2)
 
-    def _summed(self, values: FloatArray) -> Matrix:
-        sums = np.add.reduceat(values, self.starts).astype(np.float32)
-        return matrix_of(sums, self.row, self.column, (len(self.placed), self.n_subjects))
+    def by_subject(self, values: npt.NDArray[np.float32]) -> Matrix:
+        """(placed, subjects): ``values`` (runs,) where they belong, 0 elsewhere."""
+        return matrix_of(values, self.row, self.column, (len(self.placed), self.n_subjects))
+
+    def _summed(self, values: FloatArray) -> npt.NDArray[np.float32]:
+        return np.add.reduceat(values, self.starts).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ class Neighbours:
     def placement(self, score: FloatArray) -> FloatArray:
         """Placement values of the placed slices by ``score`` (n,); (placed,)."""
         ranks = ranks_of(score)
-        wins = [block.wins(ranks).sum(axis=1, dtype=np.float64) for block in self.blocks]
+        wins = [np.bincount(block.row, block.wins(ranks)) for block in self.blocks]
         return 1 - np.concatenate([np.empty(0), *wins])
 
 
@@ -146,25 +150,29 @@ def adjusted_aurocs(
     """The adjusted AUROC of each of ``scores``, (n,) each; NaN without a placed slice.
 
     ``draws``: (resamples, subjects). Both the positive slices and the negatives among which they
-    are placed are resampled; each negative keeps its weight. What all scores share is computed
-    once, one block of positive slices after the other.
+    are placed are resampled; each negative keeps its weight. How often a positive slice and a
+    subject of its neighbours are drawn together is the same for all scores: one product with their
+    wins serves them all.
     """
     parts = [slice(start, start + _COLUMNS) for start in range(0, len(draws), _COLUMNS)]
     drawn = [np.ascontiguousarray(draws[part].T, dtype=np.float32) for part in parts]
     ranks = [ranks_of(score) for score in scores]
     count, value = np.zeros(len(draws)), np.zeros(len(scores))
     total = np.zeros((len(scores), len(draws)))
-    for block in neighbours.blocks:
-        wins = [block.wins(rank) for rank in ranks]
-        value += [each.sum(dtype=np.float64) for each in wins]
+    for block in neighbours.blocks if scores else ():
+        wins = np.stack([block.wins(rank) for rank in ranks])
+        value += wins.sum(axis=1, dtype=np.float64)
         for part, counts in zip(parts, drawn, strict=True):
             times = counts[neighbours.subject[block.placed]]
             among = block.weights @ counts
             times[among == 0] = 0
             count[part] += times.sum(axis=0, dtype=np.float64)
             share = np.divide(times, among, out=times, where=among > 0)
-            for number, each in enumerate(wins):
-                total[number, part] += np.einsum("pr,pr->r", share, each @ counts)
+            for start in range(0, len(block.row), _RUNS):
+                runs = slice(start, start + _RUNS)
+                together = share[block.row[runs]]
+                together *= counts[block.column[runs]]
+                total[:, part] += wins[:, runs] @ together
     values = ratio(value, len(neighbours.placed))
     return [Resampled(float(v), ratio(t, count)) for v, t in zip(values, total, strict=True)]
 

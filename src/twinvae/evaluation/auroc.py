@@ -46,9 +46,10 @@ class PairWins:
 
 
 def between(matrix: Matrix, draws: FloatArray) -> FloatArray:
-    """cᵀ·matrix·c for each row c of ``draws``; (resamples,)."""
+    """cᵀ·matrix·c for each row c of ``draws``; (resamples,), to about 1e-6 of their sizes."""
+    matrix, draws = matrix.astype(np.float32), draws.astype(np.float32)
     found = [
-        ((part @ matrix) * part).sum(axis=1)
+        np.einsum("rs,rs->r", part @ matrix, part, dtype=np.float64)
         for part in (draws[start : start + _ROWS] for start in range(0, len(draws), _ROWS))
     ]
     return np.concatenate(found) if found else np.empty(0)

@@ -122,7 +122,7 @@ class RocCurves:
         counts = np.zeros(len(draws) * len(GRID))
         for block in self._neighbours.blocks:
             among = draws @ block.weights.T
-            placement = 1 - ratio(draws @ block.wins(ranks).T, among)
+            placement = 1 - ratio(draws @ block.by_subject(block.wins(ranks)).T, among)
             drawn = np.where(among > 0, draws[:, self._sample.subject[block.placed]], 0.0)
             reached = np.ceil((np.nan_to_num(placement) - _ROUNDING) * steps).clip(0, steps)
             cell = reached.astype(np.int64) + len(GRID) * np.arange(len(draws))[:, None]
