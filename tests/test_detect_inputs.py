@@ -217,9 +217,52 @@ def test_a_scan_said_to_be_of_another_contrast_is_refused(tmp_path: Path) -> Non
         planned(f"FLAIR={tmp_path / 'x.nii'}")
 
 
-@pytest.mark.parametrize("wrong", [{"jobs": 0}, {"maps": "residual"}, {"participants": "01"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"jobs": 0}, {"threads": 0}, {"device": "gpu"}),
+        *({"maps": "residual"}, {"participants": "01"}),
+    ],
+)
 def test_options_that_make_no_sense_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         DetectOptions(**wrong)
     with pytest.raises(TypeError, match="nonsense"):
         DetectOptions(nonsense=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "scans", "free_gib", "expected"),
+    [
+        ({}, 100, 64, 8),  # as many as there are cores,
+        ({}, 13, 64, 3),  # but four scans or more each,
+        ({}, 3, 64, 1),
+        ({}, 100, 7, 3),  # and 2 GiB each;
+        ({}, 100, 1, 1),
+        ({}, 100, None, 8),  # where the system does not say what is free, by cores alone
+        ({"skull_strip": "hd_bet"}, 100, 64, 1),
+        ({"skull_strip": True}, 100, 64, 1),
+        ({"skull_strip": "template"}, 100, 64, 8),
+        ({"jobs": 5}, 100, 1, 5),  # as asked, but
+        ({"jobs": 5}, 2, 64, 2),  # no more than scans
+        ({"jobs": 5}, 0, 64, 1),
+    ],
+)
+def test_as_many_processes_judge_as_pay_and_fit(
+    options: dict[str, object],
+    scans: int,
+    free_gib: int | None,
+    expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batch, "cores", lambda: 8)
+    monkeypatch.setattr(batch, "gpus", lambda device: 0)
+    monkeypatch.setattr(batch, "free_memory", lambda: free_gib and free_gib * 2**30)
+    assert batch.processes(DetectOptions(**{"jobs": None, **options}), scans) == expected
+
+
+def test_a_gpu_has_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "gpus", lambda device: int(device != "cpu"))
+    monkeypatch.setattr(batch, "cores", lambda: 8)
+    assert batch.processes(DetectOptions(jobs=None), 100) == 1
+    assert batch.processes(DetectOptions(jobs=None, device="cpu"), 100) > 1

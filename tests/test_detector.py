@@ -386,3 +386,9 @@ def test_a_bundle_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a bundle"):
         Detector.load(tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("wrong", [{"device": "gpu"}, {"threads": 0}])
+def test_a_device_that_there_cannot_be_is_named(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Detector.load("t2w", **wrong)

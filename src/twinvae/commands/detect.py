@@ -72,7 +72,10 @@ OutputLayout = Annotated[
         autocompletion=completing.output_layouts,
     ),
 ]
-Processes = Annotated[int, typer.Option(min=1, help="Processes, each with its own memory.")]
+Processes = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes, each with its own memory; default: as many as pay."),
+]
 
 
 @example("twinvae detect t2w sub-01_T2w.nii.gz -o results")
@@ -96,7 +99,7 @@ def detect(
     output_layout: OutputLayout = "auto",
     device: Device = None,
     threads: Threads = None,
-    jobs: Processes = 1,
+    jobs: Processes = None,
 ) -> None:
     """Give new scans a verdict, a per-slice table, maps and a page to look at.
 
@@ -110,6 +113,7 @@ def detect(
     from twinvae.detection.options import DetectOptions, Layout
     from twinvae.detection.plan import plan_detection
     from twinvae.detection.shipped import is_composite
+    from twinvae.parallel import Device as KnownDevice
 
     options = DetectOptions(
         brain_masks=brain_mask or (),
@@ -122,8 +126,8 @@ def detect(
         force=force,
         again=again,
         dicom=dicom,
-        layout=cast(Layout, output_layout),  # which DetectOptions checks
-        device=device,
+        layout=cast(Layout, output_layout),  # this and the device DetectOptions checks
+        device=cast(KnownDevice | None, device),
         threads=threads,
         jobs=jobs,
     )

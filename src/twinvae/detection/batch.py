@@ -28,9 +28,11 @@ from twinvae.detection.results import add_to_summary, results, say_warnings
 from twinvae.detection.shipped import is_composite
 from twinvae.errors import DataError, PartialFailureError
 from twinvae.files import read_json
-from twinvae.parallel import DIED, share_cores, ways
+from twinvae.parallel import DIED, cores, free_memory, gpus, share_cores, ways
 from twinvae.progress import console, progress_bar, say
 
+_TAKES_BYTES = 2 * 2**30  # by a process at most, with a scan of 30 million voxels
+_PAYS = 4  # scans a process: it starts for some seconds
 _TOLD = (
     *("contrasts", "verdict", "abnormal", "score", "statistic", "value", "threshold", "p_value"),
     *("highest_slice", "abnormal_slices", "slices", "domain", "left_out"),
@@ -200,7 +202,7 @@ def run(plan: Plan, work: Work[One], recall: Callable[[Task], One]) -> Report[On
     for note in plan.notes:
         say(note)
     todo = [task for task in plan.tasks if not task.kept]
-    among = max(1, min(plan.options.jobs, len(todo)))
+    among = processes(plan.options, len(todo))
     jobs = [Job(task, plan.bundle, plan.options, plan.dicom, among) for task in todo]
     outcomes: dict[str, Outcome[One]] = {}
     with results(plan.out, list(plan.places.values()), plan.inputs, plan.dataset):
@@ -226,6 +228,20 @@ def run(plan: Plan, work: Work[One], recall: Callable[[Task], One]) -> Report[On
             found = [one.found for one in inorder if one.found is not None]
             add_to_summary(plan.out, [plan.places[one.name] for one in found], plan.dataset)
     return Report(plan, found, [each for one in inorder for each in one.skipped])
+
+
+def processes(options: DetectOptions, scans: int) -> int:
+    """How many judge so many scans; where the options leave it open, as many as pay and fit.
+
+    One on a GPU, which a process fills, and with HD-BET, which uses all cores and much memory.
+    """
+    if options.jobs is not None:
+        return max(1, min(options.jobs, scans))
+    if options.skull_strip in (True, "hd_bet") or gpus(options.device or "auto"):
+        return 1
+    free = free_memory()
+    fit = cores() if free is None else free // _TAKES_BYTES
+    return max(1, min(cores(), scans // _PAYS, fit))
 
 
 def _tell(task: Task, outcome: Outcome[Any]) -> None:

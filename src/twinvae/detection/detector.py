@@ -19,12 +19,14 @@ from twinvae.detection.bundle import Bundle, read_bundle
 from twinvae.detection.composite import Composite, read_composite
 from twinvae.detection.detect_patients import judge_patient, look_at
 from twinvae.detection.look import Reader, look
+from twinvae.detection.options import check_compute
 from twinvae.detection.privacy import Cover, called, names_of, raise_told
 from twinvae.detection.result import PatientResult, Result
 from twinvae.detection.results import RESERVED
 from twinvae.detection.shipped import bundle_path, is_composite
 from twinvae.errors import ConfigError
 from twinvae.imaging import ScanFiles, Stripping, Volume, is_image, volume_in_memory
+from twinvae.parallel import Device
 
 if TYPE_CHECKING:  # half a second, for nothing but a name
     import SimpleITK
@@ -43,18 +45,20 @@ class Detector:
     bundles: Mapping[str, Bundle]
     """By contrast; one, under its own contrast, unless the bundle is a composite one."""
     composite: Composite | None = None
-    device: str | None = None
+    device: Device | None = None
     threads: int | None = None
 
     @classmethod
     def load(
-        cls, bundle: str | Path, *, device: str | None = None, threads: int | None = None
+        cls, bundle: str | Path, *, device: Device | None = None, threads: int | None = None
     ) -> Detector:
         """Read a bundle from its folder, or by the name of one that comes with the package.
 
         ``device``: cpu, cuda or auto, the default; ``threads``: of the processor, default all.
-        Raises ``DataError`` when there is no such bundle, or not as it was packed.
+        Raises ``DataError`` when there is no such bundle, or not as it was packed, and
+        ``ConfigError`` for a device or a number of threads that there cannot be.
         """
+        check_compute(device, threads)
         folder = bundle_path(bundle)
         if is_composite(folder):
             composite = read_composite(folder)

@@ -16,6 +16,7 @@ from twinvae.detection.privacy import called
 from twinvae.detection.verdict import Judgement, judge_scan, warnings
 from twinvae.errors import DataError
 from twinvae.imaging import PreparedScan, ScanFiles, Stripping, prepare_scan
+from twinvae.parallel import Device
 from twinvae.scoring import (
     AbnormalityMap,
     moved,
@@ -45,7 +46,7 @@ class Reader:
         bundle: Bundle,
         *,
         maps: Sequence[str] = (),
-        device: str | None = None,
+        device: Device | None = None,
         threads: int | None = None,
         skull_strip: bool | Stripping = False,
     ) -> Reader:

@@ -9,6 +9,7 @@ from typing import Literal, TypedDict, get_args
 
 from twinvae.errors import ConfigError
 from twinvae.imaging import Stripping
+from twinvae.parallel import Device
 
 Layout = Literal["auto", "bids", "folders"]
 
@@ -27,9 +28,17 @@ class Chosen(TypedDict, total=False):
     again: bool
     dicom: bool | None
     layout: Layout
-    device: str | None
+    device: Device | None
     threads: int | None
-    jobs: int
+    jobs: int | None
+
+
+def check_compute(device: str | None, threads: int | None) -> None:
+    """Raise ``ConfigError`` for a device, or a number of threads, that there cannot be."""
+    if device is not None and device not in get_args(Device):
+        raise ConfigError(f"device: expected one of {', '.join(get_args(Device))}, found {device}")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads: expected at least 1, found {threads}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +69,17 @@ class DetectOptions:
     layout: Layout = "auto"
     """How results are laid out: ``folders``, one a scan; ``bids``, as derivatives of a BIDS data
     set; ``auto``: BIDS of a folder with a BIDS ``dataset_description.json``, else folders."""
-    device: str | None = None
+    device: Device | None = None
     """auto, cpu or cuda."""
     threads: int | None = None
     """CPU threads of each process; by default its share of the cores."""
-    jobs: int = 1
-    """Processes. Each loads the bundle and holds a scan and its maps in memory."""
+    jobs: int | None = 1
+    """Processes. Each loads the bundle and holds a scan and its maps in memory. None: as many as
+    pay and fit, as ``twinvae detect`` has it."""
 
     def __post_init__(self) -> None:
-        if self.jobs < 1:
+        check_compute(self.device, self.threads)
+        if self.jobs is not None and self.jobs < 1:
             raise ConfigError(f"jobs: expected at least 1, found {self.jobs}")
         if self.layout not in get_args(Layout):
             known = ", ".join(get_args(Layout))
