@@ -21,7 +21,8 @@ matter. On a GPU they are of the wall clock.
   told apart.
 
 Shares of peak are of the FLOP of convolutions and products against those of a large matrix product
-measured in the same rounds.
+measured in the same rounds. Freed memory is kept for all contestants alike, since they share a
+process (``parallel.memory``; what it saves: ``freed_memory.py``).
 """
 
 from __future__ import annotations
