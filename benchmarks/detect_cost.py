@@ -3,7 +3,8 @@
     python benchmarks/detect_cost.py [--bundle t2w] [--scans 100] [--rounds 5] [--threads 2]
 
 Scans are 240×240×155 as BraTS ships them, generated (``prepare.py``); of many, all but three are
-links to these. One scan: seconds of the clock from the start of ``twinvae detect`` to its end.
+links to these. One scan: seconds of the clock from the start of ``twinvae detect`` to its end; and
+those of ``detect_scans`` in a process that has imported it and judged nothing.
 Plain loop: the scan prepared by the same recipe, the network's healthy reconstruction and the
 largest difference in each slice; no scores, thresholds, domain, maps on the scan's grid or pages.
 Both loops take turns in one process, and their ratio is of processor seconds. ``--force``, since
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from measuring import Program, Row, ratios, row, run_program, write_part
 
@@ -47,6 +49,15 @@ def from_command_line(bundle: str, scans: list[Path], out: Path, threads: int) -
     if done.failed:
         raise RuntimeError(f"twinvae detect: {done.failed}\n{done.output}")
     return done
+
+
+def after_start(bundle: str, scan: Path, out: Path, threads: int) -> None:
+    """Print the seconds of the clock that the first scan of a process takes, imports left out."""
+    from twinvae.detection.detect import detect_scans
+
+    started = time.perf_counter()
+    detect_scans(bundle, [scan], out, force=True, threads=threads)
+    print(time.perf_counter() - started)
 
 
 def loops(bundle: str, scans: list[Path], rounds: int, threads: int, room: Path) -> None:
@@ -88,6 +99,14 @@ def loops(bundle: str, scans: list[Path], rounds: int, threads: int, room: Path)
     print(json.dumps(found))
 
 
+def told(command: list[str | Path]) -> Any:
+    """What this script prints last in a process of its own, as JSON."""
+    done = run_program(command)
+    if done.failed:
+        raise RuntimeError(f"{command}: {done.failed}\n{done.output}")
+    return json.loads(done.output.splitlines()[-1])
+
+
 def measure(bundle: str, count: int, rounds: int, threads: int) -> list[Row]:
     """The table's lines."""
     with tempfile.TemporaryDirectory() as name:
@@ -97,20 +116,20 @@ def measure(bundle: str, count: int, rounds: int, threads: int) -> list[Row]:
             from_command_line(bundle, scans[:1], room / f"one-{number}", threads)
             for number in range(-1, rounds)
         ][1:]
+        command = [sys.executable, __file__, "--bundle", bundle, "--threads", str(threads)]
+        firsts = [told([*command, "--first", scans[0]]) for _ in range(rounds)]
         many = from_command_line(bundle, scans, room / "many", threads)
-        command = [sys.executable, __file__, "--loops", room / "scans", "--bundle", bundle]
-        done = run_program([*command, "--rounds", str(rounds), "--threads", str(threads)])
-        if done.failed:
-            raise RuntimeError(f"loops: {done.failed}\n{done.output}")
-        found = json.loads(done.output.splitlines()[-1])
+        found = told([*command, "--loops", room / "scans", "--rounds", str(rounds)])
     cpu = statistics.median(one.cpu for one in ones)
     enough = count >= 100  # scans that the aim speaks of
     return [
         row(f"detect {bundle}, one scan, start-up included", "", [one.seconds for one in ones], "s",
             most=ONE_SECONDS, note=f"{threads} threads; {cpu:.2f} s of the processor"),
+        row(f"detect {bundle}, one scan, after start-up", "", firsts, "s", most=ONE_SECONDS,
+            note=f"{threads} threads; by the clock, of a process that has judged nothing before"),
         row(f"detect {bundle}, {count} scans, each", "", [many.seconds / count], "s",
             most=MANY_SECONDS if enough else None,
-            note=f"{threads} threads; {many.cpu / count:.2f} s of the processor each"),
+            note=f"{threads} cores; {many.cpu / count:.2f} s of the processor each"),
         row(f"detect {bundle}, a further scan, results written",
             "plain loop: prepared, x_h, largest difference; nothing written",
             ratios(found["detect"], found["plain"]),
@@ -130,11 +149,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--loops", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--first", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.make:
         from prepare import brats_like
 
         brats_like(given.make, DIFFERENT)
+    elif given.first:
+        with tempfile.TemporaryDirectory() as room:
+            after_start(given.bundle, given.first, Path(room) / "out", given.threads)
     elif given.loops:
         with tempfile.TemporaryDirectory() as room:
             scans = sorted(given.loops.glob("generated-*.nii.gz"))
