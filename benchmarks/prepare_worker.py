@@ -40,7 +40,9 @@ def twinvae(extra: str = "") -> Callable[[Path], np.ndarray]:
         SelectSlices,
     )
     from twinvae.imaging import ScanFiles, fit_recipe, prepare_scan
+    from twinvae.parallel import keep_freed_memory
 
+    keep_freed_memory()  # as `twinvae prepare` and its workers do
     more = {"": (), "n4": (BiasCorrection(),), "register": (Register(),)}[extra]
     recipe = fit_recipe(
         (

@@ -207,7 +207,7 @@ def _unzipped(packed: bytes, most: int, *, to_end: bool) -> bytes:
         unpack = zlib.decompressobj(wbits=31)
         while not unpack.eof:
             try:
-                piece = unpack.decompress(rest, max(_PIECE, left))
+                piece = unpack.decompress(rest, max(_PIECE, left) if to_end else left)
             except zlib.error as error:
                 raise OSError(f"gzip stream, or its CRC: {error}") from None
             rest = unpack.unconsumed_tail
