@@ -190,13 +190,12 @@ def smoothed_residual(batch: SliceBatch, sign: float) -> Tensor:
 
 def mirror_excess(batch: SliceBatch, sign: float) -> Tensor:
     """max(G * ±(x − m), 0), m the mirror image of x, where both halves are; (n, 1, H, W)."""
+    return (sign * batch.once("smoothed mirror difference", _mirror_difference)).clamp(min=0)
 
-    def compute(inner: SliceBatch) -> Tensor:
-        both_halves = inner.core * inner.mirrored
-        excess = inner.smooth(sign * (inner.x - inner.mirror) * both_halves)
-        return excess.clamp(min=0)
 
-    return batch.once(f"smoothed excess {sign:+.0f}", compute)
+def _mirror_difference(batch: SliceBatch) -> Tensor:
+    """G * (x − m) where both halves are, (n, 1, H, W)."""
+    return batch.smooth((batch.x - batch.mirror) * (batch.core * batch.mirrored))
 
 
 def _with_maximum(
