@@ -96,11 +96,11 @@ def _layers(
     image: Pictures, prepared: PreparedScan, places: Places, healthy: Volume, residual: Volume
 ) -> list[Layer]:
     brain, relative = places.brain, places.on_scan
-    inside = image[brain] if brain.any() else image
+    inside = _of_brain(image, brain) if brain.any() else image
     low, high = min(0.0, float(inside.min())), float(np.percentile(inside, _BRIGHTEST))
     high = high if high > low else low + 1.0
     difference = _turned(residual, prepared)
-    size = np.abs(difference[brain]) if brain.any() else np.zeros(1)
+    size = np.abs(_of_brain(difference, brain)) if brain.any() else np.zeros(1)
     limit = max(_LEAST_RESIDUAL, float(np.percentile(size, _RESIDUAL)))
     times = max(_LEAST_TIMES, float(relative.max()))
     return [
@@ -110,6 +110,11 @@ def _layers(
         Layer("healthy", "Healthy x_h", _turned(healthy, prepared), low, high, "grey"),
         Layer("brain", "Brain mask", brain, 0.0, 1.0, "mask"),
     ]
+
+
+def _of_brain(values: Pictures, brain: npt.NDArray[np.bool_]) -> Pictures:
+    """The brain's values, of arrays in which x runs fastest, in the order of the memory."""
+    return values.T[brain.T]
 
 
 def _turned(volume: Volume, prepared: PreparedScan) -> Pictures:

@@ -150,14 +150,14 @@ def in_scan_units(volume: Volume, prepared: PreparedScan) -> Volume:
     gain = prepared.grid.gain
     if not prepared.scale and gain is None:
         return volume
-    inside = brain_on_scan(prepared)
-    values = volume.data[inside].astype(np.float64)  # the brain is a sixth of a stripped scan
+    inside = brain_on_scan(prepared).T  # x runs fastest in all of them
+    values = volume.data.T[inside].astype(np.float64)  # the brain is a sixth of a stripped scan
     if prepared.scale:
         values = _invert_scale(values, prepared.scale)
     if gain is not None:
-        values *= turned_back(gain.on_grid(), prepared.grid.orientation)[inside]
-    out = np.zeros(volume.data.shape, np.float32)
-    out[inside] = values
+        values *= turned_back(gain.on_grid(), prepared.grid.orientation).T[inside]
+    out = np.zeros(volume.data.shape, np.float32, order="F")
+    out.T[inside] = values
     return Volume(out, volume.affine)
 
 

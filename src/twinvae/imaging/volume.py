@@ -149,8 +149,8 @@ def turned(array: NDArray[_Scalar], turn: NDArray[np.float64]) -> NDArray[_Scala
 
 
 def turned_back(array: NDArray[_Scalar], turn: NDArray[np.float64]) -> NDArray[_Scalar]:
-    """Undo ``turned``."""
-    return np.ascontiguousarray(_nib.apply_orientation(array, _nib.ornt_transform(RAS, turn)))
+    """Undo ``turned``; x runs fastest here, too, as it does in files."""
+    return np.asfortranarray(_nib.apply_orientation(array, _nib.ornt_transform(RAS, turn)))
 
 
 def turned_affine(
