@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,21 @@ def test_agrees_with_the_others_alone(
         if unit == "slice":
             np.testing.assert_array_equal(found.p_value, expected.p_value)
     assert seen == n
+
+
+def test_leaving_one_out_does_not_grow_with_the_others() -> None:
+    """Else calibration would cost the square of the number of subjects."""
+    keep = np.array([0.5])
+
+    def seconds(n: int) -> float:
+        values = np.random.default_rng(0).random(n)
+        pool = Pool(values, np.arange(n) // 100, "subject")
+        rests = [rest for _, (_, rest) in zip(range(10), pool.leave_each_out(), strict=False)]
+        spent = []
+        for rest in rests:
+            started = time.process_time()
+            rest.ranks(keep)
+            spent.append(time.process_time() - started)
+        return min(spent)
+
+    assert seconds(3_000_000) < 5 * seconds(30_000)

@@ -24,7 +24,9 @@ class Pool:
         self.weight, _ = weights(subject, unit)
         self.at, self.reached = from_the_top(values, self.weight)
         """Distinct values, falling, and the weight of all that are at least as large."""
-        self.level: IntArray = np.searchsorted(-self.at, -values).astype(np.int64)
+        self.rising = -self.at
+        """``at``, its sign changed so that it can be searched."""
+        self.level: IntArray = np.searchsorted(self.rising, -values).astype(np.int64)
         """(n,): place of each value in ``at``."""
         self.size: IntArray = np.bincount(self.level, minlength=len(self.at))
         """How many values each of ``at`` stands for."""
@@ -84,7 +86,7 @@ class Rest:
     def ranks(self, keep: FloatArray) -> Ranks:
         """As ``Ranks.of`` the others."""
         at = self._pool.at
-        known = np.searchsorted(-at, -keep)
+        known = np.searchsorted(self._pool.rising, -keep)
         known = known[known < len(at)]
         known = np.setdiff1d(known[np.isin(at[known], keep)], self._gone)
         special = known - np.searchsorted(self._gone, known)
