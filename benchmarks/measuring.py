@@ -147,7 +147,7 @@ def run_program(
             stdin=subprocess.DEVNULL,
             stdout=printed,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
+            env={**_environment(), **(environment or {})},
             start_new_session=True,
         )
         try:
@@ -167,6 +167,11 @@ def run_program(
         failed = f"exit code {process.returncode}: {last}"
     cpu = usage.ru_utime + usage.ru_stime
     return Program(seconds, cpu, usage.ru_maxrss / 2**20, output, failed)
+
+
+def _environment() -> dict[str, str]:
+    """This one's, but Python keeps bytecode, as it does where twinvae is installed."""
+    return {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _ended(pid: int, deadline: float) -> tuple[int, Any, bool]:
