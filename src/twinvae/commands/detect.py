@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from twinvae.commands import completing
-from twinvae.commands.options import Device, Threads, TrustGrid, example
+from twinvae.commands.options import Dask, Device, Threads, TrustGrid, example
 from twinvae.errors import ConfigError, NoVerdictError, some_of
 from twinvae.files import json_text
 from twinvae.progress import say
@@ -100,6 +100,7 @@ def detect(
     device: Device = None,
     threads: Threads = None,
     jobs: Processes = None,
+    dask: Dask = None,
 ) -> None:
     """Give new scans a verdict, a per-slice table, maps and a page to look at.
 
@@ -130,6 +131,7 @@ def detect(
         device=cast(KnownDevice | None, device),
         threads=threads,
         jobs=jobs,
+        dask=dask,
     )
     plan = plan_detection(bundle, scans, out, options, together=is_composite(bundle))
     judge_as_planned(plan, dry_run=dry_run, as_json=as_json)

@@ -5,6 +5,7 @@ What is done with one task (``Work``) is ``detect``'s or ``detect_patients``'s t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from twinvae.detection.results import add_to_summary, results, say_warnings
 from twinvae.detection.shipped import is_composite
 from twinvae.errors import DataError, PartialFailureError
 from twinvae.files import read_json
-from twinvae.parallel import DIED, cores, free_memory, gpus, share_cores, ways
+from twinvae.parallel import DIED, Execute, cores, free_memory, gpus, share_cores, ways
 from twinvae.progress import console, progress_bar, say
 
 _TAKES_BYTES = 2 * 2**30  # by a process at most, with a scan of 30 million voxels
@@ -176,20 +177,26 @@ class Job:
     options: DetectOptions
     dicom: bool
     among: int
-    """Processes that work at once."""
+    """Processes of this machine that work at once."""
+    folder: Path
+    """Where the call was made; paths are relative to it."""
 
     def desk(self) -> Desk:
         """The desk of this process, which takes its share of the cores where others work, too."""
+        if Path.cwd() != self.folder:  # that of a Dask worker is its own
+            os.chdir(self.folder)
         if self.among > 1:
             share_cores(self.among)
-        return _desk(self.bundle, self.options)
+        return _desk(self.bundle, self.options, self.task.made_by["bundle_sha256"])
 
 
 Work = Callable[[Job], Outcome[One]]
 
 
 @lru_cache(maxsize=1)
-def _desk(bundle: Path, options: DetectOptions) -> Desk:
+def _desk(bundle: Path, options: DetectOptions, content: str) -> Desk:
+    """``content``: the bundle's checksum; a worker of a cluster outlives a bundle packed anew."""
+    del content
     return Desk(bundle, options, read_composite(bundle) if is_composite(bundle) else None)
 
 
@@ -202,8 +209,9 @@ def run(plan: Plan, work: Work[One], recall: Callable[[Task], One]) -> Report[On
     for note in plan.notes:
         say(note)
     todo = [task for task in plan.tasks if not task.kept]
-    among = processes(plan.options, len(todo))
-    jobs = [Job(task, plan.bundle, plan.options, plan.dicom, among) for task in todo]
+    among, execute = _way(plan.options, len(todo))
+    where = (plan.bundle, plan.options, plan.dicom, among, Path.cwd())
+    jobs = [Job(task, *where) for task in todo]
     outcomes: dict[str, Outcome[One]] = {}
     with results(plan.out, list(plan.places.values()), plan.inputs, plan.dataset):
         with alone(plan.out):
@@ -215,7 +223,7 @@ def run(plan: Plan, work: Work[One], recall: Callable[[Task], One]) -> Report[On
         try:
             with (
                 progress_bar("detect", len(todo), hidden=len(todo) < 2) as bar,
-                closing(ways(among)(work, jobs, _lost)) as finished,
+                closing(execute(work, jobs, _lost)) as finished,
             ):
                 for job, outcome in finished:
                     outcomes[job.task.name] = outcome
@@ -228,6 +236,16 @@ def run(plan: Plan, work: Work[One], recall: Callable[[Task], One]) -> Report[On
             found = [one.found for one in inorder if one.found is not None]
             add_to_summary(plan.out, [plan.places[one.name] for one in found], plan.dataset)
     return Report(plan, found, [each for one in inorder for each in one.skipped])
+
+
+def _way(options: DetectOptions, scans: int) -> tuple[int, Execute]:
+    """How many processes of this machine work at once, and where."""
+    if options.dask is None:
+        among = processes(options, scans)
+        return among, ways(among)
+    cluster = ways(dask=options.dask)
+    list(cluster(_lost, (), _lost))  # no cluster there: say so before anything is claimed
+    return 1, cluster
 
 
 def processes(options: DetectOptions, scans: int) -> int:

@@ -31,6 +31,7 @@ class Chosen(TypedDict, total=False):
     device: Device | None
     threads: int | None
     jobs: int | None
+    dask: str | None
 
 
 def check_compute(device: str | None, threads: int | None) -> None:
@@ -76,6 +77,8 @@ class DetectOptions:
     jobs: int | None = 1
     """Processes. Each loads the bundle and holds a scan and its maps in memory. None: as many as
     pay and fit, as ``twinvae detect`` has it."""
+    dask: str | None = None
+    """Scheduler of a Dask cluster whose workers judge instead, as `tcp://host:8786`."""
 
     def __post_init__(self) -> None:
         check_compute(self.device, self.threads)
