@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,14 +36,17 @@ def write_scan(room: Path, looked: Looked, *, dicom: bool = False, bids: bool = 
     too; returns why it does not, if so.
     """
     volumes = volumes_of(looked)
-    _write_maps(room, volumes)
-    write_table(room / "slices.tsv", for_people(looked.judgement.slices))
-    verdict = {"scan": looked.called, **verdict_json(looked.judgement, looked.bundle)}
-    write_json(room / "verdict.json", verdict)
-    if looked.bundle.recipe.strips:
-        mask = whole_brain_on_scan(looked.prepared).astype(np.float32)
-        write_volume(Volume(mask, looked.prepared.grid.affine), room / "brain_mask.nii.gz")
-    write_page(room, looked, volumes["healthy"], volumes["residual"])
+    with ThreadPoolExecutor() as pool:  # maps are packed while the rest is made
+        files = [pool.submit(write_volume, v, room / f"{n}.nii.gz") for n, v in volumes.items()]
+        write_table(room / "slices.tsv", for_people(looked.judgement.slices))
+        verdict = {"scan": looked.called, **verdict_json(looked.judgement, looked.bundle)}
+        write_json(room / "verdict.json", verdict)
+        if looked.bundle.recipe.strips:
+            mask = whole_brain_on_scan(looked.prepared).astype(np.float32)
+            write_volume(Volume(mask, looked.prepared.grid.affine), room / "brain_mask.nii.gz")
+        write_page(room, looked, volumes["healthy"], volumes["residual"])
+        for done in files:
+            done.result()
     if bids:
         write_volume(map_on_scan(looked), room / "abnormality.nii.gz")
         write_nifti(room / "lesions.nii.gz", *_lesions_on_scan(looked))
@@ -75,10 +77,3 @@ def _lesions_on_scan(looked: Looked) -> tuple[NDArray[np.int16], NDArray[np.floa
     grid = looked.prepared.grid
     labels = turned_back(looked.places.lesions.labels, grid.orientation).astype(np.int16)
     return labels, grid.affine
-
-
-def _write_maps(folder: Path, maps: Mapping[str, Volume]) -> None:
-    with ThreadPoolExecutor() as pool:  # compression, most of the time, runs beside the other's
-        files = [pool.submit(write_volume, v, folder / f"{n}.nii.gz") for n, v in maps.items()]
-        for done in files:
-            done.result()
