@@ -20,9 +20,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from measuring import Program, Row, ratios, row, run_program, write_part
+from measuring import Program, Row, ratios, row, run_program, told, write_part
 
 ONE_SECONDS, MANY_SECONDS = 3.0, 0.5
 DIFFERENT = 3  # scans
@@ -97,14 +96,6 @@ def loops(bundle: str, scans: list[Path], rounds: int, threads: int, room: Path)
             if number >= 0:
                 found[name].append(time.process_time() - started)
     print(json.dumps(found))
-
-
-def told(command: list[str | Path]) -> Any:
-    """What this script prints last in a process of its own, as JSON."""
-    done = run_program(command)
-    if done.failed:
-        raise RuntimeError(f"{command}: {done.failed}\n{done.output}")
-    return json.loads(done.output.splitlines()[-1])
 
 
 def measure(bundle: str, count: int, rounds: int, threads: int) -> list[Row]:

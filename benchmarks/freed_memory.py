@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from unittest.mock import patch
 
-from measuring import ratios, row, run_program, write_part
+from measuring import ratios, row, told, write_part
 
 WORKS = {"reconstruct": "the healthy reconstruction of a scan", "step": "a step of best, healthy"}
 TIMES = 4
@@ -59,22 +59,15 @@ def work(name: str, *, keep: bool) -> None:
     """Do it once in this process; print the seconds."""
     from twinvae.parallel import keep_freed_memory
 
-    do = {"reconstruct": reconstruct, "step": step}[name]
     if keep and not keep_freed_memory():
         raise RuntimeError("expected glibc's malloc, found another one")
-    if keep:
-        print(do())
-    else:
-        with patch("twinvae.training.compute.keep_freed_memory"):
-            print(do())
+    with patch("twinvae.training.compute.keep_freed_memory"):
+        print({"reconstruct": reconstruct, "step": step}[name]())
 
 
 def measured(name: str, how: str) -> float:
     """The seconds of a process of its own."""
-    done = run_program([sys.executable, __file__, "--work", name, "--how", how])
-    if done.failed:
-        raise RuntimeError(f"{name}: {done.failed}\n{done.output}")
-    return float(done.output.splitlines()[-1])
+    return float(told([sys.executable, __file__, "--work", name, "--how", how]))
 
 
 def main() -> None:

@@ -169,6 +169,14 @@ def run_program(
     return Program(seconds, cpu, usage.ru_maxrss / 2**20, output, failed)
 
 
+def told(command: Sequence[str | Path]) -> Any:
+    """What a program prints last, as JSON; ``RuntimeError`` when it fails."""
+    done = run_program(command)
+    if done.failed:
+        raise RuntimeError(f"{command}: {done.failed}\n{done.output}")
+    return json.loads(done.output.splitlines()[-1])
+
+
 def _environment() -> dict[str, str]:
     """This one's, but Python keeps bytecode, as it does where twinvae is installed."""
     return {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}

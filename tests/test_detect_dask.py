@@ -14,13 +14,12 @@ from twinvae.runs.folder import Run
 
 
 @pytest.fixture
-def scans(tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def scans(tiny_scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Two scans and a broken one, named as seen from their folder."""
-    manifest = pd.read_csv(tiny_run.manifest, sep="\t", dtype=str, keep_default_na=False)
     here = tmp_path / "here"
     here.mkdir()
-    for name, image in zip("ac", manifest["image"], strict=False):
-        shutil.copy(tiny_run.manifest.parent / image, here / f"{name}.nii.gz")
+    for name in "ac":
+        shutil.copy(tiny_scan, here / f"{name}.nii.gz")
     (here / "b.nii.gz").write_bytes(b"no scan")
     monkeypatch.chdir(here)
     return [Path(f"{name}.nii.gz") for name in "abc"]

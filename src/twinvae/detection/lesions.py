@@ -186,12 +186,12 @@ def in_words(voxel: npt.NDArray[np.float64], extent: npt.NDArray[np.float64]) ->
     return ", ".join(words if len(words) > 1 else [*words, "central"])
 
 
-def _extent(brain: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+def _extent(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """First and last voxel of a mask along each axis, (3, 2); all where it is empty."""
     ends = []
     for axis in range(3):
-        inside = np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis)))
-        ends.append((inside[0], inside[-1]) if len(inside) else (0, brain.shape[axis] - 1))
+        inside = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        ends.append((inside[0], inside[-1]) if len(inside) else (0, mask.shape[axis] - 1))
     return np.array(ends, np.float64)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict, get_args
 
+from twinvae.config import ComputeConfig, validated
 from twinvae.errors import ConfigError
 from twinvae.imaging import Stripping
 from twinvae.parallel import Device
@@ -36,10 +37,8 @@ class Chosen(TypedDict, total=False):
 
 def check_compute(device: str | None, threads: int | None) -> None:
     """Raise ``ConfigError`` for a device, or a number of threads, that there cannot be."""
-    if device is not None and device not in get_args(Device):
-        raise ConfigError(f"device: expected one of {', '.join(get_args(Device))}, found {device}")
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads: expected at least 1, found {threads}")
+    own = {"device": "auto" if device is None else device, "threads": threads}
+    validated(ComputeConfig, own, "options")
 
 
 @dataclass(frozen=True, kw_only=True)
